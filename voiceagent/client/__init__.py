@@ -1,0 +1,1 @@
+"""A small asynchronous Python client for the server."""

@@ -1,0 +1,1 @@
+"""Models: weights and explicit state; nothing here knows of sessions, sockets or the event loop."""

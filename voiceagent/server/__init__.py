@@ -1,0 +1,1 @@
+"""The socket server: connections, sessions, REST and the page; never imports torch."""
