@@ -1,0 +1,228 @@
+"""Deployment configuration: frozen dataclasses <- TOML file <- environment <- command line, merged and checked once.
+
+It holds what an operator decides; session settings travel in the protocol, model shapes come from the checkpoint.
+Environment names are VOICEAGENT_SECTION__FIELD, for example VOICEAGENT_TURN__SILENCE_MS=350.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from voiceagent.errors import ConfigError
+
+ENV_PREFIX = "VOICEAGENT_"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Where to listen and who may connect.
+
+    Off loopback the server refuses to start without `api_keys`; browsers' origins must be the server's own or listed.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    api_keys: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    handshake_timeout_s: float = 5.0
+    ping_interval_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Which model, where it runs, and how many sessions it admits."""
+
+    model: str = "pocket"
+    device: str = "cpu"
+    dtype: str = "float32"
+    threads: int = 0  #: torch threads; 0 = one per core
+    max_sessions: int = 8
+    load_timeout_s: float = 600.0
+    heartbeat_timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class TurnConfig:
+    """Defaults of turn taking for sessions that do not say otherwise (server_vad of the Realtime protocol)."""
+
+    threshold: float = 0.5
+    prefix_padding_ms: int = 300
+    silence_ms: int = 500
+    lead_ms: int = 300  #: how far audio is sent ahead of its playing; the floor of barge-in latency
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    """What one connection may use; over the message budget the server stops reading, then closes with 1008."""
+
+    message_bytes: int = 1 << 20
+    messages_per_s: float = 200.0
+    message_burst: int = 400
+    unprocessed_audio_s: float = 30.0
+    session_s: float = 7200.0
+    slow_consumer_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration; `sources` says where each changed value came from."""
+
+    server: ServerConfig = field(default_factory=ServerConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    turn: TurnConfig = field(default_factory=TurnConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    instructions: str = "You are a helpful assistant."
+
+
+def load_config(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """Merges defaults, a TOML file, environment variables and overrides, in that order.
+
+    Args:
+        path: TOML file with the sections server, engine, turn, limits and the top-level key instructions.
+        environ: environment to read; the process's own by default.
+        overrides: dotted names to values, as the command line gives them, for example {"server.port": 9000}.
+
+    Raises:
+        ConfigError: unreadable file, unknown key (with the nearest known name) or a value of the wrong type.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        values.update(_read_toml(path))
+    for name, value in sorted((os.environ if environ is None else environ).items()):
+        if name.startswith(ENV_PREFIX) and "__" in name:
+            values[name[len(ENV_PREFIX) :].lower().replace("__", ".")] = value
+    values.update({k: v for k, v in (overrides or {}).items() if v is not None})
+    config = Config()
+    for name, value in values.items():
+        config = _with_value(config, name, value)
+    _check(config)
+    return config
+
+
+def describe(config: Config) -> str:
+    """The configuration as TOML text, secrets masked; what `voiceagent config` prints."""
+    lines = [f"instructions = {_toml(config.instructions)}"]
+    for section in dataclasses.fields(config):
+        part = getattr(config, section.name)
+        if not dataclasses.is_dataclass(part):
+            continue
+        lines.append(f"\n[{section.name}]")
+        for f in dataclasses.fields(part):
+            value = getattr(part, f.name)
+            lines.append(
+                f"{f.name} = {_toml(tuple('***' for _ in value) if f.name == 'api_keys' else value)}"
+            )
+    return "\n".join(lines)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"Cannot read the configuration file {path}: {error}.",
+            remedy="Check the path and its permissions.",
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{path} is not valid TOML: {error}.", remedy="Correct the line that is named."
+        ) from error
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            flat.update({f"{key}.{inner}": v for inner, v in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def _known_names() -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    for f in dataclasses.fields(Config):
+        default = getattr(Config(), f.name)
+        if dataclasses.is_dataclass(default) and not isinstance(default, type):
+            hints = typing.get_type_hints(type(default))
+            names.update(
+                {f"{f.name}.{inner.name}": hints[inner.name] for inner in dataclasses.fields(default)}
+            )
+        else:
+            names[f.name] = str
+    return names
+
+
+def _with_value(config: Config, name: str, value: Any) -> Config:
+    known = _known_names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise ConfigError(
+            f"Unknown configuration key {name!r}.",
+            remedy=f"Did you mean {near[0]!r}?" if near else "`voiceagent config` lists all keys.",
+            param=name,
+        )
+    value = _convert(name, value, known[name])
+    section, _, inner = name.partition(".")
+    if not inner:
+        return dataclasses.replace(config, **{section: value})
+    return dataclasses.replace(
+        config, **{section: dataclasses.replace(getattr(config, section), **{inner: value})}
+    )
+
+
+def _convert(name: str, value: Any, kind: Any) -> Any:
+    """A TOML value or a text (environment, flag) as the field's type."""
+    try:
+        if typing.get_origin(kind) is tuple:
+            items = value.split(",") if isinstance(value, str) else value
+            if not isinstance(items, (list, tuple)) or not all(isinstance(v, str) for v in items):
+                raise ValueError("a list of texts")
+            return tuple(v.strip() for v in items if v.strip())
+        if kind is str and isinstance(value, str):
+            return value
+        if kind in (int, float) and not isinstance(value, bool) and isinstance(value, (int, float, str)):
+            return kind(value)
+    except ValueError:
+        pass
+    wanted = kind if isinstance(kind, types.GenericAlias) else kind.__name__
+    raise ConfigError(f"{name} = {value!r} is not of type {wanted}.", remedy="Correct the value.", param=name)
+
+
+def _check(config: Config) -> None:
+    ranges: list[tuple[str, float, float, float]] = [
+        ("server.port", config.server.port, 0, 65535),
+        ("engine.max_sessions", config.engine.max_sessions, 1, 4096),
+        ("turn.threshold", config.turn.threshold, 0.0, 1.0),
+        ("turn.prefix_padding_ms", config.turn.prefix_padding_ms, 0, 5000),
+        ("turn.silence_ms", config.turn.silence_ms, 50, 10_000),
+        ("turn.lead_ms", config.turn.lead_ms, 20, 10_000),
+        ("limits.message_bytes", config.limits.message_bytes, 4096, 64 << 20),
+        ("limits.messages_per_s", config.limits.messages_per_s, 1, 1e6),
+    ]
+    for name, value, low, high in ranges:
+        if not low <= value <= high:
+            raise ConfigError(
+                f"{name} = {value} is out of range.",
+                remedy=f"Use a value from {low:g} to {high:g}.",
+                param=name,
+            )
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    return str(value)
