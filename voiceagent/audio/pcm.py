@@ -1,0 +1,71 @@
+"""Sample formats: 16-bit little-endian bytes, int16 and float32 arrays; it knows no files, codecs or protocols."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from voiceagent.errors import InputError
+
+Float = npt.NDArray[np.float32]
+Int16 = npt.NDArray[np.int16]
+
+_SCALE = 32768.0  # symmetric, so that s16 -> float -> s16 is exact for every value
+
+
+def bytes_to_int16(raw: bytes | bytearray | memoryview) -> Int16:
+    """Little-endian 16-bit bytes to an int16 array (n,) in native order; `InputError` for an odd byte count."""
+    if len(raw) % 2:
+        raise InputError(
+            f"16-bit audio holds {len(raw)} bytes, which is not a whole number of samples.",
+            code="odd_audio_length",
+            remedy="Send an even number of bytes of little-endian 16-bit PCM.",
+        )
+    return np.frombuffer(raw, dtype="<i2").astype(np.int16)
+
+
+def int16_to_bytes(samples: Int16) -> bytes:
+    """An int16 array (n,) to little-endian bytes."""
+    return samples.astype("<i2", copy=False).tobytes()
+
+
+def int16_to_float(samples: Int16) -> Float:
+    """Int16 (n,) to float32 in [-1, 1)."""
+    return np.asarray(samples, dtype=np.float32) / np.float32(_SCALE)
+
+
+def float_to_int16(samples: Float) -> Int16:
+    """Float32 (n,) to int16, rounded and clipped; `InputError` when a sample is NaN or infinite."""
+    check_finite(samples)
+    scaled: Float = np.clip(np.rint(samples * np.float32(_SCALE)), -32768, 32767)
+    return scaled.astype(np.int16)
+
+
+def s16_to_float(raw: bytes | bytearray | memoryview) -> Float:
+    """Little-endian 16-bit bytes to float32 (n,) in [-1, 1); `InputError` for an odd byte count."""
+    return int16_to_float(bytes_to_int16(raw))
+
+
+def float_to_s16(samples: Float) -> bytes:
+    """Float32 (n,) to little-endian 16-bit bytes, clipped; `InputError` when a sample is NaN or infinite."""
+    return int16_to_bytes(float_to_int16(samples))
+
+
+def check_finite(samples: Float) -> None:
+    """Raise `InputError` unless every sample is a finite number: one NaN poisons every filter behind it."""
+    if not np.isfinite(samples).all():
+        raise InputError(
+            "The audio holds NaN or infinite samples.",
+            code="audio_not_finite",
+            remedy="Send finite samples between -1 and 1.",
+        )
+
+
+def to_mono(samples: npt.NDArray[Any]) -> Float:
+    """(n,) or (n, channels) to the float32 mean over the channels, (n,)."""
+    if samples.ndim == 1:
+        return samples.astype(np.float32, copy=False)
+    mono: Float = samples.mean(axis=1, dtype=np.float32)
+    return mono
