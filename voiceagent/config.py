@@ -62,11 +62,11 @@ class TurnConfig:
 
 @dataclass(frozen=True, slots=True)
 class LimitsConfig:
-    """What one connection may use; over the message budget the server stops reading, then closes with 1008."""
+    """What one connection may use; over the message budget the server reads more slowly."""
 
     message_bytes: int = 1 << 20
-    messages_per_s: float = 200.0
-    message_burst: int = 400
+    messages_per_s: float = 400.0
+    message_burst: int = 800
     unprocessed_audio_s: float = 30.0
     session_s: float = 7200.0
     slow_consumer_s: float = 5.0

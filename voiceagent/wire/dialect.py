@@ -1,0 +1,66 @@
+"""What every wire dialect has in common: how bytes become events, how actions become frames, and how input is refused.
+
+A dialect holds connection-level bookkeeping only (ids, sequence numbers, formats). The controller holds the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from voiceagent.core.actions import Action
+from voiceagent.core.events import Event
+from voiceagent.errors import VoiceAgentError
+
+
+class WireError(VoiceAgentError):
+    """Input that the protocol does not allow; the only exception that `Dialect.receive` may raise.
+
+    Attributes:
+        event_id: the offending client event's id, echoed so that clients can match the error to their request.
+        fatal: the connection cannot go on.
+    """
+
+    default_code = "invalid_request_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        event_id: str | None = None,
+        remedy: str = "",
+        fatal: bool = False,
+    ) -> None:
+        super().__init__(message, code=code, remedy=remedy, param=param)
+        self.event_id = event_id
+        self.fatal = fatal
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A frame that the dialect answers by itself, without the controller; sent in order with the rest."""
+
+    frame: str | bytes
+
+
+class Dialect(Protocol):
+    """One protocol on one connection; pure: bytes and actions in, events and frames out."""
+
+    def open(self) -> Iterable[str | bytes]:
+        """Frames to send as soon as the connection is up."""
+        ...
+
+    def receive(self, frame: str | bytes) -> Iterable[Event | Reply]:
+        """Events and direct replies for one frame from the peer; raises WireError only."""
+        ...
+
+    def render(self, action: Action) -> Iterable[str | bytes]:
+        """Frames that tell the peer of one action; none if the action is not the peer's business."""
+        ...
+
+    def render_error(self, error: VoiceAgentError) -> str | bytes:
+        """The protocol's error frame."""
+        ...
