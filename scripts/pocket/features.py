@@ -1,0 +1,489 @@
+"""Audio banks on the training device: loading, augmentation, precomputed log-mel features, batching, error rates.
+
+It knows the files that gen_data.py writes and nothing of any network. Everything runs on the device a bucket of similar
+lengths at a time and once, before training: a transform per training step would cost far more than the step.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from voiceagent.models.step_audio2.mel import log_mel
+
+RATE = 16_000
+HOP = 160
+MELS = 128
+ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
+"""Characters of the CTC heads; class 0 is the blank, class i the character i - 1."""
+
+_ROUND = 8000  # widths are multiples of half a second, so that few FFT plans exist
+_BATCH_SAMPLES = 12_000_000
+_BATCH_ROWS = 256
+
+
+# ---------------------------------------------------------------------------------------------------------- banks
+
+
+class Bank:
+    """The utterances of one tag, int16 on the device.
+
+    Attributes: n; texts, voices, kinds (lists of n strings); lengths (n,) int64 numpy, samples at 16 kHz.
+    """
+
+    def __init__(self, data: Path, tag: str, device: torch.device | str) -> None:
+        meta = json.loads(wait_for(Path(data) / f"{tag}.json").read_text())
+        items: list[dict[str, str]] = meta["items"]
+        self.n = len(items)
+        self.texts = [item["text"] for item in items]
+        self.voices = [item["voice"] for item in items]
+        self.kinds = [item.get("kind", "speech") for item in items]
+        self.lengths = np.asarray(meta["length"], np.int64)
+        self.device = torch.device(device)
+        shards = [
+            np.load(wait_for(Path(data) / f"{tag}_{k}.npy"), mmap_mode="r") for k in range(meta["shards"])
+        ]
+        base = np.cumsum([0] + [len(shard) for shard in shards])
+        self.samples = torch.empty(int(base[-1]), dtype=torch.int16, device=self.device)
+        for start, shard in zip(base, shards, strict=False):
+            self.samples[start : start + len(shard)] = torch.from_numpy(np.array(shard)).to(self.device)
+        self.starts = base[np.asarray(meta["shard"], np.int64)] + np.asarray(meta["offset"], np.int64)
+
+    def batch(self, ids: Sequence[int] | NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """(B, L) float32 in [-1, 1] with zeros after each row's end, and (B,) int64 lengths."""
+        index = np.asarray(ids, np.int64)
+        zero = np.zeros(len(index), np.int64)
+        return self.placed(
+            index, Placement(np.ones(len(index)), zero, self.lengths[index], self.lengths[index])
+        )
+
+    def placed(self, ids: NDArray[np.int64], place: Placement, *, width: int = 0) -> tuple[Tensor, Tensor]:
+        """As `batch`, each row resampled (pitch and tempo together) and set into silence as `place` says."""
+
+        def put(values: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)[:, None]
+
+        width = width or int(place.total.max())
+        where = torch.arange(width, device=self.device)[None] - put(place.lead)
+        inside = (where >= 0) & (where < put(place.speech))
+        source = (where * put(place.speed.astype(np.float32))).clamp_min(0.0)  # float32: exact below 2^24
+        left = source.long()
+        fraction = source - left
+        last = put(self.lengths[ids] - 1)
+        start = put(self.starts[ids])
+        a = self.samples[start + torch.minimum(left, last)].float()
+        b = self.samples[start + torch.minimum(left + 1, last)].float()
+        waves = torch.lerp(a, b, fraction) * inside / 32768.0
+        return waves, torch.from_numpy(place.total).to(self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How each utterance of a batch is set: speed factor, silence before it, its own samples, samples in all."""
+
+    speed: NDArray[np.float64]
+    lead: NDArray[np.int64]
+    speech: NDArray[np.int64]
+    total: NDArray[np.int64]
+
+    def take(self, index: NDArray[np.int64]) -> Placement:
+        return Placement(self.speed[index], self.lead[index], self.speech[index], self.total[index])
+
+
+def placement(lengths: NDArray[np.int64], rng: np.random.Generator, *, augmented: bool) -> Placement:
+    """Draws speed 0.87-1.15 (3 of 4 rows), up to 0.4 s of silence before and 0.8 s after (7 of 10 each)."""
+    n = len(lengths)
+    if not augmented:
+        return Placement(np.ones(n), np.zeros(n, np.int64), lengths, lengths)
+    speed = np.where(rng.random(n) < 0.75, rng.uniform(0.87, 1.15, n), 1.0)
+    lead = (rng.uniform(0, 0.4 * RATE, n) * (rng.random(n) < 0.7)).astype(np.int64)
+    tail = (rng.uniform(0, 0.8 * RATE, n) * (rng.random(n) < 0.7)).astype(np.int64)
+    speech = np.maximum(1, (lengths / speed).astype(np.int64))
+    return Placement(speed, lead, speech, lead + speech + tail)
+
+
+# --------------------------------------------------------------------------------------------------- augmentation
+
+
+@dataclass(frozen=True, slots=True)
+class Dice:
+    """Random draws for the rows of one batch."""
+
+    rows: int
+    device: torch.device
+    generator: torch.Generator | None
+
+    def uniform(self, low: float, high: float, columns: int = 1) -> Tensor:
+        draw = torch.rand(self.rows, columns, device=self.device, generator=self.generator)
+        return low + (high - low) * draw
+
+    def chance(self, probability: float) -> Tensor:
+        """(rows, 1) bool"""
+        return self.uniform(0.0, 1.0) < probability
+
+    def normal(self, columns: int) -> Tensor:
+        return torch.randn(self.rows, columns, device=self.device, generator=self.generator)
+
+
+def augment(waves: Tensor, lengths: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """What lies between a mouth and us: tone, room, overload, noise, babble, telephone, gain, mu-law.
+
+    Args:
+        waves: (B, L) float in [-1, 1], 16 kHz; lengths: (B,). Rows of a batch serve as each other's babble.
+
+    Returns:
+        (B, L) in [-1, 1], zero beyond each row's length. Shape and timing stay as they were.
+    """
+    dice = Dice(len(waves), waves.device, generator)
+    width = waves.shape[1]
+    size = -(-(width + 6400) // _ROUND) * _ROUND
+    hertz = torch.linspace(0.0, RATE / 2, size // 2 + 1, device=waves.device)
+    inside = torch.arange(width, device=waves.device) < lengths[:, None]
+    spectrum = torch.fft.rfft(waves, size) * _tone(dice, len(hertz)) * torch.fft.rfft(_room(dice), size)
+    heard = torch.fft.irfft(spectrum, size)[:, :width] * inside
+    level = (heard.square().sum(1, keepdim=True) / lengths[:, None]).sqrt()
+    loud = level.clamp_min(1e-3)
+    limit = loud * dice.uniform(1.5, 4.0)
+    heard = torch.where(dice.chance(0.06), heard.clamp(-limit, limit), heard)  # an overdriven microphone
+    heard = heard + loud * (_noise(dice, size)[:, :width] + _babble(dice, waves))
+    phone = torch.fft.irfft(torch.fft.rfft(heard, size) * _telephone(dice, hertz), size)[:, :width]
+    heard = torch.where(dice.chance(0.25), phone, heard)
+    gain = torch.exp(dice.uniform(math.log(0.01), math.log(0.25))) / loud
+    heard = (heard * torch.where(level < 1e-3, 1.0, gain)).clamp(-1.0, 1.0)
+    return torch.where(dice.chance(0.08), _mu_law(heard), heard) * inside
+
+
+def _tone(dice: Dice, bins: int) -> Tensor:
+    """(B, bins) smooth random equaliser of +-9 dB over 10 bands, for 7 of 10 rows."""
+    bands = dice.uniform(-9.0, 9.0, 10) * dice.chance(0.7)
+    decibel = F.interpolate(bands[:, None], bins, mode="linear", align_corners=True)[:, 0]
+    return 10 ** (decibel / 20)
+
+
+def _telephone(dice: Dice, hertz: Tensor) -> Tensor:
+    low, high = dice.uniform(50.0, 350.0), dice.uniform(3200.0, 4000.0)
+    return torch.sigmoid((high - hertz) / 60.0) * torch.sigmoid((hertz - low) / 20.0)
+
+
+def _room(dice: Dice, size: int = 6400) -> Tensor:
+    """(B, size) impulse responses: the direct sound, and for half of the rows an exponentially decaying tail."""
+    seconds = torch.arange(size, device=dice.device) / RATE
+    decay = torch.exp(-6.9 * seconds / dice.uniform(0.05, 0.45))  # 60 dB in 0.05-0.45 s
+    response = dice.normal(size) * decay * dice.uniform(0.0, 0.1) * dice.chance(0.5)
+    response[:, :16] = 0.0
+    response[:, 0] = 1.0
+    return response
+
+
+def _noise(dice: Dice, size: int) -> Tensor:
+    """(B, size) white to brown noise at 5-45 dB below 1, a third of it swelling and fading; none for 1 row of 7."""
+    spectrum = torch.fft.rfft(dice.normal(size))
+    shape = torch.linspace(1e-3, 1.0, spectrum.shape[1], device=dice.device)
+    noise = torch.fft.irfft(spectrum * shape ** -dice.uniform(0.0, 1.2), size)
+    swell = F.interpolate(dice.uniform(0.0, 1.0, max(2, size // 4000))[:, None], size, mode="linear")[:, 0]
+    noise = torch.where(dice.chance(0.33), noise * swell, noise)
+    noise = noise / noise.square().mean(1, keepdim=True).sqrt().clamp_min(1e-9)
+    return noise * 10 ** (-dice.uniform(5.0, 45.0) / 20) * dice.chance(0.86)
+
+
+def _babble(dice: Dice, waves: Tensor) -> Tensor:
+    """(B, L) the other rows of the batch talking at 10-30 dB below 1, for 1 row of 7."""
+    crowd = sum((waves.roll(1 + 7 * k, dims=0) for k in range(3)), start=torch.zeros_like(waves))
+    crowd = crowd / crowd.square().mean(1, keepdim=True).sqrt().clamp_min(1e-3)
+    return crowd * 10 ** (-dice.uniform(10.0, 30.0) / 20) * dice.chance(0.14)
+
+
+def _mu_law(waves: Tensor) -> Tensor:
+    """Eight bits of G.711's mu-law and back."""
+    code = torch.round(waves.sign() * torch.log1p(255.0 * waves.abs()) / math.log(256.0) * 127.0) / 127.0
+    return code.sign() * torch.expm1(code.abs() * math.log(256.0)) / 255.0
+
+
+def warp_mel(mel: Tensor, factor: Tensor) -> Tensor:
+    """Another length of the vocal tract: the frequency axis read at `factor` times its frequency.
+
+    Linear up to 4.8 kHz, then bent so that 8 kHz stays (vocal tract length perturbation, Jaitly and Hinton 2013).
+
+    Args:
+        mel: (B, 128, T) on Slaney's scale; factor: (B,) about 0.84-1.2.
+    """
+    top = RATE / 2
+    scale = torch.arange(1, MELS + 1, device=mel.device) * (_to_mel(torch.tensor(top)).item() / (MELS + 1))
+    hertz = torch.where(scale < 15, scale * 200 / 3, 1000 * torch.exp((scale - 15) * math.log(6.4) / 27))
+    factor = factor[:, None].float()
+    knee = 4800.0 * factor.clamp_max(1.0)
+    bend = knee / factor
+    source = torch.where(
+        hertz <= bend, hertz * factor, top - (top - knee) / (top - bend) * (top - hertz)
+    )  # (B, 128)
+    position = _to_mel(source) * ((MELS + 1) / _to_mel(torch.tensor(top)).item()) - 1
+    position = position.clamp(0, MELS - 1)
+    bins = torch.arange(MELS, device=mel.device)
+    weights = (1 - (position[:, :, None] - bins).abs()).clamp_min(0.0)
+    return weights @ mel
+
+
+def _to_mel(hertz: Tensor) -> Tensor:
+    bent = 15 + 27 * torch.log(hertz.clamp_min(1000.0) / 1000.0) / math.log(6.4)
+    return torch.where(hertz < 1000, hertz * 3 / 200, bent)
+
+
+def spec_augment(mel: Tensor, probability: float = 0.7) -> Tensor:
+    """Blanks two bands of up to 16 bins and two spans of up to 16 frames of (B, M, T), each with `probability`."""
+    for axis in (1, 2, 1, 2):
+        size, rows = mel.shape[axis], len(mel)
+        first = torch.randint(0, size, (rows, 1), device=mel.device)
+        count = torch.randint(0, 16, (rows, 1), device=mel.device)
+        count = count * (torch.rand(rows, 1, device=mel.device) < probability)
+        at = torch.arange(size, device=mel.device)
+        blank = (at >= first) & (at < first + count)
+        mel = mel.masked_fill(blank.unsqueeze(2 if axis == 1 else 1), 0.0)
+    return mel
+
+
+# ------------------------------------------------------------------------------------------------------- features
+
+
+class FeatureBank:
+    """Log-mel features of `variants` versions of every utterance, flat fp16 on the device.
+
+    Item `v * base_n + i` is version v of utterance i.
+    Attributes: n, base_n; frames (n,) int64 numpy; texts, voices, kinds of all n items.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        tag: str,
+        *,
+        device: torch.device | str,
+        variants: int = 1,
+        augmented: bool = False,
+        pad: int = 479,
+        clean: bool = False,
+        keep: float = 0.1,
+        seed: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        """`clean` also keeps the features without channel and noise; `keep`: share left clean; `limit`: first items."""
+        began = time.monotonic()
+        bank = Bank(data, tag, device)
+        self.device = bank.device
+        self.base_n = bank.n if limit is None else min(bank.n, limit)
+        self.n = self.base_n * variants
+        self.texts, self.voices, self.kinds = (
+            values[: self.base_n] * variants for values in (bank.texts, bank.voices, bank.kinds)
+        )
+        rng = np.random.default_rng(seed)
+        self._generator = torch.Generator(self.device).manual_seed(seed)
+        lengths = bank.lengths[: self.base_n]
+        places = [placement(lengths, rng, augmented=augmented) for _ in range(variants)]
+        self.frames = np.concatenate([(place.total + pad) // HOP for place in places])
+        total = int(self.frames.sum())
+        self._flat = torch.empty(total, MELS, dtype=torch.float16, device=self.device)
+        self._clean = torch.empty_like(self._flat) if clean else None
+        starts = np.zeros(self.n, np.int64)
+        at = 0
+        with torch.no_grad():
+            for version, place in enumerate(places):
+                for ids in _even(place.total):
+                    items = version * self.base_n + ids
+                    counts = self.frames[items]
+                    starts[items] = at + np.cumsum(counts) - counts
+                    noisy, plain = self._compute(
+                        bank, ids, place.take(ids), pad, augmented=augmented, keep=keep
+                    )
+                    stop = at + int(counts.sum())
+                    self._flat[at:stop] = noisy
+                    if self._clean is not None:
+                        self._clean[at:stop] = plain
+                    at = stop
+        self._starts = torch.from_numpy(starts).to(self.device)
+        self._counts = torch.from_numpy(self.frames).to(self.device)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        log(
+            f"features {tag} x{variants}: {self.n} items, {total / 360_000:.1f} h, {time.monotonic() - began:.1f} s"
+        )
+
+    def _compute(
+        self, bank: Bank, ids: NDArray[np.int64], place: Placement, pad: int, *, augmented: bool, keep: float
+    ) -> tuple[Tensor, Tensor]:
+        """(sum of frames, 128) fp16 as heard, and the same clean."""
+        width = -(-int(place.total.max()) // _ROUND) * _ROUND
+        waves, lengths = bank.placed(ids, place, width=width)
+        if not augmented:
+            plain = self._mel(waves, lengths, pad, None)
+            return plain, plain
+        dice = Dice(len(waves), self.device, self._generator)
+        factor = torch.where(dice.chance(0.6), dice.uniform(0.84, 1.2), 1.0)[:, 0]
+        heard = augment(waves, lengths, generator=self._generator)
+        heard = torch.where(dice.chance(keep), waves, heard)
+        noisy = self._mel(heard, lengths, pad, factor)
+        return noisy, noisy if self._clean is None else self._mel(waves, lengths, pad, factor)
+
+    def _mel(self, waves: Tensor, lengths: Tensor, pad: int, factor: Tensor | None) -> Tensor:
+        # One silent row as long as the batch is wide keeps the number of frames, and so of FFT plans, small.
+        waves = F.pad(waves, (0, 0, 0, 1))
+        lengths = torch.cat([lengths, lengths.new_tensor([waves.shape[1]])])
+        mel, frames = log_mel(waves, lengths, pad=pad)
+        mel, frames = mel[:-1], frames[:-1]
+        if factor is not None:
+            mel = warp_mel(mel, factor)
+        inside = torch.arange(mel.shape[2], device=mel.device) < frames[:, None]
+        return mel.transpose(1, 2)[inside].half()
+
+    def batch(self, ids: Sequence[int] | NDArray[np.int64]) -> tuple[Tensor, ...]:
+        """mel (B, 128, T) float32, zero beyond frames (B,) int64; with `clean`, the clean mel as a third."""
+        index = np.asarray(ids, np.int64)
+        width = int(self.frames[index].max())
+        on_device = torch.from_numpy(index).to(self.device)
+        frames = self._counts[on_device]
+        at = torch.arange(width, device=self.device)
+        inside = at < frames[:, None]
+        rows = (self._starts[on_device][:, None] + at).clamp_max(len(self._flat) - 1)
+        mel = (self._flat[rows].float() * inside[..., None]).transpose(1, 2).contiguous()
+        if self._clean is None:
+            return mel, frames
+        return mel, frames, (self._clean[rows].float() * inside[..., None]).transpose(1, 2).contiguous()
+
+
+def _even(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Indices in order of length, at most 256 rows and 12 million samples at a time."""
+    order = np.argsort(lengths, kind="stable")
+    at = 0
+    while at < len(order):
+        widest = int(lengths[order[min(at + _BATCH_ROWS, len(order)) - 1]])
+        rows = max(1, min(_BATCH_ROWS, _BATCH_SAMPLES // max(widest, 1)))
+        yield order[at : at + rows]
+        at += rows
+
+
+def length_buckets(
+    lengths: NDArray[np.int64], *, max_total: int, max_batch: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """All indices once, grouped by similar length: rows x longest <= max_total; groups in random order."""
+    order = np.argsort(lengths * rng.uniform(1.0, 1.08, len(lengths)), kind="stable")
+    groups, start = [], 0
+    while start < len(order):
+        stop, longest = start, 0
+        while stop < len(order) and stop - start < max_batch:
+            longest = max(longest, int(lengths[order[stop]]))
+            if stop > start and (stop - start + 1) * longest > max_total:
+                break
+            stop += 1
+        groups.append(order[start:stop])
+        start = stop
+    rng.shuffle(groups)  # type: ignore[arg-type]
+    return groups
+
+
+# ------------------------------------------------------------------------------------------------ the training run
+
+
+class Budget:
+    """Wall-clock budget of a run, `spent` seconds of which an earlier part of it has used."""
+
+    def __init__(self, seconds: float, *, spent: float = 0.0) -> None:
+        self.seconds = seconds
+        self._began = time.monotonic() - spent
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def fraction(self) -> float:
+        """0 at the start, 1 and more when the budget is used up."""
+        return self.elapsed() / max(self.seconds, 1e-9)
+
+
+def lr_at(fraction: float, peak: float, *, warm: float = 0.03, floor: float = 0.02) -> float:
+    """Linear warm-up over the first `warm` of the run, then a cosine down to `floor` x peak."""
+    if fraction < warm:
+        return peak * fraction / warm
+    rest = min(1.0, (fraction - warm) / (1 - warm))
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * rest)))
+
+
+def log(*parts: object) -> None:
+    """One flushed line with the time of day."""
+    print(f"[{time.strftime('%H:%M:%S')}]", *parts, flush=True)
+
+
+def wait_for(path: Path, *, seconds: float = 1800.0) -> Path:
+    """The path once it exists: another stage may still be writing it (to a temporary name, then renamed)."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise FileNotFoundError(f"{path} did not appear within {seconds:.0f} s")
+        time.sleep(1.0)
+    return path
+
+
+def use_fast_math(device: torch.device | str) -> None:
+    """TF32 matrix products and convolutions on CUDA."""
+    if torch.device(device).type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+
+
+# ---------------------------------------------------------------------------------------------- CTC and error rates
+
+
+def plain_text(text: str) -> str:
+    """Lower case, only letters, apostrophes and single blanks: what the CTC heads spell and error rates compare."""
+    kept = "".join(c if c in ALPHABET else " " for c in text.lower())
+    return " ".join(kept.split())
+
+
+def ctc_targets(texts: Sequence[str], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """(B, S) int64 classes padded with 0, and (B,) int64 counts."""
+    rows = [[ALPHABET.index(c) + 1 for c in plain_text(text)] for text in texts]
+    counts = torch.tensor([len(row) for row in rows])
+    out = torch.zeros(len(rows), max(1, int(counts.max())), dtype=torch.int64)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
+    return out.to(device), counts.to(device)
+
+
+def ctc_greedy(scores: Tensor, lengths: Tensor) -> list[str]:
+    """Best path of (B, T, classes) scores: repeats merged, blanks dropped."""
+    best = scores.argmax(-1).cpu().numpy()
+    out = []
+    for row, length in zip(best, lengths.tolist(), strict=True):
+        path = row[:length]
+        kept = path[np.r_[True, path[1:] != path[:-1]]] if length else path
+        out.append("".join(ALPHABET[c - 1] for c in kept if c > 0))
+    return out
+
+
+def cer_wer(refs: Sequence[str], hyps: Sequence[str]) -> tuple[float, float]:
+    """Character and word error rate in percent over all pairs, on `plain_text`."""
+    edits = [0, 0]
+    totals = [0, 0]
+    for ref, hyp in zip(refs, hyps, strict=True):
+        a, b = plain_text(ref), plain_text(hyp)
+        for k, (x, y) in enumerate(((list(a), list(b)), (a.split(), b.split()))):
+            edits[k] += edit_distance(x, y)
+            totals[k] += len(x)
+    return 100 * edits[0] / max(1, totals[0]), 100 * edits[1] / max(1, totals[1])
+
+
+def edit_distance(a: Sequence[object], b: Sequence[object]) -> int:
+    """Insertions, deletions and substitutions that turn `a` into `b`."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        diagonal, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
+    return row[-1]
