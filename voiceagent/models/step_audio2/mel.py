@@ -140,13 +140,15 @@ def kaldi_fbank(wave: Tensor) -> Tensor:
     previous = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
     windowed = (frames - 0.97 * previous) * _povey(wave.device)
     power = torch.fft.rfft(windowed, _FBANK_FFT).abs().square()
-    return (power @ _kaldi_bands(wave.device).T).clamp_min(torch.finfo(torch.float32).eps).log()
+    bands: Tensor = power @ _kaldi_bands(wave.device).T
+    return bands.clamp_min(torch.finfo(torch.float32).eps).log()
 
 
 @lru_cache(maxsize=16)
 def _hann(size: int, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # a cached inference tensor would break a later training step
-        return torch.hann_window(size, device=device)
+        window: Tensor = torch.hann_window(size, device=device)
+    return window
 
 
 def _table(values: NDArray[np.float64], device: torch.device) -> Tensor:

@@ -1,0 +1,76 @@
+"""Joins encoder, adapter, language model and output matrix under the real tensor names; it knows no text."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from voiceagent.errors import InputError
+from voiceagent.models.step_audio2.config import StepAudio2Config
+from voiceagent.models.step_audio2.encoder import Adapter, AudioEncoder
+from voiceagent.models.step_audio2.lm import CausalLM, KvCache
+from voiceagent.models.step_audio2.mel import log_mel, placeholder_count
+from voiceagent.units import PIECE_SAMPLES
+
+
+class StepAudio2(nn.Module):
+    """Stateless: everything that a conversation needs lies in its `KvCache` and in the rows of its audio.
+
+    `state_dict()` has exactly the checkpoint's keys: `encoder.*`, `adapter.*`, `model.*`, `lm_head.weight`.
+    The two dropouts are for training only.
+    """
+
+    def __init__(
+        self, config: StepAudio2Config, *, dropout: float = 0.0, encoder_dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = AudioEncoder(config.audio, dropout=encoder_dropout)
+        self.adapter = Adapter(config.audio)
+        self.model = CausalLM(config.text, dropout=dropout)
+        self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+
+    def encode_audio(self, wave: Tensor) -> Tensor:
+        """One piece of heard audio as rows for its `<audio_patch>` positions.
+
+        Args:
+            wave: (L,) float32, 16 kHz, at most 25 s, on any device.
+
+        Returns:
+            (placeholder_count(L), hidden) in the model's dtype; no row for less than about 20 ms.
+
+        Raises:
+            InputError: the piece is longer than 25 s or not one-dimensional.
+        """
+        if wave.dim() != 1 or wave.shape[0] > PIECE_SAMPLES:
+            raise InputError(
+                f"an audio piece is of shape {tuple(wave.shape)}, not one channel of at most {PIECE_SAMPLES} samples.",
+                remedy="Split longer audio into pieces of 25 s.",
+            )
+        weight = self.lm_head.weight
+        if placeholder_count(wave.shape[0]) == 0:
+            return weight.new_zeros(0, self.config.text.hidden_size)
+        wave = wave.to(weight.device)
+        mel, frames = log_mel(wave[None], torch.tensor([wave.shape[0]], device=weight.device))
+        rows, _ = self.adapter(*self.encoder(mel.to(weight.dtype), frames - 2))
+        out: Tensor = rows[0, : placeholder_count(wave.shape[0])]
+        return out
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """(…) token ids to (…, hidden) input embeddings."""
+        out: Tensor = self.model.embed_tokens(ids)
+        return out
+
+    def hidden(self, embeds: Tensor, cache: KvCache | None = None) -> Tensor:
+        """(B, T, hidden) new positions to (B, T, hidden) final states, extending `cache`."""
+        out: Tensor = self.model(embeds, cache)
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(…, hidden) final states to (…, vocabulary) float32 scores."""
+        out: Tensor = self.lm_head(hidden)
+        return out.float()
+
+    def new_cache(self) -> KvCache:
+        """An empty cache for one conversation."""
+        return self.model.new_cache()
