@@ -115,6 +115,9 @@ class TextTokenizer:
             self._bytes[number] = _to_bytes(token)
         for name, number in ids.items():
             self._bytes[number] = name.encode()
+        self._special = {entry["id"] for entry in added if entry.get("special")} | {
+            ids[n] for n in _NAMES.values()
+        }
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> TextTokenizer:
@@ -142,6 +145,10 @@ class TextTokenizer:
         whole = text.encode("utf-8", "replace").decode("utf-8")
         ids: list[int] = self._bpe.encode(whole, add_special_tokens=False).ids
         return ids
+
+    def is_text(self, token: int) -> bool:
+        """Whether `token` is written text: not special, not audio, not an unused row."""
+        return 0 <= token < self.ids.audio_start and token not in self._special and bool(self._bytes[token])
 
     def token_bytes(self, token: int) -> bytes:
         """The UTF-8 bytes of one token, maybe a part of a character; a special token's name; empty if unused."""
