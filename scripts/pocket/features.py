@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ MELS = 128
 ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
 """Characters of the CTC heads; class 0 is the blank, class i the character i - 1."""
 
+_OTHER = re.compile(r"[^a-z' ]+")
+_CLASSES = bytes.maketrans(ALPHABET.encode(), bytes(range(1, len(ALPHABET) + 1)))
 _ROUND = 8000  # widths are multiples of half a second, so that few FFT plans exist
 _BATCH_SAMPLES = 12_000_000
 _BATCH_ROWS = 256
@@ -442,18 +445,17 @@ def use_fast_math(device: torch.device | str) -> None:
 
 def plain_text(text: str) -> str:
     """Lower case, only letters, apostrophes and single blanks: what the CTC heads spell and error rates compare."""
-    kept = "".join(c if c in ALPHABET else " " for c in text.lower())
-    return " ".join(kept.split())
+    return " ".join(_OTHER.sub(" ", text.lower()).split())
 
 
 def ctc_targets(texts: Sequence[str], device: torch.device | str) -> tuple[Tensor, Tensor]:
     """(B, S) int64 classes padded with 0, and (B,) int64 counts."""
-    rows = [[ALPHABET.index(c) + 1 for c in plain_text(text)] for text in texts]
-    counts = torch.tensor([len(row) for row in rows])
-    out = torch.zeros(len(rows), max(1, int(counts.max())), dtype=torch.int64)
+    rows = [np.frombuffer(plain_text(text).encode().translate(_CLASSES), np.uint8) for text in texts]
+    counts = np.array([len(row) for row in rows])
+    out = np.zeros((len(rows), max(1, counts.max(initial=0))), np.int64)
     for i, row in enumerate(rows):
-        out[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
-    return out.to(device), counts.to(device)
+        out[i, : len(row)] = row
+    return torch.from_numpy(out).to(device), torch.from_numpy(counts).to(device)
 
 
 def ctc_greedy(scores: Tensor, lengths: Tensor) -> list[str]:
