@@ -1,0 +1,209 @@
+"""Conversation items between the Realtime protocol's JSON and the core's history types."""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Callable
+from typing import Any, assert_never
+
+import numpy as np
+
+from voiceagent.audio import pcm
+from voiceagent.audio.resample import resample
+from voiceagent.core.events import Usage
+from voiceagent.core.history import (
+    AssistantItem,
+    AudioContent,
+    Item,
+    Piece,
+    SystemItem,
+    TextContent,
+    ToolCallItem,
+    ToolResultItem,
+    UserItem,
+)
+from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, VOICE_RATE
+from voiceagent.wire import realtime_events as ev
+from voiceagent.wire.dialect import WireError
+
+MAX_TEXT = 64 * 1024
+MAX_ID = 128
+
+
+class PieceIds:
+    """Ids for pieces of audio that arrive inside items: negative, so that they never meet the controller's own."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def next(self) -> int:
+        """The next id."""
+        self._last -= 1
+        return self._last
+
+
+def from_wire(param: ev.ItemParam, pieces: PieceIds, *, new_id: Callable[[], str]) -> Item:
+    """A client's item as the core keeps it.
+
+    Raises:
+        WireError: an item or content type that we do not have, or a missing field; `param` names it.
+    """
+    item_id = param.id or new_id()
+    if len(item_id) > MAX_ID:
+        raise WireError(f"item.id is longer than {MAX_ID} characters.", param="item.id")
+    if param.type == "message":
+        return _message(param, item_id, pieces)
+    if param.type == "function_call":
+        call_id, name = _needed(param.call_id, "item.call_id"), _needed(param.name, "item.name")
+        return ToolCallItem(item_id, call_id, name, param.arguments or "{}")
+    if param.type == "function_call_output":
+        call_id = _needed(param.call_id, "item.call_id")
+        return ToolResultItem(item_id, call_id, _text(param.output or "", "item.output"))
+    raise WireError(
+        f"Items of type {param.type!r} are not supported.",
+        param="item.type",
+        remedy="Use message, function_call or function_call_output.",
+    )
+
+
+def _message(param: ev.ItemParam, item_id: str, pieces: PieceIds) -> Item:
+    if param.role == "user":
+        return UserItem(item_id, tuple(_user_part(p, i, pieces) for i, p in enumerate(param.content)))
+    text = " ".join(_text(p.text or p.transcript or "", "item.content") for p in param.content)
+    if param.role == "system":
+        return SystemItem(item_id, text)
+    if param.role == "assistant":
+        return AssistantItem.written(item_id, text)
+    raise WireError(
+        f"Unknown role {param.role!r}.", param="item.role", remedy="Use user, system or assistant."
+    )
+
+
+def _user_part(part: ev.ContentPart, index: int, pieces: PieceIds) -> TextContent | AudioContent:
+    where = f"item.content[{index}]"
+    if part.type == "input_text":
+        return TextContent(_text(_needed(part.text, f"{where}.text"), f"{where}.text"))
+    if part.type != "input_audio":
+        raise WireError(
+            f"Content of type {part.type!r} is not supported.",
+            param=f"{where}.type",
+            remedy="Use input_text or input_audio.",
+        )
+    try:
+        raw = binascii.a2b_base64(_needed(part.audio, f"{where}.audio"), strict_mode=True)
+    except (binascii.Error, ValueError) as error:
+        raise WireError(f"Invalid base64: {error}.", code="invalid_base64", param=f"{where}.audio") from error
+    samples = resample(pcm.s16_to_float(raw), source=VOICE_RATE, target=MODEL_RATE)
+    if not len(samples):
+        raise WireError("The audio is empty.", code="empty_audio", param=f"{where}.audio")
+    samples.setflags(write=False)
+    cuts = range(0, len(samples), PIECE_SAMPLES)
+    return AudioContent(
+        tuple(Piece(pieces.next(), samples[a : a + PIECE_SAMPLES]) for a in cuts), part.transcript
+    )
+
+
+def _needed(value: str | None, param: str) -> str:
+    if value is None:
+        raise WireError(f"{param} is missing.", code="missing_required_parameter", param=param)
+    return value
+
+
+def _text(value: str, param: str) -> str:
+    if len(value) > MAX_TEXT:
+        raise WireError(f"{param} is longer than {MAX_TEXT} characters.", param=param)
+    return value.encode(
+        "utf-8", "replace"
+    ).decode()  # lone surrogates decode from JSON but cannot be sent again
+
+
+def to_wire(item: Item, *, status: str = "completed", with_audio: bool = False) -> dict[str, Any]:
+    """An item as the client sees it; audio bytes only on request, as 24 kHz PCM."""
+    base: dict[str, Any] = {"id": item.id, "object": "realtime.item", "status": status}
+    match item:
+        case SystemItem(_, text):
+            return {
+                **base,
+                "type": "message",
+                "role": "system",
+                "content": [{"type": "input_text", "text": text}],
+            }
+        case UserItem(_, content):
+            parts = [_show_user_part(p, with_audio=with_audio) for p in content]
+            return {**base, "type": "message", "role": "user", "content": parts}
+        case AssistantItem():
+            kind = "output_audio" if item.spoken else "output_text"
+            part = {"type": kind, "transcript" if item.spoken else "text": item.text}
+            filled = bool(item.text) or status != "in_progress"
+            return {**base, "type": "message", "role": "assistant", "content": [part] if filled else []}
+        case ToolCallItem(item_id, call_id, name, arguments):
+            return show_call(item_id, call_id, name, arguments, status=status)
+        case ToolResultItem(_, call_id, output):
+            return {**base, "type": "function_call_output", "call_id": call_id, "output": output}
+        case _:
+            assert_never(item)
+
+
+def _show_user_part(part: TextContent | AudioContent, *, with_audio: bool) -> dict[str, Any]:
+    if isinstance(part, TextContent):
+        return {"type": "input_text", "text": part.text}
+    # `transcript` must be present even when null: a stock client fails without the key.
+    shown: dict[str, Any] = {"type": "input_audio", "transcript": part.transcript}
+    if with_audio and part.pieces:
+        samples = np.concatenate([p.audio for p in part.pieces])
+        raw = pcm.float_to_s16(resample(samples, source=MODEL_RATE, target=VOICE_RATE))
+        shown["audio"] = binascii.b2a_base64(raw, newline=False).decode()
+    return shown
+
+
+def show_call(item_id: str, call_id: str, name: str, arguments: str, *, status: str) -> dict[str, Any]:
+    """A function call item."""
+    return {
+        "id": item_id,
+        "object": "realtime.item",
+        "type": "function_call",
+        "status": status,
+        "call_id": call_id,
+        "name": name,
+        "arguments": arguments,
+    }
+
+
+def audio_seconds(item: Item) -> float:
+    """Seconds of user audio in an item."""
+    if not isinstance(item, UserItem):
+        return 0.0
+    parts = [p for p in item.content if isinstance(p, AudioContent)]
+    return sum(len(piece.audio) for part in parts for piece in part.pieces) / MODEL_RATE
+
+
+def usage(given: Usage) -> dict[str, Any]:
+    """Token counts as the protocol shows them."""
+    cached = min(given.input_cached, given.input_text)
+    return {
+        "total_tokens": given.input_text + given.input_audio + given.output_text + given.output_audio,
+        "input_tokens": given.input_text + given.input_audio,
+        "output_tokens": given.output_text + given.output_audio,
+        "input_token_details": {
+            "text_tokens": given.input_text,
+            "audio_tokens": given.input_audio,
+            "image_tokens": 0,
+            "cached_tokens": given.input_cached,
+            "cached_tokens_details": {
+                "text_tokens": cached,
+                "audio_tokens": given.input_cached - cached,
+                "image_tokens": 0,
+            },
+        },
+        "output_token_details": {"text_tokens": given.output_text, "audio_tokens": given.output_audio},
+    }
+
+
+def status_details(status: str, reason: str, error: str | None) -> dict[str, Any] | None:
+    """Why a response ended otherwise than whole."""
+    if status == "completed":
+        return None
+    if status == "failed":
+        return {"type": status, "error": {"type": "server_error", "code": reason, "message": error or ""}}
+    names = {"max_tokens": "max_output_tokens"}
+    return {"type": status, "reason": names.get(reason, reason)}
