@@ -1,0 +1,206 @@
+"""Loads the weights of a checkpoint folder strictly, from safetensors only; it knows no token and no conversation.
+
+What the files hold is compared with what `config.json` promises before a single weight is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from voiceagent.errors import CheckpointError
+from voiceagent.models.step_audio2.config import StepAudio2Config
+from voiceagent.models.step_audio2.model import StepAudio2
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+INT8_ROWS = "int8_rows"
+
+_SCALE = "_scale"  # `X.weight` as int8 rows has its factors in `X.weight_scale`
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A tensor as a file's header announces it."""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def load_step_audio2(
+    folder: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> StepAudio2:
+    """The network of a checkpoint folder, in evaluation mode, without gradients.
+
+    Args:
+        folder: holds `config.json` and `model.safetensors`, or shards and their index.
+        device: where the weights go, one tensor at a time.
+        dtype: of all weights; what is stored in another type is converted, int8 rows are multiplied out.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or a tensor is missing, surplus or of a wrong shape; all named.
+    """
+    folder = Path(folder)
+    config = StepAudio2Config.from_folder(folder)
+    with torch.device("meta"):
+        model = StepAudio2(config)
+    stored = _read_headers(folder)
+    _compare(stored, {name: tuple(part.shape) for name, part in model.state_dict().items()}, config=config)
+    weights = _read(stored, device=device, dtype=dtype)
+    model.load_state_dict(weights, strict=True, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def quantize_rows(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every 2-D `X.weight` as int8 rows beside `X.weight_scale`; all other tensors unchanged.
+
+    weight (rows, columns) float becomes int8 in -127..127 and scale (rows, 1) float32, weight ~ int8 * scale, with an
+    error of at most half a scale. The folder's `config.json` must then say `"quant_method": "int8_rows"`.
+    """
+    out: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if tensor.dim() != 2 or not name.endswith(".weight"):
+            out[name] = tensor
+            continue
+        rows = tensor.float()
+        peak = rows.abs().amax(dim=1, keepdim=True)
+        scale = torch.where(peak > 0, peak / 127, torch.ones_like(peak))
+        out[name] = (rows / scale).round().clamp(-127, 127).to(torch.int8)
+        out[name + _SCALE] = scale
+    return out
+
+
+def dequantize_rows(weight: Tensor, scale: Tensor) -> Tensor:
+    """int8 (rows, columns) times float (rows, 1), as float32."""
+    return weight.float() * scale.float()
+
+
+def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Copies `weights` into `module`; the keys and shapes must match exactly.
+
+    Raises:
+        CheckpointError: a tensor is missing, surplus or of a wrong shape; it is named, and `source` with it.
+    """
+    expected = {name: tuple(part.shape) for name, part in module.state_dict().items()}
+    _compare_shapes({name: tuple(part.shape) for name, part in weights.items()}, expected, where=source)
+    module.load_state_dict(dict(weights), strict=True)
+
+
+def _read_headers(folder: Path) -> dict[str, _Stored]:
+    """Name, place, shape and type of every tensor in the folder's safetensors files."""
+    if (folder / SINGLE).is_file():
+        return _read_header(folder / SINGLE)
+    if not (folder / INDEX).is_file():
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        why = f"; {pickled[0]} is not loaded, because a pickle can run code" if pickled else ""
+        raise _damaged(f"{folder} has neither {SINGLE} nor {INDEX}{why}.")
+    places = _read_index(folder / INDEX)
+    stored: dict[str, _Stored] = {}
+    for shard in sorted(set(places.values())):
+        if not (folder / shard).is_file():
+            raise _damaged(f"{folder / shard} does not exist, but {INDEX} names it.")
+        header = _read_header(folder / shard)
+        for name in header:
+            if places.get(name) != shard:
+                raise _damaged(
+                    f"{folder / shard} holds the tensor {name}, which {INDEX} does not place there."
+                )
+        stored |= header
+    for name, shard in places.items():
+        if name not in stored:
+            raise _damaged(f"{folder / shard} lacks the tensor {name}, which {INDEX} places there.")
+    return stored
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """Which shard holds which tensor."""
+    try:
+        places = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as cause:
+        raise _damaged(f"{path} cannot be read as an index with a weight_map: {cause!r}.") from cause
+    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
+        raise _damaged(f"{path}: weight_map does not map tensor names to file names.")
+    for shard in places.values():
+        if Path(shard).name != shard:
+            raise _damaged(f"{path}: {shard!r} is not a file name in the checkpoint folder.")
+    return places
+
+
+def _read_header(path: Path) -> dict[str, _Stored]:
+    """A file's tensors by name; the library checks that the file is as long as its header says."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return {
+                name: _Stored(path, tuple(part.get_shape()), part.get_dtype())
+                for name, part in slices.items()
+            }
+    except (SafetensorError, OSError) as cause:
+        raise _damaged(f"{path} is truncated or not a safetensors file: {cause}.") from cause
+
+
+def _compare(
+    stored: Mapping[str, _Stored], expected: Mapping[str, tuple[int, ...]], *, config: StepAudio2Config
+) -> None:
+    """Checks types, and that names and shapes are exactly those of the network."""
+    where = str(next(iter(stored.values())).file.parent) if stored else "The checkpoint"
+    wanted = dict(expected)
+    for name, tensor in stored.items():
+        if tensor.dtype == "I8" and config.quantization == INT8_ROWS and name.endswith(".weight"):
+            wanted[name + _SCALE] = (tensor.shape[0] if tensor.shape else 1, 1)
+        elif tensor.dtype not in _FLOATS:
+            raise _damaged(f"{tensor.file}: the tensor {name} has the unsupported type {tensor.dtype}.")
+    _compare_shapes({name: tensor.shape for name, tensor in stored.items()}, wanted, where=where)
+
+
+def _compare_shapes(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], *, where: str
+) -> None:
+    missing = [name for name in expected if name not in found]
+    if missing:
+        raise _damaged(f"{where}: the tensor {missing[0]} is missing{_more(missing)}.")
+    surplus = [name for name in found if name not in expected]
+    if surplus:
+        raise _damaged(f"{where}: the tensor {surplus[0]} does not belong to this model{_more(surplus)}.")
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise _damaged(f"{where}: the tensor {name} has the shape {found[name]}, not {shape}.")
+
+
+def _read(
+    stored: Mapping[str, _Stored], *, device: torch.device | str, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """The weights, file by file; int8 rows multiplied out, their scales dropped."""
+    weights: dict[str, Tensor] = {}
+    for path in sorted({tensor.file for tensor in stored.values()}):
+        with safe_open(str(path), framework="pt") as file:
+            for name, tensor in stored.items():
+                if tensor.file == path and not name.endswith(_SCALE):
+                    value = file.get_tensor(name)
+                    if tensor.dtype == "I8":
+                        value = dequantize_rows(value, _scale_of(name, stored))
+                    weights[name] = value.to(device=device, dtype=dtype, copy=True)  # the file may go
+    return weights
+
+
+def _scale_of(name: str, stored: Mapping[str, _Stored]) -> Tensor:
+    """The row factors of an int8 weight, wherever they are stored."""
+    with safe_open(str(stored[name + _SCALE].file), framework="pt") as file:
+        scale: Tensor = file.get_tensor(name + _SCALE)
+    return scale
+
+
+def _more(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _damaged(message: str) -> CheckpointError:
+    return CheckpointError(message, remedy="Download or export the checkpoint folder again.")
