@@ -13,8 +13,6 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-_WORTH_HALVING = 256  # values; a Cast node costs about a hundred bytes
-
 
 def write_onnx(
     network: nn.Module,
@@ -53,12 +51,12 @@ def write_onnx(
 
 
 def _halve_weights(model: onnx.ModelProto) -> None:
-    """Stores every larger float32 initialiser as float16 behind a Cast, which a runtime folds when it loads."""
+    """Stores float32 matrices and kernels as float16 behind a Cast, which a runtime folds when it loads."""
     graph = model.graph
     casts = []
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < _WORTH_HALVING:
+        if values.dtype != np.float32 or values.ndim < 2:
             continue
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
@@ -69,8 +67,8 @@ def _halve_weights(model: onnx.ModelProto) -> None:
 
 
 def round_to_half(network: nn.Module) -> None:
-    """Rounds all parameters to float16 in place, so that the network computes what its file will compute."""
+    """Rounds matrices and kernels to float16 in place, so that the network computes what its file will compute."""
     with torch.no_grad():
         for tensor in [*network.parameters(), *network.buffers()]:
-            if tensor.dtype == torch.float32:
+            if tensor.dtype == torch.float32 and tensor.ndim >= 2:
                 tensor.copy_(tensor.half().float())
