@@ -251,7 +251,7 @@ def _assistant(
     ids = tokenizer.ids
     body: list[int] = []
     header = _header("assistant", tokenizer)
-    if item is not None and item.raw_ids is not None:
+    if item is not None and item.raw_ids:
         body, calls = _verbatim(item, calls, ids)
     elif item is not None and item.spoken and item.audio_ids:
         body = [ids.tts_start, *ta4_interleave(item.text_ids, item.audio_ids, ids)]
