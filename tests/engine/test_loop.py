@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from voiceagent.core.history import Piece
+from voiceagent.engine import api, mapping
+from voiceagent.engine.fake import FakeJob, FakeRunner, Script, numbered
+from voiceagent.engine.loop import Loop, Written
+from voiceagent.errors import EngineError
+
+from .helpers import OPTIONS, piece, said, spoke
+
+
+class Bench:
+    """A loop over the fake runner, with its replies in a list and a clock that moves by a tick per look."""
+
+    def __init__(self, runner: FakeRunner | None = None, *, max_sessions: int = 8) -> None:
+        self.replies: list[api.Reply] = []
+        self.runner = runner or FakeRunner(Script(speech_ids=20, chunk_ids=5))
+        self.now = 0.0
+        self.loop = Loop(self.runner, max_sessions=max_sessions, emit=self.replies.append, clock=self._tick)
+
+    def _tick(self) -> float:
+        self.now += 0.001
+        return self.now
+
+    def begin(self, session: int, turn: int, items=said("hello you"), options: api.Options = OPTIONS) -> None:  # type: ignore[no-untyped-def]  # noqa: B008
+        wire = tuple(mapping.item_to_wire(item) for item in items)
+        self.loop.command(api.Begin(session, turn, wire, options))
+
+    def run(self, *, until: Callable[[], bool] = lambda: False) -> None:
+        while not until() and self.loop.step():
+            pass
+
+    def of(self, kind: type, session: int = 1) -> list:  # type: ignore[type-arg]
+        return [r for r in self.replies if isinstance(r, kind) and getattr(r, "session", session) == session]
+
+
+def opened(*sessions: int, runner: FakeRunner | None = None) -> Bench:
+    bench = Bench(runner)
+    for session in sessions:
+        bench.loop.command(api.OpenSession(session))
+    return bench
+
+
+def check_numbered(sounds: list[api.Sound], *, session: int, turn: int) -> int:
+    place = 0
+    for seq, sound in enumerate(sounds):
+        pcm = np.frombuffer(sound.pcm, "<i2")
+        assert sound.seq == seq
+        assert np.array_equal(pcm, numbered(session=session, turn=turn, start=place, count=len(pcm)))
+        place += len(pcm)
+    return place
+
+
+def test_a_spoken_turn_arrives_whole_and_in_order() -> None:
+    bench = opened(1)
+    bench.begin(1, 7)
+    bench.run()
+    assert isinstance(bench.replies[0], api.Started)
+    assert "".join(r.text for r in bench.of(api.Spoke)) == "You said: hello you"
+    sounds = bench.of(api.Sound)
+    assert check_numbered(sounds, session=1, turn=7) == 20 * 960
+    assert [i for sound in sounds for i in sound.ids] == list(range(20))
+    ended = bench.replies[-1]
+    assert isinstance(ended, api.Ended)
+    assert ended.reason == "stop"
+    assert len(ended.raw_ids) == 24
+
+
+def test_eight_sessions_at_once_do_not_mix() -> None:
+    bench = opened(*range(1, 9))
+    for session in range(1, 9):
+        bench.begin(session, session, said(f"word{session}"))
+    bench.run()
+    for session in range(1, 9):
+        assert check_numbered(bench.of(api.Sound, session), session=session, turn=session) == 20 * 960
+        assert "".join(r.text for r in bench.of(api.Spoke, session)) == f"You said: word{session}"
+
+
+def test_cancel_takes_effect_at_once_and_nothing_follows() -> None:
+    bench = opened(1)
+    bench.begin(1, 1)
+    bench.run(until=lambda: bool(bench.of(api.Sound)))
+    bench.loop.command(api.Cancel(1, 1))
+    ended = bench.replies[-1]
+    assert isinstance(ended, api.Ended)
+    assert ended.reason == "cancelled"
+    assert ended.raw_ids
+    before = len(bench.replies)
+    bench.run()
+    bench.loop.command(api.Cancel(1, 1))
+    assert len(bench.replies) == before
+
+
+def test_a_text_turn_makes_no_sound() -> None:
+    bench = opened(1)
+    text = api.Options(
+        **{f: getattr(OPTIONS, f) for f in OPTIONS.__struct_fields__ if f != "spoken"}, spoken=False
+    )
+    bench.begin(1, 1, options=text)
+    bench.run()
+    assert not bench.of(api.Sound)
+    assert "".join(r.text for r in bench.of(api.Spoke)) == "You said: hello you"
+
+
+def test_a_tool_call_has_an_id_of_its_own() -> None:
+    bench = opened(1)
+    tools = (api.Function("get_weather", "", {}),)
+    options = api.Options(
+        **{f: getattr(OPTIONS, f) for f in OPTIONS.__struct_fields__ if f not in {"tools", "tool_choice"}},
+        tools=tools, tool_choice="required",
+    )  # fmt: skip
+    for turn in (1, 2):
+        bench.begin(1, turn, options=options)
+    bench.run()
+    calls = bench.of(api.Called)
+    assert [call.name for call in calls] == ["get_weather"] * 2
+    assert calls[0].call_id != calls[1].call_id
+
+
+def test_one_failing_turn_leaves_the_others_alone() -> None:
+    bench = opened(1, 2)
+    bench.begin(1, 1, said("!fail"))
+    bench.begin(2, 1)
+    bench.run()
+    (failed,) = bench.of(api.Failed)
+    assert failed.code == "fake_fault"
+    assert check_numbered(bench.of(api.Sound, 2), session=2, turn=1) == 20 * 960
+    bench.begin(1, 2)
+    bench.run()
+    assert bench.of(api.Ended)
+
+
+class Breaking(FakeRunner):
+    """Fails at the third token of session 1: out of memory, or the device itself."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(Script(speech_ids=20, chunk_ids=5))
+        self.error = error
+
+    def decode(self, job: FakeJob) -> Written:
+        if job.turn.session == 1 and job.next_chunk == 2:
+            raise self.error
+        return super().decode(job)
+
+
+def test_an_unforeseen_error_fails_one_turn_and_says_nothing_private() -> None:
+    bench = opened(1, 2, runner=Breaking(MemoryError("at /secret/path")))
+    bench.begin(1, 1)
+    bench.begin(2, 1)
+    bench.run()
+    (failed,) = bench.of(api.Failed)
+    assert failed.code == "internal_error"
+    assert "secret" not in failed.message
+    assert bench.of(api.Ended, 2)
+
+
+def test_a_lost_device_ends_the_loop() -> None:
+    bench = opened(1, runner=Breaking(EngineError("illegal access")))
+    bench.begin(1, 1)
+    try:
+        bench.run()
+    except EngineError:
+        return
+    raise AssertionError("the loop went on")
+
+
+def test_pieces_are_encoded_once_and_before_the_prompt() -> None:
+    bench = opened(1)
+    pieces = [piece(1), piece(2)]
+    for p in pieces:
+        bench.loop.command(api.Encode(1, p.id, mapping.piece_to_bytes(p)))
+    bench.begin(1, 1, spoke(*pieces))
+    seen: list[int] = []
+    encode = bench.runner.encode
+    bench.runner.encode = lambda session, p: (seen.append(p.id), encode(session, p))[1]  # type: ignore[method-assign,func-returns-value]
+    bench.run()
+    assert seen == [1, 2]
+    assert "".join(r.text for r in bench.of(api.Spoke)) == "I heard 3200 samples."
+    bench.begin(1, 2, spoke(*pieces))
+    bench.run()
+    assert seen == [1, 2]
+    bench.loop.command(api.Forget(1, (1,)))
+    bench.begin(1, 3, spoke(*pieces))
+    assert isinstance(bench.replies[-1], api.Failed)
+    assert bench.replies[-1].code == "missing_piece"
+
+
+def test_pieces_forgotten_under_a_waiting_turn_still_serve_it() -> None:
+    bench = opened(1)
+    p = piece(1)
+    bench.loop.command(api.Encode(1, 1, mapping.piece_to_bytes(p)))
+    bench.begin(1, 1, spoke(p))
+    bench.loop.command(api.Forget(1, (1,)))
+    bench.run()
+    assert bench.of(api.Ended)
+
+
+def test_a_piece_that_cannot_be_encoded_fails_its_turn() -> None:
+    class Deaf(FakeRunner):
+        def encode(self, session: int, piece: Piece) -> None:
+            raise ValueError("no")
+
+    bench = opened(1, runner=Deaf())
+    bench.loop.command(api.Encode(1, 1, mapping.piece_to_bytes(piece(1))))
+    bench.begin(1, 1, spoke(piece(1)))
+    bench.run()
+    assert bench.of(api.Failed)
+
+
+def test_transcription_comes_after_the_turn_that_waits_for_its_first_sound() -> None:
+    bench = opened(1)
+    p = piece(1)
+    bench.loop.command(api.Encode(1, 1, mapping.piece_to_bytes(p)))
+    bench.loop.command(api.Write(1, "item", (1,)))
+    bench.begin(1, 1, spoke(p))
+    bench.run()
+    kinds = [type(reply) for reply in bench.replies]
+    assert kinds.index(api.Wrote) > kinds.index(api.Sound)
+    bench.loop.command(api.Write(1, "other", (5,)))  # a piece that never came: an empty caption, not silence
+    assert bench.replies[-1] == api.Wrote(1, "other", "")
+
+
+def test_capacity_is_refused_and_given_back() -> None:
+    bench = Bench(max_sessions=1)
+    bench.loop.command(api.OpenSession(1))
+    bench.loop.command(api.OpenSession(2))
+    assert bench.of(api.Refused, 2)
+    bench.begin(2, 1)
+    assert bench.of(api.Failed, 2)[0].code == "overloaded"
+    bench.loop.command(api.CloseSession(1))
+    bench.loop.command(api.OpenSession(3))
+    bench.begin(3, 1)
+    bench.run()
+    assert bench.of(api.Ended, 3)
+
+
+def test_too_many_waiting_turns_of_one_session_are_refused() -> None:
+    bench = opened(1)
+    for turn in range(6):
+        bench.begin(1, turn)
+    assert [r.turn for r in bench.of(api.Failed)] == [4, 5]
+
+
+def test_a_closed_session_says_nothing_more() -> None:
+    bench = opened(1)
+    bench.begin(1, 1)
+    bench.run(until=lambda: bool(bench.of(api.Sound)))
+    bench.loop.command(api.CloseSession(1))
+    before = len(bench.replies)
+    bench.run()
+    assert len(bench.replies) == before
+
+
+def test_the_heartbeat_is_answered() -> None:
+    bench = Bench()
+    bench.loop.command(api.Ping(3))
+    assert bench.replies == [api.Pong(3)]

@@ -1,0 +1,377 @@
+"""What server and engine say to each other, and the `EngineClient` seam; it knows neither models nor sockets.
+
+Every message about a session carries its number, every message about a turn the turn's number too, so that what
+arrives late can be dropped by comparison. The messages mirror `core.events` and `core.actions` as msgspec structs;
+`mapping.py` translates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from voiceagent.core.actions import CancelTurn as CancelTurnAction
+from voiceagent.core.actions import EncodePiece, StartTurn, Transcribe
+from voiceagent.core.events import (
+    AudioOut as AudioOutEvent,
+)
+from voiceagent.core.events import (
+    EngineDown,
+    EngineUp,
+    SpeechProb,
+    TextOut,
+    ToolCalled,
+    Transcript,
+    TurnEnded,
+    TurnFailed,
+    TurnStarted,
+    Usage,
+)
+
+EngineEvent = (
+    SpeechProb | TurnStarted | TextOut | AudioOutEvent | ToolCalled | TurnEnded | TurnFailed | Transcript
+    | EngineDown | EngineUp
+)  # fmt: skip
+"""Every event that an engine can cause in a session."""
+
+EngineAction = StartTurn | EncodePiece | CancelTurnAction | Transcribe
+"""Every action of a session that is the engine's to carry out."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Common form of all messages: an array on the wire whose first element is the type's name."""
+
+
+# --- history, as it travels -------------------------------------------------------------------------------------
+
+
+class Text(Message, frozen=True):
+    """A text part of a user item."""
+
+    text: str
+
+
+class Heard(Message, frozen=True):
+    """An audio part of a user item; the samples travelled before, in `Encode`, under these piece ids."""
+
+    pieces: tuple[int, ...]
+    transcript: str | None
+
+
+class System(Message, frozen=True):
+    """`core.history.SystemItem`."""
+
+    id: str
+    text: str
+
+
+class User(Message, frozen=True):
+    """`core.history.UserItem`."""
+
+    id: str
+    content: tuple[Text | Heard, ...]
+
+
+class Assistant(Message, frozen=True):
+    """`core.history.AssistantItem`: the heard part of an earlier reply."""
+
+    id: str
+    text: str
+    text_ids: tuple[int, ...]
+    audio_ids: tuple[int, ...]
+    raw_ids: tuple[int, ...] | None
+    spoken: bool
+    samples: int
+    complete: bool
+
+
+class Call(Message, frozen=True):
+    """`core.history.ToolCallItem`; `arguments` is JSON text."""
+
+    id: str
+    call_id: str
+    name: str
+    arguments: str
+
+
+class Result(Message, frozen=True):
+    """`core.history.ToolResultItem`."""
+
+    id: str
+    call_id: str
+    output: str
+
+
+WireItem = System | User | Assistant | Call | Result
+
+
+class Function(Message, frozen=True):
+    """A tool that the model may call; `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class Options(Message, frozen=True):
+    """What one turn asks of the model; None and an empty voice = the checkpoint's default."""
+
+    spoken: bool
+    instructions: str
+    tools: tuple[Function, ...]
+    tool_choice: str
+    voice: str
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    repetition_penalty: float | None
+    max_tokens: int | None
+
+
+# --- commands: server to engine ---------------------------------------------------------------------------------
+
+
+class OpenSession(Message, frozen=True):
+    """Make room for a session; answered by `Refused` when there is none."""
+
+    session: int
+
+
+class Audio(Message, frozen=True):
+    """Input audio for the voice activity detector: s16le at 16 kHz, beginning at sample `at` of the session."""
+
+    session: int
+    at: int
+    pcm: bytes
+
+
+class Encode(Message, frozen=True):
+    """A piece of a turn: float32 little-endian mono at 16 kHz, at most 25 s; encoded when the loop has time."""
+
+    session: int
+    piece: int
+    pcm: bytes
+
+
+class Forget(Message, frozen=True):
+    """Pieces that no later turn will name."""
+
+    session: int
+    pieces: tuple[int, ...]
+
+
+class Begin(Message, frozen=True):
+    """Generate a reply to `items` (the whole conversation, oldest first)."""
+
+    session: int
+    turn: int
+    items: tuple[WireItem, ...]
+    options: Options
+
+
+class Cancel(Message, frozen=True):
+    """Stop a turn; answered by `Ended(reason="cancelled")` within one step of the loop."""
+
+    session: int
+    turn: int
+
+
+class Write(Message, frozen=True):
+    """Transcribe pieces sent before, in the background; answered by `Wrote`."""
+
+    session: int
+    item_id: str
+    pieces: tuple[int, ...]
+
+
+class CloseSession(Message, frozen=True):
+    """Forget the session and all of its state."""
+
+    session: int
+
+
+class Ping(Message, frozen=True):
+    """Heartbeat; answered by the loop that computes."""
+
+    number: int
+
+
+class Shutdown(Message, frozen=True):
+    """Exit in an orderly way."""
+
+
+Command = OpenSession | Audio | Encode | Forget | Begin | Cancel | Write | CloseSession | Ping | Shutdown
+
+
+EndReason = Literal["stop", "max_tokens", "cancelled"]
+
+
+# --- replies: engine to server ----------------------------------------------------------------------------------
+
+
+class Loading(Message, frozen=True):
+    """A stage of loading has begun; `done` is the fraction of stages behind it."""
+
+    stage: str
+    done: float
+
+
+class Ready(Message, frozen=True):
+    """The model is loaded and turns can begin."""
+
+    model: str
+    device: str
+    dtype: str
+    voices: tuple[str, ...]
+    context_tokens: int
+    max_sessions: int
+    load_seconds: float
+
+
+class Prob(Message, frozen=True):
+    """Probability of speech in the 512 samples that end at sample `at` of the session."""
+
+    session: int
+    at: int
+    p: float
+
+
+class Started(Message, frozen=True):
+    """The turn is being computed (its prompt is being read)."""
+
+    session: int
+    turn: int
+
+
+class Spoke(Message, frozen=True):
+    """New text of the turn and the token ids behind it."""
+
+    session: int
+    turn: int
+    text: str
+    ids: tuple[int, ...]
+
+
+class Sound(Message, frozen=True):
+    """New audio of the turn: s16le at 24 kHz, and the 0-based speech ids in it; `seq` counts from 0 in a turn."""
+
+    session: int
+    turn: int
+    seq: int
+    pcm: bytes
+    ids: tuple[int, ...]
+
+
+class Called(Message, frozen=True):
+    """The model called a tool; `arguments` is JSON text."""
+
+    session: int
+    turn: int
+    call_id: str
+    name: str
+    arguments: str
+
+
+class Ended(Message, frozen=True):
+    """The turn is over: reason is stop, max_tokens or cancelled; all of its audio has been sent."""
+
+    session: int
+    turn: int
+    reason: EndReason
+    usage: Usage
+    raw_ids: tuple[int, ...]
+
+
+class Failed(Message, frozen=True):
+    """The turn is over with an error; other turns and sessions are not touched."""
+
+    session: int
+    turn: int
+    code: str
+    message: str
+
+
+class Wrote(Message, frozen=True):
+    """What was heard in an item's pieces."""
+
+    session: int
+    item_id: str
+    text: str
+
+
+class Refused(Message, frozen=True):
+    """There is no room for the session."""
+
+    session: int
+    code: str
+    message: str
+
+
+class Pong(Message, frozen=True):
+    """Answer to `Ping`."""
+
+    number: int
+
+
+class Fatal(Message, frozen=True):
+    """The engine cannot go on and exits; while loading, `code` tells a bad checkpoint from a broken machine."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+Reply = (
+    Loading
+    | Ready
+    | Prob
+    | Started
+    | Spoke
+    | Sound
+    | Called
+    | Ended
+    | Failed
+    | Wrote
+    | Refused
+    | Pong
+    | Fatal
+)
+
+
+# --- the seam ---------------------------------------------------------------------------------------------------
+
+
+class EngineSession(Protocol):
+    """One session's handle on an engine. All methods return at once; what comes of them arrives as events."""
+
+    number: int
+
+    def hear(self, at: int, pcm: npt.NDArray[np.float32]) -> None:
+        """Input audio (n,) at 16 kHz that begins at sample `at`; answered by `SpeechProb` events."""
+
+    def send(self, action: EngineAction) -> None:
+        """Carry out an action. While the engine is down a `StartTurn` is answered by `TurnFailed`."""
+
+    def close(self) -> None:
+        """Give the slot back; no event is delivered afterwards. Closing twice is fine."""
+
+
+class EngineClient(Protocol):
+    """An engine as the server sees it: local process, fake, or another machine."""
+
+    @property
+    def ready(self) -> Ready | None:
+        """What is loaded; None while the engine is down or loading."""
+
+    async def start(self, on_progress: Callable[[Loading], None] | None = None) -> Ready:
+        """Start and wait until turns can begin; raises `CheckpointError` or `EngineError` if that fails."""
+
+    async def stop(self) -> None:
+        """Stop for good; open sessions get no further events."""
+
+    async def open_session(self, on_event: Callable[[EngineEvent], None]) -> EngineSession:
+        """A new session; `on_event` is called on the event loop, in order. Raises `CapacityError`."""

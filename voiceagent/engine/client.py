@@ -1,0 +1,375 @@
+"""The server's side of the engine process: starts it, watches it, restarts it, fans its replies out to sessions.
+
+It is asyncio throughout and never imports torch. What the engine computes is opaque here; the history lives with the
+caller, so a restart loses nothing but the turns that were running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from asyncio.subprocess import DEVNULL, Process
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from voiceagent.audio.pcm import float_to_s16
+from voiceagent.core import events
+from voiceagent.core.actions import CancelTurn, EncodePiece, StartTurn, Transcribe
+from voiceagent.core.history import Piece
+from voiceagent.engine import api, mapping
+from voiceagent.engine.pipe import Pipe, WorkerSpec
+from voiceagent.engine.slots import item_pieces
+from voiceagent.errors import CapacityError, CheckpointError, EngineError, VoiceAgentError
+
+BACKOFF_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  #: before the first, second, ... restart in a row
+CALM_S = 60.0  #: an engine that lived this long starts the backoff afresh
+CRASH_LOOP = 5  #: deaths within `CALM_S` that make `crash_looping` true
+CHECKPOINT_CODES = {"invalid_checkpoint", "vad_missing"}
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class LocalSession:
+    """One session's handle; see `EngineSession`."""
+
+    engine: LocalEngine
+    number: int
+    on_event: Callable[[api.EngineEvent], None]
+    sent: set[int] = field(default_factory=set)  #: pieces that this incarnation of the worker has
+    closed: bool = False
+
+    def hear(self, at: int, pcm: npt.NDArray[np.float32]) -> None:
+        """Send input audio to the voice detector; dropped while the engine is away."""
+        if not self.closed:
+            self.engine.post(api.Audio(self.number, at, float_to_s16(pcm)))
+
+    def send(self, action: api.EngineAction) -> None:
+        """Carry out an action; a turn that cannot begin is answered by `TurnFailed`."""
+        if self.closed:
+            return
+        match action:
+            case StartTurn():
+                self._start_turn(action)
+            case EncodePiece():
+                self._send_pieces([action.piece])
+            case CancelTurn():
+                self.engine.post(api.Cancel(self.number, action.turn))
+            case Transcribe():
+                self._send_pieces(action.pieces)
+                pieces = tuple(piece.id for piece in action.pieces)
+                self.engine.post(api.Write(self.number, action.item_id, pieces))
+
+    def close(self) -> None:
+        """Give the slot back."""
+        if not self.closed:
+            self.closed = True
+            self.engine.forget(self)
+
+    def _start_turn(self, action: StartTurn) -> None:
+        if self.engine.ready is None:
+            error = EngineError("The engine is being restarted.", code="engine_down")
+            self._fail_soon(action.turn, error)
+            return
+        options = action.options
+        items = action.items if options.input is None else options.input
+        named = [piece for item in items for piece in item_pieces(item)]
+        try:
+            self._send_pieces(named)
+            wire = tuple(mapping.item_to_wire(item) for item in items)
+            self.engine.post(api.Begin(self.number, action.turn, wire, mapping.options_to_wire(options)))
+        except VoiceAgentError as error:
+            self._fail_soon(action.turn, error)
+            return
+        if options.input is None and options.conversation:
+            self._forget_unnamed({piece.id for piece in named})
+
+    def _fail_soon(self, turn: int, error: VoiceAgentError) -> None:
+        """An event never comes out of the call that caused it: the caller may be in the middle of its own."""
+        event = events.TurnFailed(turn=turn, code=error.code, message=error.message)
+        asyncio.get_running_loop().call_soon(self.tell, event)
+
+    def _send_pieces(self, pieces: list[Piece] | tuple[Piece, ...]) -> None:
+        for piece in pieces:
+            if self.engine.ready is not None and piece.id not in self.sent:
+                self.engine.post(api.Encode(self.number, piece.id, mapping.piece_to_bytes(piece)))
+                self.sent.add(piece.id)
+
+    def _forget_unnamed(self, named: set[int]) -> None:
+        """Pieces older than the newest one of the conversation and no longer in it were deleted from it."""
+        gone = tuple(sorted(piece for piece in self.sent - named if named and piece < max(named)))
+        if gone:
+            self.sent -= set(gone)
+            self.engine.post(api.Forget(self.number, gone))
+
+    def tell(self, event: api.EngineEvent) -> None:
+        """Deliver an event unless the session is closed; what goes wrong there is that session's own."""
+        if self.closed:
+            return
+        try:
+            self.on_event(event)
+        except Exception:  # one session's fault must not cut the pipe of all
+            log.exception("session %d failed on an engine event", self.number)
+
+
+class LocalEngine:
+    """An `EngineClient` whose engine is a child process of ours.
+
+    Args:
+        spec: what to start.
+        heartbeat_s: a ping this often, answered by the computing loop.
+        hang_s: without an answer for this long the process is killed (not while it loads).
+        load_s: loading may take this long.
+        backoff_s: waits before restarts in a row.
+    """
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        *,
+        heartbeat_s: float = 1.0,
+        hang_s: float = 5.0,
+        load_s: float = 900.0,
+        backoff_s: tuple[float, ...] = BACKOFF_S,
+    ) -> None:
+        self._spec = spec
+        self._heartbeat_s, self._hang_s, self._load_s, self._backoff_s = (
+            heartbeat_s,
+            hang_s,
+            load_s,
+            backoff_s,
+        )
+        self._ready: api.Ready | None = None
+        self._pipe: Pipe | None = None
+        self._process: Process | None = None
+        self._sessions: dict[int, LocalSession] = {}
+        self._opened = 0
+        self._deaths: deque[float] = deque(maxlen=CRASH_LOOP)
+        self._streak = 0  # deaths in a row, each within CALM_S of its start
+        self._pong_at = 0.0
+        self._loaded: asyncio.Future[api.Ready] | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._on_progress: Callable[[api.Loading], None] | None = None
+
+    # --- the seam -----------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> api.Ready | None:
+        """What is loaded; None while the engine is down or loading."""
+        return self._ready
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the living worker."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def crash_looping(self) -> bool:
+        """Five deaths within a minute: restarting does not help."""
+        full = len(self._deaths) == CRASH_LOOP
+        return full and asyncio.get_running_loop().time() - self._deaths[0] < CALM_S
+
+    async def start(self, on_progress: Callable[[api.Loading], None] | None = None) -> api.Ready:
+        """Start the worker and wait for its model.
+
+        Raises:
+            CheckpointError: the model folder is incomplete, damaged or of another shape.
+            EngineError: the worker could not start or load for another reason.
+        """
+        self._on_progress = on_progress
+        first: asyncio.Future[api.Ready] = asyncio.get_running_loop().create_future()
+        self._supervisor = asyncio.get_running_loop().create_task(
+            self._supervise(first), name="engine supervisor"
+        )
+        try:
+            return await first
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End the worker (politely, then by force) and the supervision; sessions hear nothing more."""
+        for session in list(self._sessions.values()):
+            session.closed = True
+        self._sessions.clear()
+        if self._ready is not None and self._pipe is not None:
+            self.post(api.Shutdown())
+            await asyncio.wait([self._pipe.ended], timeout=2.0)
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.wait([self._supervisor])
+
+    async def open_session(self, on_event: Callable[[api.EngineEvent], None]) -> LocalSession:
+        """A new session on the engine.
+
+        Raises:
+            EngineError: the engine is down (`engine_down`).
+            CapacityError: all of its slots are taken.
+        """
+        if self._ready is None:
+            raise EngineError(
+                "The engine is being restarted.", code="engine_down", remedy="Try again in a few seconds."
+            )
+        if len(self._sessions) >= self._ready.max_sessions:
+            raise CapacityError(
+                f"All {self._ready.max_sessions} session slots of the engine are taken.",
+                remedy="Try again when a session has ended.",
+            )
+        self._opened += 1
+        session = self._sessions[self._opened] = LocalSession(self, self._opened, on_event)
+        self.post(api.OpenSession(session.number))
+        return session
+
+    # --- for the handles ----------------------------------------------------------------------------------------
+
+    def post(self, command: api.Command) -> None:
+        """Send a command to the ready worker; without one it is dropped."""
+        if self._ready is not None and self._pipe is not None:
+            self._pipe.send(command)
+
+    def forget(self, session: LocalSession) -> None:
+        """Close a session at both ends."""
+        if self._sessions.pop(session.number, None) is not None:
+            self.post(api.CloseSession(session.number))
+
+    # --- supervision --------------------------------------------------------------------------------------------
+
+    async def _supervise(self, first: asyncio.Future[api.Ready]) -> None:
+        """Run one worker after the other, until the first fails to load or we are cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                await self._live(first)
+            except VoiceAgentError as error:
+                log.error("the engine did not start: %s", error)
+                if not first.done():
+                    first.set_exception(error)
+                    return
+            self._deaths.append(loop.time())
+            self._streak = 1 if loop.time() - began > CALM_S else self._streak + 1
+            await asyncio.sleep(self._backoff())
+
+    def _backoff(self) -> float:
+        return self._backoff_s[min(max(self._streak, 1), len(self._backoff_s)) - 1]
+
+    async def _live(self, first: asyncio.Future[api.Ready]) -> None:
+        """One worker from its start to its end; raises `EngineError` when it never became ready."""
+        loop = asyncio.get_running_loop()
+        self._loaded = loop.create_future()
+        ours, theirs = socket.socketpair()
+        pipe: Pipe | None = None
+        try:
+            with theirs:
+                _, pipe = await loop.create_connection(lambda: Pipe(self._take), sock=ours)
+                self._pipe = pipe
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._spec.argv(theirs.fileno()), pass_fds=[theirs.fileno()], start_new_session=True,
+                    stdin=DEVNULL, stdout=DEVNULL,
+                )  # fmt: skip
+            ready = await self._wait_until_loaded(self._loaded, pipe)
+            self._came_up(ready, restarted=first.done())
+            if not first.done():
+                first.set_result(ready)
+            await self._watch(pipe)
+        finally:
+            self._went_down()
+            if pipe is None:
+                ours.close()
+            else:
+                pipe.abort()
+            await self._reap()
+
+    async def _wait_until_loaded(self, loaded: asyncio.Future[api.Ready], pipe: Pipe) -> api.Ready:
+        either: list[asyncio.Future[Any]] = [loaded, pipe.ended]
+        await asyncio.wait(either, timeout=self._load_s, return_when=asyncio.FIRST_COMPLETED)
+        if loaded.done():
+            return loaded.result()
+        if not pipe.ended.done():
+            raise EngineError(f"The engine did not load within {self._load_s:.0f} s.")
+        raise EngineError(
+            "The engine process ended while it was loading.",
+            code="engine_load_failed",
+            remedy="Its last words are in the log above; `voiceagent doctor` checks this machine.",
+        )
+
+    async def _watch(self, pipe: Pipe) -> None:
+        """Ping until the pipe ends; a worker that does not answer is killed."""
+        loop = asyncio.get_running_loop()
+        self._pong_at = loop.time()
+        number = 0
+        while not pipe.ended.done():
+            number += 1
+            pipe.send(api.Ping(number))
+            asleep = loop.time()
+            await asyncio.wait([pipe.ended], timeout=self._heartbeat_s)
+            if loop.time() - asleep > self._heartbeat_s + self._hang_s / 2:
+                self._pong_at = loop.time()  # it was we who did not run; the answers may lie unread
+            elif loop.time() - self._pong_at > self._hang_s:
+                log.error("the engine has not answered for %.1f s and is killed", self._hang_s)
+                return
+
+    async def _reap(self) -> None:
+        """Make sure that the process is gone, with all that it may have started."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its own session, so its own group
+        await asyncio.shield(process.wait())
+
+    def _came_up(self, ready: api.Ready, *, restarted: bool) -> None:
+        self._ready = ready
+        for session in list(self._sessions.values()):
+            session.sent.clear()
+            self.post(api.OpenSession(session.number))
+            if restarted:
+                session.tell(events.EngineUp())
+
+    def _went_down(self) -> None:
+        """Tell every session, once per death."""
+        was_ready, self._ready, self._pipe = self._ready, None, None
+        if was_ready is None:
+            return
+        retry_after = was_ready.load_seconds + self._backoff_s[min(self._streak, len(self._backoff_s) - 1)]
+        log.error("the engine is down; %d sessions are told", len(self._sessions))
+        for session in list(self._sessions.values()):
+            session.sent.clear()
+            session.tell(events.EngineDown(retry_after=retry_after))
+
+    # --- replies ------------------------------------------------------------------------------------------------
+
+    def _take(self, reply: api.Reply) -> None:
+        match reply:
+            case api.Loading():
+                if self._on_progress is not None:
+                    self._on_progress(reply)
+            case api.Ready():
+                self._settle(reply)
+            case api.Pong():
+                self._pong_at = asyncio.get_running_loop().time()
+            case api.Fatal():
+                kind = CheckpointError if reply.code in CHECKPOINT_CODES else EngineError
+                self._settle(kind(reply.message, code=reply.code, remedy=reply.remedy))
+            case api.Refused():
+                log.error("the engine refused session %d: %s", reply.session, reply.message)
+            case _:
+                session = self._sessions.get(reply.session)
+                if session is not None:
+                    session.tell(mapping.to_event(reply))
+
+    def _settle(self, outcome: api.Ready | EngineError | CheckpointError) -> None:
+        if self._loaded is None or self._loaded.done():
+            return
+        if isinstance(outcome, api.Ready):
+            self._loaded.set_result(outcome)
+        else:
+            self._loaded.set_exception(outcome)

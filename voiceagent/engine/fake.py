@@ -1,0 +1,406 @@
+"""A scripted engine for tests: numbered samples, delays, faults; nothing here hears or thinks.
+
+`FakeEngine` runs in the server's process on the event loop (virtual clocks work); `FakeRunner` plays the same script
+inside a real worker process, so that supervision can be tested without a model. Every sample of a reply names its
+session, turn and place, so loss, duplication, reorder and crosstalk are exact facts for whoever receives them.
+
+A user text of `!fail`, `!die` or `!hang` makes the turn fail, the engine die, or the engine stop answering.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from voiceagent.core import events
+from voiceagent.core.actions import CancelTurn, EncodePiece, StartTurn, Transcribe
+from voiceagent.core.history import AudioContent, Item, Piece, TextContent, ToolResultItem, UserItem
+from voiceagent.engine import api
+from voiceagent.engine.loop import Summary, ToolUse, Written
+from voiceagent.engine.mapping import options_to_wire
+from voiceagent.engine.slots import Turn
+from voiceagent.errors import CapacityError, EngineError, InputError
+from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE
+
+MODULUS = 32_749  #: a prime below 2^15, so that the pattern never falls in step with chunk sizes
+WINDOW = 512  #: samples per speech probability, as in the real detector
+LOUD = 0.01  #: root mean square above which the fake detector hears speech
+
+
+def numbered(*, session: int, turn: int, start: int, count: int) -> npt.NDArray[np.int16]:
+    """Samples `start` .. `start + count` of a turn's reply; each value tells its place modulo `MODULUS`."""
+    place = (np.arange(start, start + count) + 4_099 * turn + 1_217 * session) % MODULUS
+    return (place - MODULUS // 2).astype(np.int16)
+
+
+class EnergyStream:
+    """A voice activity detector that goes by loudness: 0.95 for a window above `LOUD`, else 0.02."""
+
+    def __init__(self) -> None:
+        self._rest = np.zeros(0, np.float32)
+
+    def push(self, at: int, samples: npt.NDArray[np.float32]) -> list[tuple[int, float]]:
+        """As `models.silero.VadStream.push`: (end position of the window, probability) of each whole window."""
+        pending = np.concatenate([self._rest, samples])
+        start = at - len(self._rest)
+        whole = len(pending) // WINDOW * WINDOW
+        self._rest = pending[whole:]
+        heard = []
+        for offset in range(0, whole, WINDOW):
+            loudness = float(np.sqrt(np.mean(np.square(pending[offset : offset + WINDOW]))))
+            heard.append((start + offset + WINDOW, 0.95 if loudness > LOUD else 0.02))
+        return heard
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """How the fake engine behaves."""
+
+    speech_ids: int = 50  #: length of a spoken reply (25 a second)
+    chunk_ids: int = 5  #: ids per audio message
+    first_delay_s: float = 0.0  #: from the start of a turn to its first output
+    rtf: float = 0.0  #: seconds of work per second of sound
+    jitter: float = 0.0  #: each chunk's time is scaled by a random factor in 1 +- jitter
+    transcript: str = "something was said"  #: what every transcription says
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One step of a scripted reply."""
+
+    text: str
+    text_ids: tuple[int, ...]
+    audio_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedReply:
+    """All that a turn will say."""
+
+    chunks: tuple[Chunk, ...]
+    calls: tuple[ToolUse, ...]
+    fault: str | None  #: fail, die or hang
+
+
+def scripted_reply(items: Sequence[Item], options: api.Options, script: Script) -> ScriptedReply:
+    """Echo of the last item: `You said: ...`, `I heard N samples.` or `The tool said: ...`.
+
+    A tool is called when the choice demands one, or when the last user text names one.
+    """
+    said = _last_words(items)
+    fault = said[1:] if said in {"!fail", "!die", "!hang"} else None
+    named = [tool for tool in options.tools if tool.name in said or tool.name == options.tool_choice]
+    if not named and options.tool_choice == "required":
+        named = list(options.tools)
+    answered = bool(items) and isinstance(items[-1], ToolResultItem)
+    if named and not answered and options.tool_choice != "none":
+        return ScriptedReply((), (ToolUse(named[0].name, json.dumps({"said": said})),), fault)
+    words = said.split(" ") if said else ["Hello."]
+    if not options.spoken:
+        return ScriptedReply(tuple(_chunk(words, n, n + 1, ()) for n in range(len(words))), (), fault)
+    steps = max(1, -(-script.speech_ids // script.chunk_ids))
+    bounds = [-(-len(words) * n // steps) for n in range(steps + 1)]
+    ids = range(script.speech_ids)
+    chunks = tuple(
+        _chunk(words, bounds[n], bounds[n + 1], tuple(ids[n * script.chunk_ids : (n + 1) * script.chunk_ids]))
+        for n in range(steps)
+    )
+    return ScriptedReply(chunks, (), fault)
+
+
+def _chunk(words: list[str], start: int, stop: int, audio_ids: tuple[int, ...]) -> Chunk:
+    text = "".join((" " if n else "") + words[n] for n in range(start, stop))
+    return Chunk(text, tuple(range(start, stop)), audio_ids)
+
+
+def _last_words(items: Sequence[Item]) -> str:
+    last = items[-1] if items else None
+    match last:
+        case ToolResultItem():
+            return f"The tool said: {last.output}"
+        case UserItem():
+            texts = [part.text for part in last.content if isinstance(part, TextContent)]
+            samples = sum(
+                piece.audio.size
+                for part in last.content
+                if isinstance(part, AudioContent)
+                for piece in part.pieces
+            )
+            if texts and texts[-1].startswith("!"):
+                return texts[-1]
+            return f"You said: {' '.join(texts)}" if texts else f"I heard {samples} samples."
+        case _:
+            return ""
+
+
+# --- in the server's process ------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class FakeSession:
+    """The handle of one session; see `EngineSession`. The lists keep what the session asked for, for assertions."""
+
+    engine: FakeEngine
+    number: int
+    on_event: Callable[[api.EngineEvent], None]
+    actions: list[api.EngineAction] = field(default_factory=list)
+    heard: list[tuple[int, int]] = field(default_factory=list)  #: (position, samples) of each audio input
+    closed: bool = False
+    _vad: EnergyStream = field(default_factory=EnergyStream)
+
+    def hear(self, at: int, pcm: npt.NDArray[np.float32]) -> None:
+        """Answer each whole window with its probability, at once."""
+        self.heard.append((at, len(pcm)))
+        if self.closed or not self.engine.alive:
+            return
+        for place, p in self._vad.push(at, pcm):
+            self._tell(events.SpeechProb(at=place, p=p))
+
+    def send(self, action: api.EngineAction) -> None:
+        """Carry the action out by the script."""
+        self.actions.append(action)
+        if self.closed:
+            return
+        match action:
+            case StartTurn():
+                self.engine.start_turn(self, action)
+            case CancelTurn():
+                self.engine.cancel_turn(self, action.turn)
+            case Transcribe() if self.engine.alive:
+                self._tell(events.Transcript(item_id=action.item_id, text=self.engine.script.transcript))
+            case EncodePiece() | Transcribe():
+                pass
+
+    def close(self) -> None:
+        """No event is delivered from here on."""
+        self.closed = True
+        self.engine.drop(self)
+
+    def _tell(self, event: api.EngineEvent) -> None:
+        if not self.closed:
+            self.on_event(event)
+
+
+class FakeEngine:
+    """An in-process `EngineClient` that plays a script.
+
+    Args:
+        script: how it behaves; may be replaced between turns.
+        max_sessions: above it `open_session` raises `CapacityError`.
+    """
+
+    def __init__(self, script: Script | None = None, *, max_sessions: int = 64) -> None:
+        self.script = script or Script()
+        self.alive = False
+        self.hanging = False
+        self.sessions: dict[int, FakeSession] = {}
+        self._max_sessions = max_sessions
+        self._opened = 0
+        self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._written: dict[tuple[int, int], list[int]] = {}
+        self._random = random.Random(self.script.seed)
+
+    @property
+    def ready(self) -> api.Ready | None:
+        """A description of the fake, while it is alive."""
+        if not self.alive:
+            return None
+        return api.Ready(
+            "fake", "none", "none", ("default_female", "default_male"), 16_384, self._max_sessions, 0.0
+        )
+
+    async def start(self, on_progress: Callable[[api.Loading], None] | None = None) -> api.Ready:
+        """Be ready at once."""
+        if on_progress is not None:
+            on_progress(api.Loading("fake", 0.0))
+        self.alive = True
+        assert self.ready is not None
+        return self.ready
+
+    async def stop(self) -> None:
+        """End every turn without a word and wait for their tasks."""
+        self.alive = False
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def open_session(self, on_event: Callable[[api.EngineEvent], None]) -> FakeSession:
+        """A new session with the next number."""
+        if len(self.sessions) >= self._max_sessions:
+            raise CapacityError(f"All {self._max_sessions} session slots of the engine are taken.")
+        self._opened += 1
+        session = self.sessions[self._opened] = FakeSession(self, self._opened, on_event)
+        return session
+
+    def die(self, *, retry_after: float = 1.0) -> None:
+        """As a killed process: all turns are gone, every session is told."""
+        self.alive = False
+        for task in self._tasks.values():
+            task.cancel()
+        for session in list(self.sessions.values()):
+            session._tell(events.EngineDown(retry_after=retry_after))
+
+    def revive(self) -> None:
+        """As after a restart."""
+        self.alive, self.hanging = True, False
+        for session in list(self.sessions.values()):
+            session._tell(events.EngineUp())
+
+    def start_turn(self, session: FakeSession, action: StartTurn) -> None:
+        """Begin to play a reply."""
+        if not self.alive:
+            message = "The engine is being restarted."
+            session._tell(events.TurnFailed(turn=action.turn, code="engine_down", message=message))
+            return
+        key = (session.number, action.turn)
+        task = asyncio.get_running_loop().create_task(self._play(session, action))
+        self._tasks[key] = task
+        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    def cancel_turn(self, session: FakeSession, turn: int) -> None:
+        """Stop a running reply; one that is over is left alone."""
+        task = self._tasks.pop((session.number, turn), None)
+        if task is not None and not task.done():
+            task.cancel()
+            session._tell(self._end((session.number, turn), "cancelled"))
+
+    def drop(self, session: FakeSession) -> None:
+        """Forget a closed session."""
+        self.sessions.pop(session.number, None)
+        for key, task in list(self._tasks.items()):
+            if key[0] == session.number:
+                task.cancel()
+
+    async def _play(self, session: FakeSession, action: StartTurn) -> None:
+        script, turn = self.script, action.turn
+        items = action.items if action.options.input is None else action.options.input
+        reply = scripted_reply(items, options_to_wire(action.options), script)
+        written = self._written[session.number, turn] = []
+        session._tell(events.TurnStarted(turn=turn))
+        await asyncio.sleep(script.first_delay_s)
+        if reply.fault == "fail":
+            session._tell(events.TurnFailed(turn=turn, code="fake_fault", message="The script says so."))
+            return
+        if reply.fault == "die":
+            asyncio.get_running_loop().call_soon(self.die)
+        if reply.fault is not None or self.hanging:
+            await asyncio.get_running_loop().create_future()
+        sent = 0
+        for seq, chunk in enumerate(reply.chunks):
+            if chunk.text_ids:
+                session._tell(events.TextOut(turn=turn, text=chunk.text, ids=chunk.text_ids))
+            written += [*chunk.text_ids, *chunk.audio_ids]
+            count = len(chunk.audio_ids) * TOKEN_SAMPLES
+            scale = 1 + self._random.uniform(-script.jitter, script.jitter)
+            await asyncio.sleep(script.rtf * scale * count / VOICE_RATE)
+            if count:
+                pcm = numbered(session=session.number, turn=turn, start=sent, count=count)
+                pcm.setflags(write=False)
+                session._tell(events.AudioOut(turn=turn, seq=seq, pcm=pcm, ids=chunk.audio_ids))
+                sent += count
+        for n, call in enumerate(reply.calls):
+            call_id = f"call_{session.number}_{turn}_{n}"
+            session._tell(
+                events.ToolCalled(turn=turn, call_id=call_id, name=call.name, arguments=call.arguments)
+            )
+        session._tell(self._end((session.number, turn), "stop"))
+
+    def _end(self, key: tuple[int, int], reason: api.EndReason) -> events.TurnEnded:
+        raw_ids = tuple(self._written.pop(key, ()))
+        usage = events.Usage(input_text=1, output_audio=len(raw_ids))
+        return events.TurnEnded(turn=key[1], reason=reason, usage=usage, raw_ids=raw_ids)
+
+
+# --- in a worker process ----------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class FakeJob:
+    """How far a scripted reply is."""
+
+    turn: Turn
+    reply: ScriptedReply
+    next_chunk: int = 0
+    vocoded: int = 0
+    raw_ids: list[int] = field(default_factory=list)
+
+
+class FakeRunner:
+    """Plays the script behind the real loop; its work is real waiting."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        self.script = script or Script()
+        self.encoded: set[tuple[int, int]] = set()
+        self._random = random.Random(self.script.seed)
+
+    def encode(self, session: int, piece: Piece) -> None:
+        """Note that the piece came."""
+        self.encoded.add((session, piece.id))
+
+    def forget(self, session: int, pieces: tuple[int, ...]) -> None:
+        """Note that the pieces went."""
+        self.encoded -= {(session, piece) for piece in pieces}
+
+    def begin(self, turn: Turn) -> FakeJob:
+        """Look up the reply; act on a fault."""
+        reply = scripted_reply(turn.items, turn.options, self.script)
+        time.sleep(self.script.first_delay_s)
+        match reply.fault:
+            case "fail":
+                raise InputError("The script says so.", code="fake_fault")
+            case "die":
+                os._exit(9)
+            case "hang":
+                time.sleep(3600)
+            case _:
+                pass
+        return FakeJob(turn, reply)
+
+    def decode(self, job: FakeJob) -> Written:
+        """One chunk as if it were one token."""
+        chunks = job.reply.chunks
+        chunk = chunks[job.next_chunk] if job.next_chunk < len(chunks) else Chunk("", (), ())
+        job.next_chunk += 1
+        job.raw_ids += [*chunk.text_ids, *chunk.audio_ids]
+        done = job.next_chunk >= len(chunks)
+        calls = job.reply.calls if done else ()
+        return Written(chunk.text, chunk.text_ids, chunk.audio_ids, calls, "stop" if done else None)
+
+    def wanted(self, job: FakeJob) -> int:
+        """One chunk."""
+        return self.script.chunk_ids
+
+    def vocode(self, job: FakeJob, ids: list[int], *, last: bool) -> npt.NDArray[np.int16]:
+        """Numbered samples for the ids, after the time that the script gives them."""
+        count = len(ids) * TOKEN_SAMPLES
+        scale = 1 + self._random.uniform(-self.script.jitter, self.script.jitter)
+        time.sleep(self.script.rtf * scale * count / VOICE_RATE)
+        pcm = numbered(session=job.turn.session, turn=job.turn.turn, start=job.vocoded, count=count)
+        job.vocoded += count
+        return pcm
+
+    def summary(self, job: FakeJob) -> Summary:
+        """Ids so far."""
+        return Summary(events.Usage(input_text=1, output_audio=len(job.raw_ids)), tuple(job.raw_ids))
+
+    def transcribe(self, session: int, pieces: tuple[Piece, ...]) -> str:
+        """The script's words."""
+        return self.script.transcript
+
+    def close(self, session: int) -> None:
+        """Forget the session's pieces."""
+        self.encoded = {key for key in self.encoded if key[0] != session}
+
+    def is_device_loss(self, error: BaseException) -> bool:
+        """Only an `EngineError` counts, so that tests can plant one."""
+        return isinstance(error, EngineError)

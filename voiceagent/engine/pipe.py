@@ -1,0 +1,90 @@
+"""One worker from the outside: its command line, and our end of its pipe; it knows no sessions and no restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from voiceagent.engine import api
+from voiceagent.engine.codec import CodecError, FrameReader, encode
+from voiceagent.engine.fake import Script
+
+MAX_UNSENT_BYTES = 64 * 1024 * 1024  #: the worker reads at once; when this much waits, it is stuck
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """What to start: the worker's arguments.
+
+    Attributes:
+        model: checkpoint folder.
+        device: a torch device.
+        dtype: float32, bfloat16 or float16.
+        threads: torch threads; 0 = one per core.
+        max_sessions: sessions that may be open at once.
+        fake: play this script instead of a model.
+    """
+
+    model: str = ""
+    device: str = "cpu"
+    dtype: str = "float32"
+    threads: int = 0
+    max_sessions: int = 4
+    fake: Script | None = None
+
+    def argv(self, fd: int) -> list[str]:
+        """The command line of a worker whose pipe is file descriptor `fd`."""
+        line = [sys.executable, "-m", "voiceagent.engine.worker", "--fd", str(fd), "--model", self.model]
+        line += ["--device", self.device, "--dtype", self.dtype]
+        line += ["--threads", str(self.threads), "--max-sessions", str(self.max_sessions)]
+        return line if self.fake is None else [*line, "--fake", msgspec.json.encode(self.fake).decode()]
+
+
+class Pipe(asyncio.Protocol):
+    """Our end of one worker's pipe; `ended` is settled when the worker, or the pipe, is gone."""
+
+    def __init__(self, on_reply: Callable[[api.Reply], None]) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._frames: FrameReader[api.Reply] = FrameReader(api.Reply)
+        self._on_reply = on_reply
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way out."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on whole replies; a peer that speaks nonsense is cut off."""
+        try:
+            for reply in self._frames.feed(data):
+                self._on_reply(reply)
+        except CodecError:
+            log.exception("the engine spoke nonsense")
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Settle `ended`."""
+        self._transport = None
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def send(self, command: api.Command) -> None:
+        """Queue a command; a pipe that has ended or is stuck takes no more."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.write(encode(command))
+        if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            log.error("the engine does not read its commands")
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once; the worker sees the end, we see `ended`."""
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,123 @@
+"""The slot table: what each session has in the engine, and how far each of its turns is; pure bookkeeping.
+
+It knows no tensors: what the runner keeps for a turn is an opaque `job` here. Time is passed in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from voiceagent.core.history import Item, Piece
+from voiceagent.engine.api import EndReason, Options
+from voiceagent.errors import CapacityError
+from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE
+
+FIRST_SOUND_S = 0.5  #: the listener should hear something this long after asking; the deadline of a new turn
+SOUND_PATIENCE_S = (
+    0.01  #: each token without a sound moves the deadline, so that no turn can hold the others up
+)
+TEXT_PATIENCE_S = 0.05  #: a reader takes some 20 tokens a second
+MAX_WAITING_TURNS = 4  #: of one session; a controller that keeps to its tables never has more than two
+
+
+class Stage(Enum):
+    """How far a turn is."""
+
+    WAITING = auto()  #: its prompt has not been read
+    DECODING = auto()  #: the language model writes
+    DRAINING = auto()  #: the language model is done, the vocoder still has ids to speak
+
+
+@dataclass(slots=True)
+class Turn:
+    """One reply in the making."""
+
+    session: int
+    turn: int
+    items: tuple[Item, ...]
+    options: Options
+    arrived: float  #: seconds on the loop's clock
+    stage: Stage = Stage.WAITING
+    job: Any = None  #: the runner's own state for the turn, once its prompt is read
+    reason: EndReason = "stop"  #: why the language model ended
+    waiting_ids: list[int] = field(default_factory=list)  #: speech ids that the vocoder has not had
+    unsent_ids: deque[int] = field(default_factory=deque)  #: speech ids whose samples have not come out
+    samples: int = 0  #: 24 kHz samples sent
+    seq: int = 0  #: number of the next audio message
+    playing_until: float | None = None  #: when a listener who heard the first sound at once would run dry
+    quiet_tokens: int = 0  #: tokens since the last sound
+    call_count: int = 0  #: tool calls so far
+
+    def deadline(self) -> float:
+        """When the listener starts to miss something; the turn with the earliest one runs first."""
+        if not self.options.spoken:
+            return self.arrived + FIRST_SOUND_S + TEXT_PATIENCE_S * self.quiet_tokens
+        start = self.arrived + FIRST_SOUND_S if self.playing_until is None else self.playing_until
+        return start + SOUND_PATIENCE_S * self.quiet_tokens
+
+    def sounded(self, samples: int, *, now: float, last: bool) -> tuple[int, ...]:
+        """Account for `samples` that came out of the vocoder; returns the speech ids that are now whole in them."""
+        self.playing_until = max(self.playing_until or now, now) + samples / VOICE_RATE
+        self.quiet_tokens = 0
+        before = self.samples // TOKEN_SAMPLES
+        self.samples += samples
+        whole = len(self.unsent_ids) if last else self.samples // TOKEN_SAMPLES - before
+        return tuple(self.unsent_ids.popleft() for _ in range(min(whole, len(self.unsent_ids))))
+
+
+@dataclass(slots=True)
+class Slot:
+    """One session: its audio and its turns, the first of which is the one that runs."""
+
+    session: int
+    pieces: dict[int, Piece] = field(default_factory=dict)
+    encoded: set[int] = field(default_factory=set)
+    turns: deque[Turn] = field(default_factory=deque)
+
+    def missing(self, turn: Turn) -> list[int]:
+        """Pieces of the turn's conversation that are here but not yet encoded, oldest first."""
+        named = [piece.id for item in turn.items for piece in item_pieces(item)]
+        return [piece for piece in named if piece not in self.encoded]
+
+
+def item_pieces(item: Item) -> Iterator[Piece]:
+    """The audio pieces of a history item, in order."""
+    for part in getattr(item, "content", ()):
+        yield from getattr(part, "pieces", ())
+
+
+class SlotTable:
+    """All sessions of the engine, at most `limit` of them."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._slots: dict[int, Slot] = {}
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots.values())
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def get(self, session: int) -> Slot | None:
+        """The session's slot; None for one that was closed or refused."""
+        return self._slots.get(session)
+
+    def open(self, session: int) -> Slot:
+        """A fresh slot (an old one of that number is dropped); raises `CapacityError` when all are taken."""
+        self._slots.pop(session, None)
+        if len(self._slots) >= self.limit:
+            raise CapacityError(
+                f"All {self.limit} session slots of the engine are taken.",
+                remedy="Try again when a session has ended.",
+            )
+        slot = self._slots[session] = Slot(session)
+        return slot
+
+    def close(self, session: int) -> None:
+        """Drop the session with all of its turns; a number that is not there is fine."""
+        self._slots.pop(session, None)

@@ -1,0 +1,219 @@
+"""The engine process: one thread reads the pipe and listens for voices, the main thread computes, one writes.
+
+It owns threads, pipe and exit codes; what is computed and in which order is `loop.py`'s. It exits when the pipe ends,
+so a killed server leaves no orphan behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from voiceagent.audio.pcm import s16_to_float
+from voiceagent.engine import api
+from voiceagent.engine.codec import FrameReader, encode
+from voiceagent.engine.loop import Loop, Runner
+from voiceagent.errors import EngineError, VoiceAgentError
+
+EXIT_PEER_GONE, EXIT_LOAD_FAILED, EXIT_DEVICE_LOST = 0, 3, 70
+OUTBOX_FRAMES = (
+    8192  #: the server reads at once; when this many wait, it is stuck, and computing on would not help
+)
+log = logging.getLogger(__name__)
+
+
+class VoiceStream(Protocol):
+    """A voice activity detector's view of one session."""
+
+    def push(self, at: int, samples: npt.NDArray[np.float32]) -> list[tuple[int, float]]:
+        """Samples at 16 kHz from position `at`; returns (end of window, probability of speech)."""
+
+
+class Outbox:
+    """Frames on their way to the server; any thread may put, one thread sends. Blocks when full."""
+
+    def __init__(self, pipe: socket.socket) -> None:
+        self._pipe = pipe
+        self._frames: queue.Queue[bytes | None] = queue.Queue(OUTBOX_FRAMES)
+        self._thread = threading.Thread(target=self._send, name="writer", daemon=True)
+        self._thread.start()
+
+    def put(self, reply: api.Reply) -> None:
+        """Queue one reply."""
+        self._frames.put(encode(reply))
+
+    def flush(self) -> None:
+        """Send what is queued, then stop sending; at most a second."""
+        self._frames.put(None)
+        self._thread.join(1.0)
+
+    def _send(self) -> None:
+        while (frame := self._frames.get()) is not None:
+            try:
+                self._pipe.sendall(frame)
+            except OSError:
+                os._exit(EXIT_PEER_GONE)
+
+
+class Ears:
+    """The reading thread: detects voices itself, hands every other command to the computing thread."""
+
+    def __init__(self, pipe: socket.socket, outbox: Outbox, new_stream: Callable[[], VoiceStream]) -> None:
+        self.commands: queue.SimpleQueue[api.Command] = queue.SimpleQueue()
+        self._pipe = pipe
+        self._outbox = outbox
+        self._new_stream = new_stream
+        self._streams: dict[int, VoiceStream] = {}
+        threading.Thread(target=self._run, name="ears", daemon=True).start()
+
+    def _run(self) -> None:
+        """Until the pipe ends; then the whole process does, whatever the other threads are at."""
+        try:
+            frames: FrameReader[api.Command] = FrameReader(api.Command)
+            while chunk := self._pipe.recv(1 << 18):
+                for command in frames.feed(chunk):
+                    self._take(command)
+        except OSError:
+            pass
+        except BaseException:  # a process that cannot hear its server must not live on
+            log.exception("the reading thread failed")
+            os._exit(EXIT_DEVICE_LOST)
+        os._exit(EXIT_PEER_GONE)
+
+    def _take(self, command: api.Command) -> None:
+        match command:
+            case api.Audio():
+                stream = self._streams.get(command.session)
+                if stream is None:
+                    return
+                for at, p in stream.push(command.at, s16_to_float(command.pcm)):
+                    self._outbox.put(api.Prob(command.session, at, p))
+            case api.OpenSession():
+                self._streams[command.session] = self._new_stream()
+                self.commands.put(command)
+            case api.CloseSession():
+                self._streams.pop(command.session, None)
+                self.commands.put(command)
+            case _:
+                self.commands.put(command)
+
+
+def serve(loop: Loop, commands: queue.SimpleQueue[api.Command]) -> None:
+    """Commands first, then one step, until `Shutdown`."""
+    busy = False
+    while True:
+        try:
+            while True:
+                command = commands.get(block=not busy)
+                if isinstance(command, api.Shutdown):
+                    return
+                loop.command(command)
+                busy = True  # look for more commands, then for work
+        except queue.Empty:
+            busy = loop.step()
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="voiceagent.engine.worker", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="file descriptor of the pipe to the server")
+    parser.add_argument("--model", default="", help="checkpoint folder")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 = one per core")
+    parser.add_argument("--max-sessions", type=int, default=4)
+    parser.add_argument("--fake", default="", help="JSON script: play it instead of a model")
+    return parser.parse_args(argv)
+
+
+def _load(
+    args: argparse.Namespace, progress: Callable[[str, float], None]
+) -> tuple[Runner, Callable[[], VoiceStream], api.Ready]:
+    """The runner, what makes a voice detector, and the description. Heavy imports happen here only."""
+    began = time.monotonic()
+    if args.fake:
+        from voiceagent.engine.fake import EnergyStream, FakeRunner, Script
+
+        script = msgspec.json.decode(args.fake, type=Script)
+        ready = api.Ready(
+            "fake", "none", "none", ("default_female", "default_male"), 16_384, args.max_sessions, 0.0
+        )
+        return FakeRunner(script), EnergyStream, ready
+    from voiceagent.engine.runner import StepAudioRunner
+    from voiceagent.models.silero import Silero, VadStream
+
+    progress("voice activity detector", 0.0)
+    silero = Silero()
+    runner = StepAudioRunner.load(
+        args.model,
+        device=args.device,
+        dtype=args.dtype,
+        threads=args.threads or os.cpu_count() or 1,
+        progress=progress,
+    )
+    ready = api.Ready(
+        model=args.model,
+        device=args.device,
+        dtype=args.dtype,
+        voices=runner.voices,
+        context_tokens=runner.context_tokens,
+        max_sessions=args.max_sessions,
+        load_seconds=time.monotonic() - began,
+    )
+    return runner, lambda: VadStream(silero), ready
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Load, serve, and return the exit code."""
+    args = _parse(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="engine: %(levelname)s %(message)s")
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is the server's to handle; it tells us, or we see the end
+    pipe = socket.socket(fileno=args.fd)
+    outbox = Outbox(pipe)
+    detectors: list[Callable[[], VoiceStream]] = []
+    ears = Ears(
+        pipe, outbox, lambda: detectors[0]()
+    )  # listens from the start: the end of the pipe ends loading too
+    try:
+        runner, new_stream, ready = _load(args, lambda stage, done: outbox.put(api.Loading(stage, done)))
+    except VoiceAgentError as error:
+        outbox.put(api.Fatal(error.code, error.message, error.remedy))
+        outbox.flush()
+        return EXIT_LOAD_FAILED
+    except Exception as error:  # loading meets every kind of machine; the server must hear why
+        log.exception("loading failed")
+        outbox.put(api.Fatal("engine_load_failed", f"Loading failed: {type(error).__name__}: {error}", ""))
+        outbox.flush()
+        return EXIT_LOAD_FAILED
+    detectors.append(new_stream)
+    outbox.put(ready)
+    loop = Loop(runner, max_sessions=args.max_sessions, emit=outbox.put, clock=time.monotonic)
+    try:
+        serve(loop, ears.commands)
+    except Exception as error:  # only a lost device comes this far: end at once, the server starts us anew
+        log.exception("the device is lost")
+        outbox.put(api.Fatal(EngineError.default_code, f"The device is lost: {error}", ""))
+        outbox.flush()
+        return EXIT_DEVICE_LOST
+    outbox.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    os._exit(code)  # a device that hangs in its destructors must not hold the exit up

@@ -1,0 +1,124 @@
+"""Silero voice activity detection with the state outside the network; it decides probabilities, never turns."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from voiceagent.errors import CheckpointError
+from voiceagent.units import MODEL_RATE
+
+WINDOW = 512  #: samples at 16 kHz that one probability covers (32 ms)
+CONTEXT = 64  #: samples of the previous window that the network sees in front of each window
+
+Float = npt.NDArray[np.float32]
+
+
+def _zero_state() -> Float:
+    return np.zeros((2, 1, 128), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class VadState:
+    """What one stream has heard so far; a new one is returned by each step, so copies are forks."""
+
+    recurrent: Float = field(default_factory=_zero_state)  #: (2, 1, 128) hidden and cell of the LSTM
+    context: Float = field(default_factory=lambda: np.zeros(CONTEXT, np.float32))  #: (64,) last samples
+
+
+def find_model() -> Path:
+    """The ONNX file inside the installed silero-vad distribution, found without importing that package.
+
+    Importing it pulls torchaudio in and sets torch's thread count for the whole process.
+
+    Raises:
+        CheckpointError: the distribution or its file is not installed.
+    """
+    spec = importlib.util.find_spec("silero_vad")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / "data" / "silero_vad.onnx"
+        if path.is_file():
+            return path
+    raise CheckpointError(
+        "The weights of the voice activity detector (silero_vad/data/silero_vad.onnx) are not installed.",
+        code="vad_missing",
+        remedy="Run: pip install --no-deps 'silero-vad>=6'.",
+    )
+
+
+class Silero:
+    """The network, shared by any number of streams; 16 kHz only.
+
+    Args:
+        path: the ONNX file; by default the one of the installed silero-vad.
+
+    Raises:
+        CheckpointError: the file is missing or is not a model that onnxruntime can run.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = (
+            1  # 60 us a window; more threads only wait
+        )
+        options.log_severity_level = 3
+        path = Path(path) if path else find_model()
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's errors share no base class but Exception
+            raise CheckpointError(
+                f"The file {path} is not a usable VAD model: {error}", remedy="Reinstall silero-vad."
+            ) from error
+        self._rate = np.array(MODEL_RATE, np.int64)
+
+    def step(self, window: Float, state: VadState) -> tuple[float, VadState]:
+        """Probability of speech in one window (512,) float32 at 16 kHz, and the state after it.
+
+        A window that is not finite counts as silence, and a network that answers NaN is reset: the recurrent
+        state would stay poisoned for many windows otherwise.
+        """
+        if not np.isfinite(window).all():
+            return 0.0, VadState()
+        row = np.concatenate([state.context, window])[None].astype(np.float32, copy=False)
+        inputs = {"input": row, "state": state.recurrent, "sr": self._rate}
+        output, recurrent = self._session.run(None, inputs)
+        probability = float(output[0, 0])
+        if not (np.isfinite(probability) and np.isfinite(recurrent).all()):
+            return 0.0, VadState()
+        return probability, VadState(recurrent=recurrent, context=window[-CONTEXT:].copy())
+
+
+class VadStream:
+    """Cuts one stream of samples into windows and keeps their state and their place.
+
+    Positions count 16 kHz samples since the session began. A gap or a jump in the positions (the engine was
+    away, input was dropped) starts the stream afresh at the new place.
+    """
+
+    def __init__(self, silero: Silero) -> None:
+        self._silero = silero
+        self._state = VadState()
+        self._rest = np.zeros(0, np.float32)
+        self._next = 0  # position of the next sample that is due
+
+    def push(self, at: int, samples: Float) -> list[tuple[int, float]]:
+        """Take samples (n,) that begin at position `at`; returns (end position of the window, probability)."""
+        if at != self._next:
+            self._state, self._rest = VadState(), np.zeros(0, np.float32)
+        self._next = at + len(samples)
+        pending = np.concatenate([self._rest, samples]) if len(self._rest) else samples
+        start = self._next - len(pending)
+        whole = len(pending) // WINDOW * WINDOW
+        heard: list[tuple[int, float]] = []
+        for offset in range(0, whole, WINDOW):
+            probability, self._state = self._silero.step(pending[offset : offset + WINDOW], self._state)
+            heard.append((start + offset + WINDOW, probability))
+        self._rest = pending[whole:].copy()
+        return heard
