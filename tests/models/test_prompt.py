@@ -122,6 +122,7 @@ OPEN = "<|BOT|>assistant\n"
 RAW_CALL = ids_of(
     "hello", A0, A0 + 1, A0 + 2, A0 + 3, IDS.tts_end, IDS.tool_call, "function\nf\n{}", IDS.tool_call_end
 )
+FORCED = ids_of(IDS.tool_call, "function\nf\n{}", IDS.tool_call_end)
 
 GOLDEN: dict[str, tuple[list[Item], str]] = {
     "nothing": ([], OPEN),
@@ -194,6 +195,12 @@ GOLDEN: dict[str, tuple[list[Item], str]] = {
         "<|BOT|>assistant\n<tts_start>hello<audio_0><audio_1><audio_2><audio_3><tts_end>"
         f"<tool_call>function\nf\n{{}}</tool_call><|EOT|>{OPEN}",
     ),
+    "a forced call has no speech": (
+        [said(raw_ids=FORCED), call("f"), result("1")],
+        f"<|BOT|>assistant\n<tool_call>function\nf\n{{}}</tool_call><|EOT|><|BOT|>input\n1<|EOT|>{OPEN}",
+    ),
+    "a forced call that was deleted leaves nothing": ([said(raw_ids=FORCED)], OPEN),
+    "a reply of nothing is left out": ([said(raw_ids=())], OPEN),
     "a call that was deleted leaves the raw ids": (
         [said("hello", raw_ids=RAW_CALL)],
         f"<|BOT|>assistant\n<tts_start>hello<audio_0><audio_1><audio_2><audio_3><tts_end><|EOT|>{OPEN}",

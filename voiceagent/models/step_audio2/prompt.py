@@ -107,7 +107,11 @@ def tools_json(tools: Sequence[ToolSpec]) -> str:
     objects = [
         {
             "type": "function",
-            "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": dict(tool.parameters),
+            },
         }
         for tool in tools
     ]
@@ -253,6 +257,8 @@ def _assistant(
     header = _header("assistant", tokenizer)
     if item is not None and item.raw_ids:
         body, calls = _verbatim(item, calls, ids)
+        if not body and not calls:
+            return []
     elif item is not None and item.spoken and item.audio_ids:
         body = [ids.tts_start, *ta4_interleave(item.text_ids, item.audio_ids, ids)]
     elif item is not None and item.text:
@@ -278,7 +284,8 @@ def _verbatim(
         calls = ()
     elif made:
         raw = raw[: raw.index(ids.tool_call)]
-    if item.spoken:
+    # A reply that begins with a call was forced and had no speech, whatever the turn asked for.
+    if item.spoken and raw and raw[0] != ids.tool_call:
         raw = [ids.tts_start, *raw] if ids.tts_end in raw else [ids.tts_start, *raw, ids.tts_end]
     return raw, calls
 
