@@ -125,6 +125,11 @@ def train(model: SpeechTokenizer, mix: Mix, test: FeatureBank | None, args: argp
     items = trainable_items(mix, agents_from=mix.banks[0].n)
     budget = Budget(args.seconds, spent=spent)
     next_save, next_eval, last_step = spent + 60.0, 0.25, step + 4 if args.dry else None
+
+    def save_state() -> None:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        _save({**state, "elapsed": budget.elapsed(), "step": step}, state_file)
+
     model.train()
     for batch_items in _forever(items, mix, args, rng):
         fraction = budget.fraction()
@@ -142,12 +147,12 @@ def train(model: SpeechTokenizer, mix: Mix, test: FeatureBank | None, args: argp
             log(f"step {step} {budget.elapsed():.0f} s ctc {ctc.item():.3f} paint {paint.item():.4f}")
         if budget.elapsed() > next_save:
             next_save = budget.elapsed() + 60.0
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            _save({**state, "elapsed": budget.elapsed(), "step": step}, state_file)
+            save_state()
         if test is not None and fraction > next_eval:
             next_eval += 0.25
             log("so far, test:", evaluate(model, test, limit=200)[0])
             model.train()
+    save_state()
     log(f"trained {step} steps, {budget.elapsed():.0f} s")
 
 
