@@ -1,0 +1,392 @@
+"""Training sequences of the pocket language model: what it reads, what it is to say, and how much each token counts.
+
+Every sequence is rendered by the same code that renders prompts for inference. Pure Python and numpy, so that worker
+processes can build sequences while the GPU trains; audio stays on the GPU and is named by its number here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from voiceagent.core.history import (
+    AssistantItem,
+    AudioContent,
+    Item,
+    Piece,
+    TextContent,
+    ToolCallItem,
+    ToolResultItem,
+    UserItem,
+)
+from voiceagent.models.step_audio2.mel import HOP_16K, TAIL_PAD
+from voiceagent.models.step_audio2.prompt import ASR_INSTRUCTIONS, render, ta4_interleave, tool_call_ids
+from voiceagent.models.step_audio2.tokenizer import TextTokenizer
+from voiceagent.units import TOKEN_SAMPLES
+
+# What one training sequence is, and how often.
+SHARES = {"asr": 0.30, "dialogue": 0.45, "text_in": 0.06, "text_out": 0.06, "speak": 0.13}
+KINDS, CUMULATIVE = tuple(SHARES), np.cumsum(list(SHARES.values()))
+ASR_AGENT_SHARE = 0.15  # of "asr": the agent's own voice, so that the model can also judge what it says
+CUT_SHARE = 0.15  # of dialogues with several turns: an earlier reply was interrupted
+DROP_SHARE = 0.1  # of those: before anything of it was heard
+SPEAK_PHRASES = (
+    "repeat after me {}", "say {}", "please say {}", "repeat {}", "please repeat after me {}", "can you say {}",
+    "read this aloud: {}", "repeat after me: {}",
+)  # fmt: skip
+QUESTION_WORDS = frozenset(
+    ("what", "when", "where", "who", "how", "is", "are", "do", "does", "can", "could", "will", "which", "why")
+)
+
+# Weights of the loss per target token.
+W_REPLY_TEXT, W_ASR_TEXT, W_AUDIO, W_AUDIO_PAD = 3.0, 2.0, 1.0, 0.3
+W_TEXT_PAD, W_FIRST_TEXT_PAD, W_TTS_END, W_CONTROL = 0.1, 1.5, 1.0, 2.0
+
+_SILENCE = np.zeros(400_000, np.float32)
+_SILENCE.flags.writeable = False
+
+
+class CachedTokenizer:
+    """The checkpoint's tokenizer, remembering what it has encoded: training meets the same strings again and again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._plain = TextTokenizer.from_folder(folder)
+        self.ids, self.size, self.decode = self._plain.ids, self._plain.size, self._plain.decode
+        self._known: dict[str, list[int]] = {}
+
+    def encode(self, text: str) -> list[int]:
+        """As the tokenizer's; the caller must not change the list."""
+        known = self._known.get(text)
+        if known is None:
+            known = self._known[text] = self._plain.encode(text)
+        return known
+
+
+class SpeechTokens:
+    """The speech codes of every sentence that the agent has ever spoken, by its text."""
+
+    def __init__(self, texts: Sequence[str], path: Path) -> None:
+        with np.load(path) as saved:
+            self._tokens, self._offsets = saved["tokens"], saved["offsets"]
+        if len(self._offsets) != len(texts) + 1:
+            raise ValueError(f"{path} holds {len(self._offsets) - 1} items, the agent's bank {len(texts)}")
+        self._row = {text: i for i, text in enumerate(texts)}
+
+    def __contains__(self, text: str) -> bool:
+        return text in self._row
+
+    def __getitem__(self, text: str) -> list[int]:
+        row = self._row[text]
+        codes: list[int] = self._tokens[self._offsets[row] : self._offsets[row + 1]].tolist()
+        return codes
+
+
+@dataclass(frozen=True, slots=True)
+class Ears:
+    """The audio that can be heard: numbers 0.. are the caller bank's items (versions in turn), then the agent bank's.
+
+    Attributes:
+        frames: log-mel frames of every item, all versions.
+        caller_n, versions: size of the caller bank and how many versions of it there are.
+        agent_n: items of the agent bank behind it (0 for a test bank).
+        texts: transcript of each of the caller_n + agent_n utterances; "" where there is no English speech.
+    """
+
+    frames: NDArray[np.int64]
+    caller_n: int
+    versions: int
+    agent_n: int
+    texts: list[str]
+
+    def caller(self, item: int, rng: np.random.Generator | None) -> int:
+        """The number of some version of a caller's utterance; without a generator, of the first."""
+        return item if rng is None else int(rng.integers(self.versions)) * self.caller_n + item
+
+    def agent(self, item: int) -> int:
+        return self.versions * self.caller_n + item
+
+
+@dataclass(slots=True)
+class Talk:
+    """One conversation on its way to becoming token ids."""
+
+    instructions: str
+    tools: Sequence[Any] = ()
+    spoken: bool = True
+    items: list[Item] = field(default_factory=list)
+    audio: list[int] = field(default_factory=list)
+    learn: list[bool] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """ids (T,) int32; weights (T,) float32 of each id as a target; audio: numbers of what is heard, in order."""
+
+    ids: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    audio: list[int]
+
+
+class Scribe:
+    """Writes conversations as token ids and loss weights."""
+
+    def __init__(self, tokenizer: CachedTokenizer, speech: SpeechTokens, ears: Ears) -> None:
+        self.tokenizer, self.speech, self.ears = tokenizer, speech, ears
+        self._header = [tokenizer.ids.bot, *tokenizer.encode("assistant\n")]
+        self._weights = self._table()
+
+    def _table(self) -> NDArray[np.float32]:
+        ids = self.tokenizer.ids
+        table = np.full(self.tokenizer.size, W_REPLY_TEXT, np.float32)
+        table[ids.audio_0 : ids.audio_pad] = W_AUDIO
+        table[ids.audio_pad] = W_AUDIO_PAD
+        table[ids.tts_pad] = W_TEXT_PAD
+        table[ids.tts_end] = W_TTS_END
+        table[[ids.eot, ids.tool_call, ids.tool_call_end]] = W_CONTROL
+        return table
+
+    # ---- items
+
+    def hear(self, talk: Talk, number: int) -> None:
+        """A human turn of audio."""
+        samples = int(self.ears.frames[number]) * HOP_16K - TAIL_PAD
+        piece = Piece(id=len(talk.audio), audio=_SILENCE[: max(0, samples)])
+        talk.audio.append(number)
+        talk.items.append(UserItem(id="", content=(AudioContent(pieces=(piece,), transcript=None),)))
+
+    def read(self, talk: Talk, text: str) -> None:
+        """A human turn of text."""
+        talk.items.append(UserItem(id="", content=(TextContent(text),)))
+
+    def raw_reply(self, text: str, spoken: bool) -> list[int]:
+        """The ids that the model is to generate for a reply, before any tool call."""
+        text_ids = self.tokenizer.encode(text)
+        return ta4_interleave(text_ids, self.speech[text], self.tokenizer.ids) if spoken else list(text_ids)
+
+    def reply(self, talk: Talk, text: str, *, call: dict[str, Any] | None = None) -> None:
+        """An assistant turn that is to be learned, with its tool call if there is one."""
+        raw = self.raw_reply(text, talk.spoken)
+        if call is not None:
+            arguments = json.dumps(call["arguments"], ensure_ascii=False)
+            raw = raw + tool_call_ids(call["name"], arguments, self.tokenizer)
+        talk.items.append(_generated(text, raw, spoken=talk.spoken))
+        talk.learn.append(True)
+        if call is not None:
+            talk.items.append(ToolCallItem(id="", call_id="", name=call["name"], arguments=arguments))
+            talk.items.append(ToolResultItem(id="", call_id="", output=call["result"]))
+
+    def cut_reply(self, talk: Talk, text: str, rng: np.random.Generator) -> None:
+        """An assistant turn that was interrupted at a random token: as much of it as was heard, not to be learned."""
+        codes = self.speech[text]
+        if rng.random() < DROP_SHARE or len(codes) < 2:
+            return
+        whole = AssistantItem(
+            id="",
+            text=text,
+            text_ids=tuple(self.tokenizer.encode(text)),
+            audio_ids=tuple(codes),
+            spoken=True,
+            samples=len(codes) * TOKEN_SAMPLES,
+        )
+        talk.items.append(whole.cut(int(rng.integers(1, len(codes))) * TOKEN_SAMPLES))
+        talk.learn.append(False)
+
+    # ---- ids
+
+    def prompt(self, talk: Talk, *, spoken: bool) -> list[int]:
+        """Token ids of the prompt as inference renders it, `<audio_patch>` for every row of audio."""
+        patch = self.tokenizer.ids.audio_patch
+        slots = render(
+            talk.items,
+            instructions=talk.instructions,
+            tools=tool_specs(talk.tools),
+            tokenizer=self.tokenizer,  # type: ignore[arg-type]
+            spoken=spoken,
+        )
+        return [slot if slot.__class__ is int else patch for slot in slots]  # type: ignore[misc]
+
+    def transcript(self, talk: Talk, text: str) -> Sample:
+        """The prompt of a transcription and its text, which may be empty."""
+        target = [*self.tokenizer.encode(text), self.tokenizer.ids.eot]
+        prompt = self.prompt(talk, spoken=False)
+        weights = np.zeros(len(prompt) + len(target), np.float32)
+        weights[len(prompt) :] = W_ASR_TEXT
+        return Sample(np.array(prompt + target, np.int32), weights, talk.audio)
+
+    def sample(self, talk: Talk) -> Sample:
+        """The whole conversation with the weights of what is to be learned."""
+        listed = self.prompt(talk, spoken=False)
+        header, special = self._header, self.tokenizer.ids
+        ids = np.array(listed[: len(listed) - len(header)], np.int32)
+        weights = np.zeros(len(ids), np.float32)
+        starts = [
+            i for i in np.flatnonzero(ids == special.bot).tolist() if listed[i : i + len(header)] == header
+        ]
+        ends = np.flatnonzero(ids == special.eot)
+        for start, learn in zip(starts, talk.learn, strict=True):
+            if learn:
+                begin = start + len(header)
+                end = int(ends[np.searchsorted(ends, begin)]) + 1
+                begin += int(ids[begin] == special.tts_start)
+                weights[begin:end] = self._weights[ids[begin:end]]
+        pads = np.flatnonzero(ids == special.tts_pad)
+        first = pads[ids[pads - 5] != special.tts_pad]  # where the text ends and only sound goes on
+        weights[first] *= W_FIRST_TEXT_PAD / W_TEXT_PAD
+        return Sample(ids, weights, talk.audio)
+
+
+def _generated(text: str, raw_ids: Sequence[int], *, spoken: bool) -> AssistantItem:
+    """An assistant turn with the ids that the model is to generate."""
+    return AssistantItem(id="", text=text, raw_ids=tuple(raw_ids), spoken=spoken)
+
+
+def tool_specs(tools: Sequence[dict[str, Any]] | None) -> list[Any]:
+    """OpenAI tool objects as the prompt renderer takes them."""
+    functions = [tool.get("function", tool) for tool in tools or ()]
+    return [
+        SimpleNamespace(
+            name=f["name"], description=f.get("description", ""), parameters=f.get("parameters", {})
+        )
+        for f in functions
+    ]
+
+
+def typed(text: str, rng: np.random.Generator) -> str:
+    """What a caller says as somebody types it: often with a capital and a closing mark."""
+    if rng.random() < 0.5:
+        text = text[:1].upper() + text[1:]
+    if rng.random() < 0.5:
+        text += "?" if text.split(" ")[0].lower() in QUESTION_WORDS else "."
+    return text
+
+
+class Teacher:
+    """Draws training samples from the corpus."""
+
+    def __init__(self, corpus: dict[str, Any], scribe: Scribe) -> None:
+        self.scribe, self.ears = scribe, scribe.ears
+        self.dialogues: list[dict[str, Any]] = corpus["train"]
+        self.first_item = first_items(self.dialogues)
+        self.sentences = [text for text in corpus["agent_generic"] if text in scribe.speech]
+        self.systems = sorted({dialogue["system"] for dialogue in self.dialogues})
+        check_bank(self.dialogues, self.ears.texts)
+
+    def draw(self, rng: np.random.Generator) -> Sample:
+        """One sample of a kind drawn by SHARES."""
+        kind = KINDS[int(np.searchsorted(CUMULATIVE, rng.random() * CUMULATIVE[-1], side="right"))]
+        if kind == "asr":
+            return self.asr(rng)
+        if kind == "speak":
+            return self.speak(rng)
+        return self.dialogue(rng, text_in=kind == "text_in", spoken=kind != "text_out")
+
+    def asr(self, rng: np.random.Generator) -> Sample:
+        """Audio to its transcript; noise and foreign speech to nothing."""
+        ears, talk = self.ears, Talk(ASR_INSTRUCTIONS, spoken=False)
+        if ears.agent_n and rng.random() < ASR_AGENT_SHARE:
+            item = int(rng.integers(ears.agent_n))
+            self.scribe.hear(talk, ears.agent(item))
+            text = ears.texts[ears.caller_n + item]
+        else:
+            item = int(rng.integers(ears.caller_n))
+            self.scribe.hear(talk, ears.caller(item, rng))
+            text = ears.texts[item]
+        return self.scribe.transcript(talk, text)
+
+    def dialogue(self, rng: np.random.Generator, *, text_in: bool = False, spoken: bool = True) -> Sample:
+        """A whole conversation with every reply to be learned; `text_in`: most human turns are typed."""
+        row = int(rng.integers(len(self.dialogues)))
+        made = self.dialogues[row]
+        talk = Talk(made["system"], made["tools"] or (), spoken)
+        turns = made["turns"]
+        cut = -1
+        if spoken and len(turns) > 1 and rng.random() < CUT_SHARE:
+            cut = int(rng.integers(len(turns) - 1))
+        for k, turn in enumerate(turns):
+            if text_in and turn["user"] and rng.random() < 0.8:
+                self.scribe.read(talk, typed(turn["user"], rng))
+            else:
+                self.scribe.hear(talk, self.ears.caller(int(self.first_item[row]) + k, rng))
+            if k == cut and turn["tool"] is None:
+                self.scribe.cut_reply(talk, turn["reply"], rng)
+                continue
+            self.scribe.reply(talk, turn["reply"], call=turn["tool"])
+            if turn["tool"] is not None:
+                self.scribe.reply(talk, turn["tool"]["final"])
+        return self.scribe.sample(talk)
+
+    def speak(self, rng: np.random.Generator) -> Sample:
+        """A sentence that nobody answers with, to be repeated aloud."""
+        text = self.sentences[int(rng.integers(len(self.sentences)))]
+        asked = text if rng.random() < 0.3 else text.rstrip(".?")
+        phrase = SPEAK_PHRASES[int(rng.integers(len(SPEAK_PHRASES)))].format(asked)
+        talk = Talk(self.systems[int(rng.integers(len(self.systems)))])
+        self.scribe.read(talk, phrase[:1].upper() + phrase[1:] if rng.random() < 0.3 else phrase)
+        self.scribe.reply(talk, text)
+        return self.scribe.sample(talk)
+
+
+def first_items(dialogues: Sequence[dict[str, Any]]) -> NDArray[np.int64]:
+    """Number of each dialogue's first utterance in its bank; the generic sentences begin at the last value."""
+    return np.cumsum([0] + [len(dialogue["turns"]) for dialogue in dialogues])
+
+
+def check_bank(dialogues: Sequence[dict[str, Any]], texts: Sequence[str]) -> None:
+    """Fails unless the bank's utterances are the dialogues' turns, in order."""
+    spoken = [turn["user"] for dialogue in dialogues for turn in dialogue["turns"]]
+    for i, (said, text) in enumerate(zip(spoken, texts, strict=False)):
+        if said != text:
+            raise ValueError(f"utterance {i} of the bank is {text!r}, of the corpus {said!r}")
+    if len(spoken) > len(texts):
+        raise ValueError(f"the bank has {len(texts)} utterances, the corpus {len(spoken)}")
+
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""ids (B, T) int32, weights (B, T) float16, numbers of the audio in order of appearance (N,) int64."""
+
+
+class Batches(torch.utils.data.IterableDataset[Batch]):
+    """Endless batches of samples of similar length, at most `tokens` padded tokens each."""
+
+    def __init__(self, teacher: Teacher, *, tokens: int, pool: int = 2500, seed: int = 0) -> None:
+        self.teacher, self.tokens, self.pool, self.seed = teacher, tokens, pool, seed
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng((self.seed, worker.id if worker else 0))
+        while True:
+            drawn = [self.teacher.draw(rng) for _ in range(self.pool)]
+            drawn.sort(key=lambda sample: len(sample.ids) + 8 * rng.random())
+            groups, start = [], 0
+            while start < len(drawn):
+                stop = start + 1
+                longest = len(drawn[start].ids)
+                while stop < len(drawn) and stop - start < 512:
+                    longest = max(longest, len(drawn[stop].ids))
+                    if (stop + 1 - start) * longest > self.tokens:
+                        break
+                    stop += 1
+                groups.append(drawn[start:stop])
+                start = stop
+            for k in rng.permutation(len(groups)):
+                yield collate(groups[k])
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Right-padded with id 0 and weight 0."""
+    width = max(len(sample.ids) for sample in samples)
+    ids = np.zeros((len(samples), width), np.int32)
+    weights = np.zeros((len(samples), width), np.float16)
+    for row, sample in enumerate(samples):
+        ids[row, : len(sample.ids)] = sample.ids
+        weights[row, : len(sample.ids)] = sample.weights
+    audio = np.array([number for sample in samples for number in sample.audio], np.int64)
+    return torch.from_numpy(ids), torch.from_numpy(weights), torch.from_numpy(audio)

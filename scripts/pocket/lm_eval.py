@@ -1,0 +1,345 @@
+"""Measures the pocket language model on dialogues and sentences that training never heard, with greedy decoding."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scripts.pocket.features import FeatureBank, cer_wer
+from scripts.pocket.lm_data import Scribe, Talk, check_bank, first_items
+from voiceagent.models.step_audio2.model import StepAudio2
+from voiceagent.models.step_audio2.prompt import ASR_INSTRUCTIONS, tool_call_ids
+
+MAX_REPLY = 400
+MAX_TRANSCRIPT = 64
+BATCH = 128
+
+
+class Hearing:
+    """Feature banks as one: the items of the first, then those of the second."""
+
+    def __init__(self, banks: Sequence[FeatureBank]) -> None:
+        self.banks = banks
+        self.starts = np.cumsum([0, *(bank.n for bank in banks)])
+        self.frames = np.concatenate([bank.frames for bank in banks])
+
+    def batch(self, numbers: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """mel (N, 128, T) and frames (N,) in the order of `numbers`."""
+        if len(self.banks) == 1:
+            mel, frames = self.banks[0].batch(numbers)
+            return mel, frames
+        width, device = int(self.frames[numbers].max()), self.banks[0].device
+        mel = torch.zeros(len(numbers), 128, width, device=device)
+        frames = torch.zeros(len(numbers), dtype=torch.int64, device=device)
+        for k, bank in enumerate(self.banks):
+            own = np.flatnonzero((numbers >= self.starts[k]) & (numbers < self.starts[k + 1]))
+            if len(own):
+                part, counts = bank.batch(numbers[own] - self.starts[k])
+                rows = torch.from_numpy(own).to(device)
+                mel[rows, :, : part.shape[2]] = part
+                frames[rows] = counts
+        return mel, frames
+
+
+def embed_with_audio(
+    model: StepAudio2, ids: Tensor, audio_rows: Tensor | None, counts: Tensor | None, *, patch: int
+) -> Tensor:
+    """Input embeddings of (B, T) ids; the patches, row by row, get the audio rows in order of appearance."""
+    embeds = model.embed(ids)
+    if audio_rows is None or counts is None:
+        return embeds
+    real = torch.arange(audio_rows.shape[1], device=ids.device) < counts[:, None]
+    return embeds.masked_scatter((ids == patch)[..., None], audio_rows[real].to(embeds.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt and what should come of it."""
+
+    prompt: list[int]
+    audio: list[int]
+    name: str
+    said: str
+    reply: str
+    call: list[int]
+    slots: dict[str, str]
+    voice: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model generated: text, speech codes, what follows the speech, and whether 1 text : 4 audio held."""
+
+    text: str
+    codes: list[int]
+    tail: list[int]
+    in_pattern: bool
+
+
+class Exam:
+    """The questions of one test bank."""
+
+    def __init__(self, corpus: dict[str, Any], scribe: Scribe, bank: FeatureBank) -> None:
+        self.scribe, self.bank, self.hearing = scribe, bank, Hearing([bank])
+        self.dialogues: list[dict[str, Any]] = corpus["test"]
+        self.first = first_items(self.dialogues)
+        check_bank(self.dialogues, scribe.ears.texts)
+        self.patch = scribe.tokenizer.ids.audio_patch
+
+    def questions(self, dialogues: int) -> Iterator[Question]:
+        """Every turn of the first dialogues, and every reply after a tool result; the past is as it should be."""
+        tokenizer = self.scribe.tokenizer
+        for row, made in enumerate(self.dialogues[:dialogues]):
+            talk = Talk(made["system"], made["tools"] or ())
+            for k, turn in enumerate(made["turns"]):
+                item = int(self.first[row]) + k
+                self.scribe.hear(talk, item)
+                tool = turn["tool"]
+                call = []
+                if tool is not None:
+                    arguments = json.dumps(tool["arguments"], ensure_ascii=False)
+                    call = tool_call_ids(tool["name"], arguments, tokenizer)  # type: ignore[arg-type]
+                yield self._question(talk, item, turn["intent"], turn["reply"], call=call, turn=turn)
+                if turn["reply"] not in self.scribe.speech:
+                    break
+                self.scribe.reply(talk, turn["reply"], call=tool)
+                if tool is not None:
+                    yield self._question(talk, item, f"after {tool['name']}", tool["final"])
+                    if tool["final"] not in self.scribe.speech:
+                        break
+                    self.scribe.reply(talk, tool["final"])
+
+    def _question(
+        self,
+        talk: Talk,
+        item: int,
+        name: str,
+        reply: str,
+        *,
+        call: list[int] | None = None,
+        turn: dict[str, Any] | None = None,
+    ) -> Question:
+        return Question(
+            prompt=self.scribe.prompt(talk, spoken=True),
+            audio=list(talk.audio),
+            name=name,
+            said=self.scribe.ears.texts[item],
+            reply=reply,
+            call=call or [],
+            slots=turn["slots"] if turn else {},
+            voice=self.bank.voices[item],
+            kind=self.bank.kinds[item],
+        )
+
+    @torch.inference_mode()
+    def answers(self, model: StepAudio2, questions: Sequence[Question], *, limit: int) -> list[list[int]]:
+        """Greedy continuations, without the end token."""
+        order = sorted(range(len(questions)), key=lambda i: len(questions[i].prompt))
+        out: list[list[int]] = [[] for _ in questions]
+        for start in range(0, len(order), BATCH):
+            part = [questions[i] for i in order[start : start + BATCH]]
+            for i, ids in zip(order[start : start + BATCH], self._decode(model, part, limit), strict=True):
+                out[i] = ids
+        return out
+
+    def _decode(self, model: StepAudio2, questions: Sequence[Question], limit: int) -> list[list[int]]:
+        device, eot = model.lm_head.weight.device, self.scribe.tokenizer.ids.eot
+        width = max(len(question.prompt) for question in questions)
+        ids = torch.zeros(len(questions), width, dtype=torch.int64)
+        for row, question in enumerate(questions):
+            ids[row, width - len(question.prompt) :] = torch.tensor(question.prompt)
+        starts = torch.tensor([width - len(question.prompt) for question in questions], device=device)
+        numbers = np.array([number for question in questions for number in question.audio], np.int64)
+        rows = counts = None
+        if len(numbers):
+            mel, frames = self.hearing.batch(numbers)
+            rows, counts = model.adapter(*model.encoder(mel, frames - 2))
+        embeds = embed_with_audio(model, ids.to(device), rows, counts, patch=self.patch)
+        cache = model.model.new_cache(batch=len(questions))
+        cache.reserve(width + limit)
+        steps: list[Tensor] = []
+        done = torch.zeros(len(questions), dtype=torch.bool, device=device)
+        for step in range(limit):
+            hidden = model.model(embeds, cache, starts=starts)[:, -1]
+            chosen = torch.where(done, eot, model.lm_head(hidden).argmax(-1))
+            steps.append(chosen)
+            done |= chosen == eot
+            if step % 16 == 15 and bool(done.all()):
+                break
+            embeds = model.embed(chosen[:, None])
+        generated: list[list[int]] = torch.stack(steps, 1).tolist()
+        return [row[: row.index(eot)] if eot in row else row for row in generated]
+
+    def understand(self, ids: list[int]) -> Answer:
+        """Takes a generated reply apart."""
+        special, tokenizer = self.scribe.tokenizer.ids, self.scribe.tokenizer
+        ended = special.tts_end in ids
+        stop = ids.index(special.tts_end) if ended else len(ids)
+        speech, tail = ids[:stop], ids[stop + 1 :]
+        text = tokenizer.decode(i for i in speech if i < special.audio_start)
+        codes = [i - special.audio_0 for i in speech if special.audio_0 <= i < special.audio_pad]
+        phase = all((i >= special.audio_0) == (at % 5 != 0) for at, i in enumerate(speech))
+        return Answer(
+            text if ended else text + " <no end>", codes, tail, ended and phase and len(speech) % 5 == 0
+        )
+
+    # ---- figures
+
+    def replies(
+        self, model: StepAudio2, *, dialogues: int, judge: Any = None
+    ) -> tuple[dict[str, Any], list[dict[str, str]]]:
+        """Figures over all turns, and every wrong reply."""
+        questions = list(self.questions(dialogues))
+        answers = [self.understand(ids) for ids in self.answers(model, questions, limit=MAX_REPLY)]
+        pairs = list(zip(questions, answers, strict=True))
+        right = [question.reply == answer.text for question, answer in pairs]
+        figures: dict[str, Any] = {"turns": len(pairs), "reply_exact": percent(right)}
+        clear = [(q, a) for q, a in pairs if q.name != "unclear"]
+        figures["reply_exact_clear"] = percent(q.reply == a.text for q, a in clear)
+        figures["intent"] = percent(same_intent(q, a.text) for q, a in clear)
+        figures["slots"] = percent(ok for q, a in clear for ok in slots_right(q, a.text))
+        figures["tool_calls"] = percent(q.call == a.tail for q, a in pairs if q.call)
+        figures["needless_calls"] = percent(bool(a.tail) for q, a in pairs if not q.call)
+        unclear = [(q, a) for q, a in pairs if q.name == "unclear"]
+        figures["unclear"] = percent(q.reply == a.text for q, a in unclear)
+        if unclear:
+            sorry = unclear[0][0].reply
+            figures["needless_sorry"] = percent(a.text == sorry for _, a in clear)
+        figures["unclear_by_kind"] = tally((q.kind, q.reply == a.text) for q, a in unclear)
+        figures["ta4"] = percent(a.in_pattern for _, a in pairs)
+        figures["by_intent"] = tally((q.name, q.reply == a.text) for q, a in pairs)
+        figures["by_engine"] = tally((engine(q.voice), q.reply == a.text) for q, a in clear)
+        if judge is not None:
+            heard = judge.texts_of([answer.codes or [0] for answer in answers])
+            figures["own_speech_cer"], figures["own_speech_wer"] = rounded(
+                cer_wer([a.text for a in answers], heard)
+            )
+        misses = [
+            {
+                "intent": q.name,
+                "said": q.said or f"<{q.kind}>",
+                "voice": q.voice,
+                "right": q.reply,
+                "got": a.text,
+            }
+            for (q, a), ok in zip(pairs, right, strict=True)
+            if not ok
+        ]
+        return figures, misses
+
+    def transcripts(self, model: StepAudio2, *, limit: int) -> dict[str, Any]:
+        """Word error rates on the callers' turns and on generic sentences; how often noise gives no words."""
+        spoken = int(self.first[-1])
+        kinds = np.array(self.bank.kinds)
+        turns = np.arange(min(spoken, self.bank.n))
+        groups = {
+            "asr_domain_wer": turns[kinds[turns] == "speech"][:limit],
+            "asr_generic_wer": np.arange(spoken, self.bank.n)[:limit],
+            "asr_no_speech_empty": turns[kinds[turns] != "speech"][:limit],
+        }
+        figures: dict[str, Any] = {}
+        for name, items in groups.items():
+            heard = self._transcribe(model, items.tolist())
+            if name == "asr_no_speech_empty":
+                figures[name] = percent(not text for text in heard)
+            elif len(items):
+                figures[name] = rounded(cer_wer([self.scribe.ears.texts[i] for i in items], heard))[1]
+        return figures
+
+    def _transcribe(self, model: StepAudio2, items: list[int]) -> list[str]:
+        questions = []
+        for item in items:
+            talk = Talk(ASR_INSTRUCTIONS, spoken=False)
+            self.scribe.hear(talk, item)
+            questions.append(
+                Question(
+                    self.scribe.prompt(talk, spoken=False), talk.audio, "asr", "", "", [], {}, "", "speech"
+                )
+            )
+        decode, limit = self.scribe.tokenizer.decode, self.scribe.tokenizer.ids.audio_start
+        found = self.answers(model, questions, limit=MAX_TRANSCRIPT)
+        return [decode(i for i in ids if i < limit) for ids in found]
+
+
+def examine(
+    model: StepAudio2, exams: dict[str, Exam], *, dialogues: int, transcripts: int, judge: Any = None
+) -> tuple[dict[str, Any], dict[str, list[dict[str, str]]]]:
+    """All figures by test bank, and the wrong replies by test bank. The model's mode is restored."""
+    training = model.training
+    model.eval()
+    figures: dict[str, Any] = {}
+    misses: dict[str, list[dict[str, str]]] = {}
+    for name, exam in exams.items():
+        figures[name], misses[name] = exam.replies(model, dialogues=dialogues, judge=judge)
+        figures[name] |= exam.transcripts(model, limit=transcripts)
+    model.train(training)
+    return figures, misses
+
+
+def load_judge(path: Path, device: torch.device) -> Any:
+    """The speech tokenizer with its CTC head, which reads words out of speech codes; None if it is not there."""
+    if not path.exists():
+        return None
+    from scripts.pocket.speech_tokenizer_model import load_speech_tokenizer
+
+    return load_speech_tokenizer(path, device)
+
+
+def same_intent(question: Question, text: str) -> bool:
+    """Whether the reply is the right one but for the words of the slots."""
+    words = set(" ".join(question.slots.values()).split())
+    parts: list[str] = []
+    for word in question.reply.split():
+        bare = word.strip(".,?")
+        part = r"[^.?]+?" if bare in words else re.escape(bare)
+        if not (parts and part == parts[-1] == r"[^.?]+?"):
+            parts.append(part)
+    return re.fullmatch(r"[ .,?]+".join(parts) + r"[.,?]*", text) is not None
+
+
+def slots_right(question: Question, text: str) -> list[bool]:
+    """For every slot that the right reply repeats: whether the reply has all of its words."""
+    expected, got = (
+        question.reply.replace(",", "").strip(".?").split(),
+        text.replace(",", "").strip(".?").split(),
+    )
+    out = []
+    for value in question.slots.values():
+        words = value.split()
+        if words and all(word in expected for word in words):
+            out.append(all(got.count(word) >= words.count(word) for word in words))
+    return out
+
+
+def engine(voice: str) -> str:
+    """The synthesiser's part of a voice's name."""
+    return re.split(r"[:/ ]", voice)[0]
+
+
+def percent(values: Any) -> float | None:
+    """Share of true values in percent; None of nothing."""
+    listed = [bool(value) for value in values]
+    return round(100 * sum(listed) / len(listed), 1) if listed else None
+
+
+def tally(pairs: Any) -> dict[str, str]:
+    """ "right/all" by name."""
+    groups: dict[str, list[bool]] = defaultdict(list)
+    for name, ok in pairs:
+        groups[name].append(ok)
+    return {name: f"{sum(values)}/{len(values)}" for name, values in sorted(groups.items())}
+
+
+def rounded(values: tuple[float, float]) -> tuple[float, float]:
+    return round(values[0], 1), round(values[1], 1)
