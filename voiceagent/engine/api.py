@@ -374,4 +374,4 @@ class EngineClient(Protocol):
         """Stop for good; open sessions get no further events."""
 
     async def open_session(self, on_event: Callable[[EngineEvent], None]) -> EngineSession:
-        """A new session; `on_event` is called on the event loop, in order. Raises `CapacityError`."""
+        """A new session; `on_event` is called on the event loop, in order, never inside a call of ours. Raises `CapacityError`."""

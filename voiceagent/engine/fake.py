@@ -186,6 +186,10 @@ class FakeSession:
         self.engine.drop(self)
 
     def _tell(self, event: api.EngineEvent) -> None:
+        """Never out of the call that caused it, as with a real engine."""
+        asyncio.get_running_loop().call_soon(self._deliver, event)
+
+    def _deliver(self, event: api.EngineEvent) -> None:
         if not self.closed:
             self.on_event(event)
 
@@ -393,9 +397,13 @@ class FakeRunner:
         """Ids so far."""
         return Summary(events.Usage(input_text=1, output_audio=len(job.raw_ids)), tuple(job.raw_ids))
 
-    def transcribe(self, session: int, pieces: tuple[Piece, ...]) -> str:
-        """The script's words."""
-        return self.script.transcript
+    def listen(self, session: int, pieces: tuple[Piece, ...]) -> list[str]:
+        """The script's words, one per step."""
+        return ["", self.script.transcript]
+
+    def write(self, job: list[str]) -> str | None:
+        """Nothing at first, then the words."""
+        return job.pop(0) or None
 
     def close(self, session: int) -> None:
         """Forget the session's pieces."""

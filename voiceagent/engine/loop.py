@@ -85,14 +85,25 @@ class Runner(Protocol):
     def summary(self, job: Any) -> Summary:
         """Usage and ids so far."""
 
-    def transcribe(self, session: int, pieces: tuple[Piece, ...]) -> str:
-        """What the pieces say."""
+    def listen(self, session: int, pieces: tuple[Piece, ...]) -> Any:
+        """Begin to transcribe; returns the job that `write` takes."""
+
+    def write(self, job: Any) -> str | None:
+        """Generate one token of a transcript; the whole text once it is done."""
 
     def close(self, session: int) -> None:
         """Drop everything of a session; also called after a step of it failed."""
 
     def is_device_loss(self, error: BaseException) -> bool:
         """Whether the device is gone, so that the process must end."""
+
+
+@dataclass(slots=True)
+class _Writing:
+    """A transcription: what it is about, and the runner's state once it has begun."""
+
+    pieces: tuple[Piece, ...]
+    job: Any = None
 
 
 class Loop:
@@ -118,7 +129,7 @@ class Loop:
         self._emit = emit
         self._clock = clock
         self._chores: list[Chore] = []
-        self._writes: dict[tuple[int, str], tuple[Piece, ...]] = {}
+        self._writes: dict[tuple[int, str], _Writing] = {}
 
     def command(self, command: api.Command) -> None:
         """Take one command; never blocks on work."""
@@ -173,7 +184,7 @@ class Loop:
         self._table.close(session)
         self._runner.close(session)
         self._chores = [chore for chore in self._chores if chore.session != session]
-        self._writes = {key: pieces for key, pieces in self._writes.items() if key[0] != session}
+        self._writes = {key: writing for key, writing in self._writes.items() if key[0] != session}
 
     def _take_piece(self, command: api.Encode) -> None:
         slot = self._table.get(command.session)
@@ -220,7 +231,8 @@ class Loop:
         except VoiceAgentError:
             self._emit(api.Wrote(command.session, command.item_id, ""))
             return
-        self._writes[command.session, command.item_id] = pieces
+        self._drop_chore("transcribe", command.session, command.item_id)
+        self._writes[command.session, command.item_id] = _Writing(pieces)
         self._chores.append(Chore("transcribe", command.session, command.item_id, self._clock()))
 
     # --- steps --------------------------------------------------------------------------------------------------
@@ -260,14 +272,19 @@ class Loop:
                 self._fail(turn, error)
 
     def _transcribe(self, step: TranscribeStep) -> None:
-        self._drop_chore("transcribe", step.session, step.item_id)
-        pieces = self._writes.pop((step.session, step.item_id), ())
+        writing = self._writes[step.session, step.item_id]
+        text: str | None = ""
         try:
-            text = self._runner.transcribe(step.session, pieces)
+            if writing.job is None:
+                writing.job = self._runner.listen(step.session, writing.pieces)
+            text = self._runner.write(writing.job)
         except Exception as error:  # as above: no caption is better than no engine
             self._raise_if_lost(error)
             log.exception("transcribing for session %d failed", step.session)
-            text = ""
+        if text is None:
+            return
+        self._drop_chore("transcribe", step.session, step.item_id)
+        del self._writes[step.session, step.item_id]
         self._emit(api.Wrote(step.session, step.item_id, text))
 
     def _advance(self, step: PrefillStep | DecodeStep | VocodeStep) -> None:
@@ -287,7 +304,7 @@ class Loop:
             slot.turns.remove(turn)
             self._fail(turn, error)
             return
-        if turn.stage is Stage.DRAINING and not turn.waiting_ids and not turn.unsent_ids:
+        if turn.stage is Stage.DRAINING and (turn.closed or not turn.voiced):
             slot.turns.remove(turn)
             self._end(turn, turn.reason)
 
@@ -301,6 +318,7 @@ class Loop:
         turn.quiet_tokens += 1
         if written.text or written.text_ids:
             self._emit(api.Spoke(turn.session, turn.turn, written.text, written.text_ids))
+        turn.voiced = turn.voiced or bool(written.audio_ids)
         turn.waiting_ids += written.audio_ids
         turn.unsent_ids += written.audio_ids
         for call in written.calls:
@@ -313,6 +331,7 @@ class Loop:
     def _vocode(self, turn: Turn, step: VocodeStep) -> None:
         ids, turn.waiting_ids = turn.waiting_ids[: step.count], turn.waiting_ids[step.count :]
         pcm = self._runner.vocode(turn.job, ids, last=step.last)
+        turn.closed = step.last
         spoken = turn.sounded(len(pcm), now=self._clock(), last=step.last)
         if len(pcm):
             self._emit(api.Sound(turn.session, turn.turn, turn.seq, pcm.astype("<i2").tobytes(), spoken))

@@ -79,7 +79,7 @@ class VocodeStep:
 
 @dataclass(frozen=True, slots=True)
 class TranscribeStep:
-    """Write down what an item's pieces say."""
+    """Write down what an item's pieces say: one token of it."""
 
     session: int
     item_id: str

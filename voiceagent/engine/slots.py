@@ -46,6 +46,8 @@ class Turn:
     reason: EndReason = "stop"  #: why the language model ended
     waiting_ids: list[int] = field(default_factory=list)  #: speech ids that the vocoder has not had
     unsent_ids: deque[int] = field(default_factory=deque)  #: speech ids whose samples have not come out
+    voiced: bool = False  #: some speech ids have come
+    closed: bool = False  #: the vocoder has ended its stream
     samples: int = 0  #: 24 kHz samples sent
     seq: int = 0  #: number of the next audio message
     playing_until: float | None = None  #: when a listener who heard the first sound at once would run dry
