@@ -264,6 +264,11 @@ def train(
     rows, most = (16, step + 4) if args.dry else (256, None)
     budget = Budget(args.seconds, spent=spent)
     next_save = spent + 30.0
+
+    def save_state() -> None:
+        state = {"model": model.state_dict(), "head": head.state_dict(), "optimizer": optimizer.state_dict()}
+        _save({**state, "elapsed": budget.elapsed(), "step": step}, state_file)
+
     model.train()
     while budget.fraction() < 1 and step != most:
         fraction = budget.fraction()
@@ -284,12 +289,8 @@ def train(
             log(f"step {step} {budget.elapsed():.0f} s loss {loss.item():.3f} right {right:.3f}")
         if budget.elapsed() > next_save:
             next_save = budget.elapsed() + 30.0
-            state = {
-                "model": model.state_dict(),
-                "head": head.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            }
-            _save({**state, "elapsed": budget.elapsed(), "step": step}, state_file)
+            save_state()
+    save_state()
     log(f"trained {step} steps, {budget.elapsed():.0f} s")
     return held
 
