@@ -22,7 +22,7 @@ from voiceagent.models.step_audio2.prompt import ASR_INSTRUCTIONS, tool_call_ids
 
 MAX_REPLY = 400
 MAX_TRANSCRIPT = 64
-BATCH = 128
+BATCH = 256
 
 
 class Hearing:

@@ -1,4 +1,4 @@
-"""The language model against transformers' Qwen2, its cache against the full pass, and the real checkpoint's tensor list."""
+"""The language model against transformers' Qwen2, its cache against the full pass, the real list of tensors."""
 
 from __future__ import annotations
 

@@ -112,6 +112,7 @@ class _Attention(nn.Module):
         k = _rotate(self._split(self.k_proj(x), self.kv_heads), rotary)
         v = self._split(self.v_proj(x), self.kv_heads)
         causal = mask is None and (cache is None or cache.length == 0)
+        q, k = q.to(v.dtype), k.to(v.dtype)  # under autocast the rotation is done in float32
         if cache is not None:
             k, v = cache.put(layer, k, v)
         if steps == 1:
