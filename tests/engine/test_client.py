@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_helpers import Inbox, piece, said, spoke, start
 
 from voiceagent.core import events
 from voiceagent.core.actions import CancelTurn, EncodePiece, Transcribe
@@ -22,8 +23,6 @@ from voiceagent.engine.client import LocalEngine, LocalSession
 from voiceagent.engine.fake import Script, numbered
 from voiceagent.engine.pipe import WorkerSpec
 from voiceagent.errors import CapacityError, CheckpointError, EngineError
-
-from .helpers import Inbox, piece, said, spoke, start
 
 QUICK = Script(speech_ids=20, chunk_ids=5)
 SLOW = Script(speech_ids=5000, chunk_ids=5, rtf=0.05)  # ten seconds of work

@@ -2,14 +2,13 @@ import asyncio
 
 import numpy as np
 import pytest
+from engine_helpers import Inbox, piece, said, spoke, start
 
 from voiceagent.core import events
 from voiceagent.core.actions import CancelTurn, Transcribe
 from voiceagent.core.events import Tool
 from voiceagent.engine.fake import MODULUS, FakeEngine, Script, numbered
 from voiceagent.errors import CapacityError
-
-from .helpers import Inbox, piece, said, spoke, start
 
 
 async def opened(script: Script | None = None) -> tuple[FakeEngine, Inbox, object]:

@@ -3,14 +3,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from engine_helpers import OPTIONS, piece, said, spoke
 
 from voiceagent.core.history import Piece
 from voiceagent.engine import api, mapping
 from voiceagent.engine.fake import FakeJob, FakeRunner, Script, numbered
 from voiceagent.engine.loop import Loop, Written
 from voiceagent.errors import EngineError
-
-from .helpers import OPTIONS, piece, said, spoke
 
 
 class Bench:

@@ -1,5 +1,6 @@
 import random
 
+from engine_helpers import OPTIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,8 +15,6 @@ from voiceagent.engine.scheduler import (
     plan,
 )
 from voiceagent.engine.slots import Stage, Turn
-
-from .helpers import OPTIONS
 
 TEXT = OPTIONS.__class__(**{**{f: getattr(OPTIONS, f) for f in OPTIONS.__struct_fields__}, "spoken": False})
 

@@ -374,4 +374,12 @@ class EngineClient(Protocol):
         """Stop for good; open sessions get no further events."""
 
     async def open_session(self, on_event: Callable[[EngineEvent], None]) -> EngineSession:
-        """A new session; `on_event` is called on the event loop, in order, never inside a call of ours. Raises `CapacityError`."""
+        """A new session.
+
+        Args:
+            on_event: called on the event loop, in order, never from inside a call of the session's methods.
+
+        Raises:
+            CapacityError: all slots are taken.
+            EngineError: the engine is down (`engine_down`).
+        """

@@ -1,0 +1,226 @@
+"""The runner behind the real loop: a random-weight language model, and a stand-in vocoder that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from engine_helpers import OPTIONS, said, spoke
+from tiny_checkpoint import tiny_weights, write_checkpoint
+from tiny_tokenizer import tiny_tokenizer
+
+from voiceagent.core.history import Item, Piece
+from voiceagent.engine import api, mapping
+from voiceagent.engine.loop import Loop
+from voiceagent.engine.runner import StepAudioRunner
+from voiceagent.models.step_audio2.generate import LanguageModel
+
+IDS = tiny_tokenizer().ids
+HELD = 3  # ids whose sound the stand-in holds back until the end, as a look-ahead does
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Ids so far, and how many of them have sounded."""
+
+    ids: tuple[int, ...] = ()
+    sounded: int = 0
+
+
+class CountingVocoder:
+    """Each id sounds as 960 samples of its own value."""
+
+    def __init__(self) -> None:
+        self.voices: dict[str, Any] = {"low": None, "high": None}
+        self.opened = 0
+
+    def open(self, voice: Any) -> Stream:
+        self.opened += 1
+        return Stream()
+
+    def wanted(self, state: Stream) -> int:
+        return 4 if state.ids else 7
+
+    def step(self, ids: Sequence[int], state: Stream, *, last: bool) -> tuple[np.ndarray, Stream]:
+        have = state.ids + tuple(ids)
+        ready = len(have) if last else max(state.sounded, len(have) - HELD)
+        pcm = np.repeat(np.array(have[state.sounded : ready], np.int16), 960)
+        return pcm, Stream(have, ready)
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    """Random weights; ends are unlikely, so replies run to their limit."""
+    weights = tiny_weights()
+    for stop in (IDS.eot, IDS.endoftext, IDS.im_end, IDS.tts_end, IDS.tool_call):
+        weights["lm_head.weight"][stop] = -weights["lm_head.weight"][stop].abs()
+    return LanguageModel.load(write_checkpoint(tmp_path_factory.mktemp("tiny"), weights))
+
+
+def options(**changes: Any) -> api.Options:
+    given = {name: getattr(OPTIONS, name) for name in OPTIONS.__struct_fields__}
+    return api.Options(**(given | {"voice": "", "max_tokens": 60, "temperature": 0.0} | changes))
+
+
+def noise(number: int, *, samples: int = 8000) -> Piece:
+    audio = np.random.default_rng(number).normal(0, 0.1, samples).astype(np.float32)
+    return Piece(id=number, audio=audio)
+
+
+class Bench:
+    def __init__(self, language: LanguageModel, *sessions: int) -> None:
+        self.runner = StepAudioRunner(language, CountingVocoder())  # type: ignore[arg-type]
+        self.replies: list[Any] = []
+        self.clock = 0.0
+        self.loop = Loop(self.runner, max_sessions=8, emit=self.replies.append, clock=self.tick)
+        for session in sessions:
+            self.loop.command(api.OpenSession(session))
+
+    def tick(self) -> float:
+        self.clock += 0.01
+        return self.clock
+
+    def begin(self, session: int, turn: int, items: Sequence[Item], wanted: api.Options) -> None:
+        for item in items:
+            for part in getattr(item, "content", ()):
+                for piece in getattr(part, "pieces", ()):
+                    self.loop.command(api.Encode(session, piece.id, mapping.piece_to_bytes(piece)))
+        self.loop.command(api.Begin(session, turn, tuple(map(mapping.item_to_wire, items)), wanted))
+
+    def run(self) -> None:
+        while self.loop.step():
+            pass
+
+    def of(self, kind: type, session: int = 1) -> list[Any]:
+        return [r for r in self.replies if isinstance(r, kind) and r.session == session]  # type: ignore[attr-defined]
+
+    def sound(self, session: int = 1) -> np.ndarray:
+        return np.concatenate([np.frombuffer(r.pcm, "<i2") for r in self.of(api.Sound, session)])
+
+
+def test_a_spoken_turn_sounds_each_of_its_ids_once_and_in_order(language: LanguageModel) -> None:
+    bench = Bench(language, 1)
+    bench.begin(1, 1, spoke(noise(1), noise(2)), options())
+    bench.run()
+    ended = bench.replies[-1]
+    assert isinstance(ended, api.Ended)
+    assert ended.reason == "max_tokens"
+    codes = [i - IDS.audio_0 for i in ended.raw_ids if IDS.audio_0 <= i < IDS.audio_pad]
+    assert [i for r in bench.of(api.Sound) for i in r.ids] == codes
+    assert bench.sound().tolist() == np.repeat(codes, 960).tolist()
+    assert ended.usage.output_audio == len(codes)
+    assert ended.usage.output_audio + ended.usage.output_text == len(ended.raw_ids) == 60
+    assert ended.usage.input_audio > 0
+    for before, reply in enumerate(bench.of(api.Sound)):
+        assert len(reply.pcm) // 2 // 960 == len(reply.ids)
+        assert reply.seq == before
+
+
+def test_sessions_together_say_what_each_says_alone(language: LanguageModel) -> None:
+    def alone(session: int) -> Any:
+        bench = Bench(language, session)
+        bench.begin(session, 1, spoke(noise(session)), options())
+        bench.run()
+        return bench.replies[-1].raw_ids
+
+    together = Bench(language, 1, 2, 3, 4)
+    for session in (1, 2, 3, 4):
+        together.begin(session, 1, spoke(noise(session)), options())
+    together.run()
+    for session in (1, 2, 3, 4):
+        assert together.of(api.Ended, session)[0].raw_ids == alone(session)
+
+
+def test_the_second_turn_reuses_the_first_ones_cache(language: LanguageModel) -> None:
+    bench = Bench(language, 1)
+    bench.begin(1, 1, said("hello"), options())
+    bench.run()
+    first = bench.replies[-1]
+    assert first.usage.input_cached == 0
+    bench.begin(1, 2, (*said("hello"), *said("one room")), options())
+    bench.run()
+    assert bench.replies[-1].usage.input_cached > 0
+
+
+def test_a_text_turn_opens_no_stream(language: LanguageModel) -> None:
+    bench = Bench(language, 1)
+    bench.begin(1, 1, said("hello"), options(spoken=False))
+    bench.run()
+    assert bench.runner.token2wav.opened == 0  # type: ignore[attr-defined]
+    assert not bench.of(api.Sound)
+    assert bench.replies[-1].usage.output_audio == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({"voice": "unknown"}, "invalid_input"), ({"temperature": -1.0}, "invalid_input"),
+     ({"tool_choice": "required"}, "invalid_input")],
+)  # fmt: skip
+def test_a_wrong_option_fails_its_turn_only(
+    language: LanguageModel, changes: dict[str, Any], code: str
+) -> None:
+    bench = Bench(language, 1)
+    bench.begin(1, 1, said("hello"), options(**changes))
+    bench.begin(1, 2, said("hello"), options())
+    bench.run()
+    assert [r.code for r in bench.of(api.Failed)] == [code]
+    assert bench.of(api.Ended)[0].turn == 2
+
+
+def test_a_conversation_that_does_not_fit_says_so(language: LanguageModel) -> None:
+    bench = Bench(language, 1)
+    bench.begin(1, 1, said("one room " * 400), options())
+    bench.run()
+    assert bench.of(api.Failed)[0].code == "context_full"
+
+
+def test_a_turn_that_fails_in_the_vocoder_leaves_the_session_usable(language: LanguageModel) -> None:
+    bench = Bench(language, 1)
+    step = bench.runner.token2wav.step
+    bench.runner.token2wav.step = lambda *_, **__: 1 / 0  # type: ignore[assignment,method-assign,return-value]
+    bench.begin(1, 1, spoke(noise(1)), options())
+    bench.run()
+    assert bench.of(api.Failed)[0].code == "internal_error"
+    bench.runner.token2wav.step = step  # type: ignore[method-assign]
+    bench.begin(1, 2, spoke(noise(1)), options())
+    bench.run()
+    assert bench.of(api.Ended)[0].turn == 2
+
+
+def test_a_forced_call_of_nonsense_is_an_error_of_the_turn(language: LanguageModel) -> None:
+    bench = Bench(language, 1)
+    tools = (api.Function("book", "Books a room.", {"type": "object"}),)
+    bench.begin(1, 1, said("hello"), options(tools=tools, tool_choice="book", max_tokens=30))
+    bench.run()
+    assert bench.of(api.Failed)[0].code == "invalid_tool_call"
+
+
+def test_captions_come_while_nothing_else_is_urgent(language: LanguageModel) -> None:
+    bench = Bench(language, 1)
+    piece = noise(1)
+    bench.loop.command(api.Encode(1, 1, mapping.piece_to_bytes(piece)))
+    bench.loop.command(api.Write(1, "item", (1,)))
+    bench.run()
+    (wrote,) = bench.of(api.Wrote)
+    assert wrote.text == language.transcribe([piece])
+
+
+def test_cuda_errors_lose_the_device_and_a_full_memory_does_not(language: LanguageModel) -> None:
+    runner = StepAudioRunner(language, CountingVocoder())  # type: ignore[arg-type]
+    assert runner.is_device_loss(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not runner.is_device_loss(torch.cuda.OutOfMemoryError("CUDA out of memory"))
+    assert not runner.is_device_loss(ValueError("CUDA error"))
+
+
+def test_closing_frees_the_context(language: LanguageModel) -> None:
+    bench = Bench(language, 1)
+    bench.begin(1, 1, spoke(noise(1)), options())
+    bench.run()
+    assert bench.runner._contexts
+    bench.loop.command(api.Forget(1, (1,)))
+    bench.loop.command(api.CloseSession(1))
+    assert not bench.runner._contexts
