@@ -26,7 +26,7 @@ from voiceagent.core import events
 from voiceagent.core.actions import CancelTurn, EncodePiece, StartTurn, Transcribe
 from voiceagent.core.history import Piece
 from voiceagent.engine import api, mapping
-from voiceagent.engine.pipe import Pipe, WorkerSpec
+from voiceagent.engine.pipe import Pipe, WorkerSpec, environment
 from voiceagent.engine.slots import item_pieces
 from voiceagent.errors import CapacityError, CheckpointError, EngineError, VoiceAgentError
 
@@ -273,7 +273,7 @@ class LocalEngine:
                 self._pipe = pipe
                 self._process = await asyncio.create_subprocess_exec(
                     *self._spec.argv(theirs.fileno()), pass_fds=[theirs.fileno()], start_new_session=True,
-                    stdin=DEVNULL, stdout=DEVNULL,
+                    stdin=DEVNULL, stdout=DEVNULL, env=environment(),
                 )  # fmt: skip
             ready = await self._wait_until_loaded(self._loaded, pipe)
             self._came_up(ready, restarted=first.done())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -40,10 +42,26 @@ class WorkerSpec:
 
     def argv(self, fd: int) -> list[str]:
         """The command line of a worker whose pipe is file descriptor `fd`."""
-        line = [sys.executable, "-m", "voiceagent.engine.worker", "--fd", str(fd), "--model", self.model]
+        line = [
+            sys.executable,
+            "-P",
+            "-m",
+            "voiceagent.engine.worker",
+            "--fd",
+            str(fd),
+            "--model",
+            self.model,
+        ]
         line += ["--device", self.device, "--dtype", self.dtype]
         line += ["--threads", str(self.threads), "--max-sessions", str(self.max_sessions)]
         return line if self.fake is None else [*line, "--fake", msgspec.json.encode(self.fake).decode()]
+
+
+def environment() -> dict[str, str]:
+    """Ours, with this very package first on the path: the worker runs the code that the server runs, wherever it is."""
+    home = str(Path(__file__).resolve().parent.parent.parent)
+    path = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{path}" if path else home}
 
 
 class Pipe(asyncio.Protocol):
