@@ -57,18 +57,21 @@ class Gatekeeper:
                 param="server.api_keys",
             )
 
-    def check(self, headers: Mapping[str, str], *, subprotocols: Sequence[str] = ()) -> None:
+    def check(
+        self, headers: Mapping[str, str], *, subprotocols: Sequence[str] = (), page: bool = False
+    ) -> None:
         """Raises Refused unless the request may go on.
 
         Args:
             headers: request headers, case-insensitive.
             subprotocols: what the client offers in Sec-WebSocket-Protocol.
+            page: the request is for the page's own files, which hold no secret and need no key.
         """
         self._check_host(headers.get("Host", ""))
         origin = headers.get("Origin")
         if origin is not None:
             self._check_origin(origin, headers.get("Host", ""))
-        if self.config.api_keys:
+        if self.config.api_keys and not page:
             self._check_key(headers, subprotocols)
 
     def _check_host(self, host: str) -> None:

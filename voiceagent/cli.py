@@ -1,0 +1,285 @@
+"""The command line: serve, ask, doctor, config. Bad input is one line on standard error and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from voiceagent import __version__
+from voiceagent.audio import wavio
+from voiceagent.client.conn import Answer, RealtimeClient
+from voiceagent.config import Config, describe, load_config
+from voiceagent.engine.api import Loading, Ready
+from voiceagent.engine.client import LocalEngine
+from voiceagent.engine.pipe import WorkerSpec
+from voiceagent.errors import InputError, VoiceAgentError
+from voiceagent.models.folder import find_model
+from voiceagent.server.app import Server, find_page
+from voiceagent.units import VOICE_RATE
+
+USER_ERROR = 2
+TIME_TOOL = {
+    "type": "function",
+    "name": "get_time",
+    "description": "Current time",
+    "parameters": {"type": "object", "properties": {}},
+}
+console = Console(stderr=True, highlight=False)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO if arguments.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        run: Callable[[argparse.Namespace], int] = arguments.run
+        return run(arguments)
+    except VoiceAgentError as error:
+        print(f"voiceagent: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="voiceagent",
+        description="A real-time voice agent: it listens, thinks and speaks over one WebSocket.",
+        epilog="First: voiceagent serve, open the printed address, talk. Or: voiceagent ask question.wav -o answer.wav",
+    )
+    parser.add_argument("--version", action="version", version=f"voiceagent {__version__}")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="log sessions and engine events (never their content)"
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser(
+        "serve", help="start the server and the page", description="Starts the server."
+    )
+    _common(serve)
+    serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on (default 8080; 0 = any free one)")
+    serve.set_defaults(run=run_serve)
+
+    ask = commands.add_parser(
+        "ask",
+        help="speak a file to the agent and save its answer",
+        description="Asks one spoken question from an audio file (any rate and channels), writes the spoken answer.",
+        epilog="Without --url the model is loaded here, which takes a few seconds.",
+    )
+    _common(ask)
+    ask.add_argument("question", type=Path, help="audio file with the question (WAV, FLAC, OGG, MP3)")
+    ask.add_argument(
+        "-o", "--output", type=Path, default=Path("answer.wav"), help="where to write it (answer.wav)"
+    )
+    ask.add_argument("--url", help="ask a running server, for example ws://127.0.0.1:8080")
+    ask.add_argument("--api-key", default="", help="key for --url")
+    ask.add_argument("--instructions", help="system prompt for this question")
+    ask.add_argument("--voice", help="name of the voice that answers")
+    ask.set_defaults(run=run_ask)
+
+    doctor = commands.add_parser(
+        "doctor", help="what this machine can run, and why not", description="Checks this machine."
+    )
+    _common(doctor)
+    doctor.set_defaults(run=run_doctor)
+
+    show = commands.add_parser(
+        "config", help="print the effective configuration", description="Prints it as TOML."
+    )
+    _common(show)
+    show.set_defaults(run=run_config)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="TOML configuration file, see configs/")
+    parser.add_argument("--model", help="pocket (built in) or the folder of a checkpoint")
+    parser.add_argument("--device", help="torch device of the engine, for example cpu or cuda:0")
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    overrides: dict[str, Any] = {"engine.model": arguments.model, "engine.device": arguments.device}
+    overrides["server.host"] = getattr(arguments, "host", None)
+    overrides["server.port"] = getattr(arguments, "port", None)
+    return load_config(arguments.config, overrides=overrides)
+
+
+def run_config(arguments: argparse.Namespace) -> int:
+    """Prints the configuration that the other commands would use."""
+    print(describe(_config(arguments)))
+    return 0
+
+
+def run_doctor(arguments: argparse.Namespace) -> int:
+    """Prints every finding; status 1 if something must be mended."""
+    from voiceagent.doctor import examine
+
+    marks = {"ok": "[green]  ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
+    failed = False
+    out = Console(highlight=False)
+    for finding in examine(_config(arguments)):
+        failed = failed or finding.status == "fail"
+        out.print(f"{marks[finding.status]}  {finding.subject:<15} {finding.words}", soft_wrap=True)
+    out.print("Something must be mended first." if failed else "This machine can run voiceagent.")
+    return 1 if failed else 0
+
+
+# --- serve --------------------------------------------------------------------------------------------------------
+
+
+def run_serve(arguments: argparse.Namespace) -> int:
+    """Serves until interrupted."""
+    asyncio.run(_serve(_config(arguments)))
+    return 0
+
+
+async def _serve(config: Config) -> None:
+    stopping = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
+    async with _running(config) as (ready, address):
+        words = f"voiceagent is ready: open [bold]http://{address}[/] and talk  "
+        console.print(
+            f"{words}[dim]({ready.model} on {ready.device}, loaded in {ready.load_seconds:.1f} s)[/]"
+        )
+        console.print(f"[dim]Realtime clients: ws://{address}/v1/realtime   Stop with Ctrl-C.[/]")
+        await stopping.wait()
+        console.print("stopping ...")
+
+
+@asynccontextmanager
+async def _running(config: Config) -> AsyncIterator[tuple[Ready, str]]:
+    """A server with a loaded engine; (what is loaded, "host:port")."""
+    engine = LocalEngine(
+        _worker(config), hang_s=config.engine.heartbeat_timeout_s, load_s=config.engine.load_timeout_s
+    )
+    server = Server(config, engine, page=find_page())
+    host, port = await server.start()
+    try:
+        ready = await _load(engine, config.engine.model)
+        yield ready, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    finally:
+        await server.stop()
+        await engine.stop()
+
+
+def _worker(config: Config) -> WorkerSpec:
+    engine = config.engine
+    return WorkerSpec(
+        model=str(find_model(engine.model)),
+        device=engine.device,
+        dtype=engine.dtype,
+        threads=engine.threads,
+        max_sessions=engine.max_sessions,
+    )
+
+
+async def _load(engine: LocalEngine, name: str) -> Ready:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(f"loading {name}", total=1.0)
+
+        def show(stage: Loading) -> None:
+            progress.update(task, completed=stage.done, description=f"loading {name}: {stage.stage}")
+
+        return await engine.start(show)
+
+
+# --- ask ----------------------------------------------------------------------------------------------------------
+
+
+def run_ask(arguments: argparse.Namespace) -> int:
+    """Asks one question and writes the answer."""
+    return asyncio.run(_ask(arguments))
+
+
+async def _ask(arguments: argparse.Namespace) -> int:
+    samples, rate = wavio.read(arguments.question)
+    if not arguments.output.parent.is_dir():
+        raise InputError(
+            f"There is no folder {arguments.output.parent}.", remedy="Create it, or choose another --output."
+        )
+    async with contextlib.AsyncExitStack() as stack:
+        url = arguments.url
+        if url is None:
+            config = _config(arguments)
+            overrides = {"server.host": "127.0.0.1", "server.port": 0, "server.api_keys": []}
+            overrides |= {"engine.model": config.engine.model, "engine.device": config.engine.device}
+            _, address = await stack.enter_async_context(
+                _running(load_config(arguments.config, overrides=overrides))
+            )
+            url = f"ws://{address}"
+        client = await stack.enter_async_context(RealtimeClient(url, api_key=arguments.api_key))
+        await client.update(**_ask_session(arguments))
+        answer = await _answer(client, samples, rate)
+    wavio.write(arguments.output, answer.samples, rate=VOICE_RATE)
+    _report(answer, arguments.output)
+    return 0
+
+
+def _ask_session(arguments: argparse.Namespace) -> dict[str, Any]:
+    """A file is one turn, and its answer may come faster than it is played."""
+    session: dict[str, Any] = {
+        "audio": {"input": {"turn_detection": None}},
+        "output_lead_ms": None,
+        "tools": [TIME_TOOL],
+    }
+    if arguments.voice:
+        session["audio"]["output"] = {"voice": arguments.voice}
+    if arguments.instructions is not None:
+        session["instructions"] = arguments.instructions
+    return session
+
+
+async def _answer(client: RealtimeClient, samples: Any, rate: int) -> Answer:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("asking", total=None)
+        spoken = 0.0
+
+        def show(event: dict[str, Any]) -> None:
+            nonlocal spoken
+            if event["type"] == "response.output_audio.delta":
+                spoken += len(event["delta"]) * 3 / 4 / 2 / VOICE_RATE
+                progress.update(task, description=f"answering: {spoken:.1f} s of speech")
+
+        return await client.ask(samples, rate, run_tool=_run_tool, on_event=show)
+
+
+async def _run_tool(name: str, arguments: dict[str, Any]) -> str:
+    if name == "get_time":
+        return datetime.now().strftime('{"time": "%H:%M"}')
+    return '{"error": "unknown tool"}'
+
+
+def _report(answer: Answer, output: Path) -> None:
+    print(f"heard:    {answer.heard or '(nothing)'}")
+    for name, given, result in answer.tools:
+        print(f"tool:     {name}({given}) -> {result}")
+    print(f"answered: {answer.said}")
+    seconds = len(answer.samples) / VOICE_RATE
+    if answer.first_audio_s is not None and seconds:
+        ratio = answer.total_s / seconds
+        print(f"{seconds:.1f} s of speech in {output}")
+        print(f"first audio after {answer.first_audio_s:.2f} s; {ratio:.2f} s of work per second of speech")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

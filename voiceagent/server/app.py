@@ -1,0 +1,278 @@
+"""The aiohttp application: routes, admission before the upgrade, start and stop. It knows no protocol and no model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import secrets
+import weakref
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from voiceagent import __version__
+from voiceagent.config import Config
+from voiceagent.core.controller import Controller
+from voiceagent.core.events import ServerVad, SessionConfig
+from voiceagent.engine.api import EngineClient, EngineSession
+from voiceagent.errors import CapacityError, ConfigError, VoiceAgentError
+from voiceagent.server.auth import SUBPROTOCOL, Gatekeeper, Refused
+from voiceagent.server.connection import Connection
+from voiceagent.server.session import Session
+from voiceagent.wire.realtime import RealtimeDialect
+
+log = logging.getLogger("voiceagent.server")
+
+RETRY_AFTER_S = 2
+RESTART = 1012  # the clients' SDKs reconnect on it
+PAGE_FILES = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+}
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """The socket server of one engine.
+
+    Args:
+        config: checked configuration.
+        engine: a started engine client, or one that is still loading (answers 503 until it is ready).
+        page: folder of the page, None = no page.
+    """
+
+    def __init__(self, config: Config, engine: EngineClient, *, page: Path | None = None) -> None:
+        self._config = config
+        self._engine = engine
+        self._page = page
+        self._gate = Gatekeeper(config.server)
+        self._connections: set[Connection] = set()
+        self._nobody = asyncio.Event()
+        self._nobody.set()
+        self._greeted: weakref.WeakSet[asyncio.BaseProtocol] = weakref.WeakSet()
+        self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+
+    # --- start and stop -------------------------------------------------------------------------------------
+
+    async def start(self) -> tuple[str, int]:
+        """Listens; returns host and port.
+
+        Raises:
+            ConfigError: the address cannot be listened on.
+        """
+        app = web.Application(middlewares=[self._middleware])
+        app.router.add_get("/", self._index)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/realtime", self._realtime)
+        app.router.add_get("/web/{name}", self._file)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        await self._runner.setup()
+        host, port = self._config.server.host, self._config.server.port
+        try:
+            self._listener = await asyncio.get_running_loop().create_server(
+                self._accept, host, port, backlog=1024
+            )
+        except OSError as error:
+            await self._runner.cleanup()
+            raise _listen_error(error, host, port) from error
+        address = self._listener.sockets[0].getsockname()
+        return str(address[0]), int(address[1])
+
+    async def stop(self) -> None:
+        """Stops listening and closes every connection with 1012, then frees the rest."""
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self._connections):
+            connection.close(RESTART, "server is stopping")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await self._nobody.wait()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._listener is not None:
+            await self._listener.wait_closed()
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        """A protocol for a new socket, cut off unless a whole request arrives in time.
+
+        aiohttp has no time-out for headers: a request that drips in would hold its socket for ever.
+        """
+        if self._runner is None or self._runner.server is None:
+            raise RuntimeError("accepting before start")
+        protocol = self._runner.server()
+        reference = weakref.ref(protocol)
+
+        def cut() -> None:
+            late = reference()
+            if late is not None and late not in self._greeted and late.transport is not None:
+                late.transport.abort()
+
+        asyncio.get_running_loop().call_later(self._config.server.handshake_timeout_s, cut)
+        return protocol
+
+    @web.middleware
+    async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._greeted.add(request.protocol)
+        try:
+            offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+            if request.path not in ("/healthz", "/readyz"):
+                self._gate.check(request.headers, subprotocols=offered, page=self._is_page(request))
+            return await handler(request)
+        except Refused as error:
+            return _json_error(error, error.status)
+
+    # --- plain requests -------------------------------------------------------------------------------------
+
+    def _is_page(self, request: web.Request) -> bool:
+        return request.path == "/" or request.path.startswith("/web/")
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "ok", "version": __version__})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        ready = self._engine.ready
+        if ready is None:
+            return web.json_response(
+                {"status": "loading"}, status=503, headers={"Retry-After": str(RETRY_AFTER_S)}
+            )
+        return web.json_response({"status": "ready", "model": ready.model, "device": ready.device})
+
+    async def _models(self, _: web.Request) -> web.Response:
+        ready = self._engine.ready
+        names = [] if ready is None else [ready.model]
+        data = [{"id": name, "object": "model", "created": 0, "owned_by": "voiceagent"} for name in names]
+        return web.json_response({"object": "list", "data": data})
+
+    async def _index(self, _: web.Request) -> web.StreamResponse:
+        return self._serve_file("index.html")
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        return self._serve_file(request.match_info["name"])
+
+    def _serve_file(self, name: str) -> web.StreamResponse:
+        kind = PAGE_FILES.get(Path(name).suffix)
+        if self._page is None or kind is None or "/" in name or not (self._page / name).is_file():
+            raise web.HTTPNotFound(text="There is no such page here.")
+        return web.FileResponse(
+            self._page / name, headers={**PAGE_HEADERS, "Content-Type": f"{kind}; charset=utf-8"}
+        )
+
+    # --- sessions -------------------------------------------------------------------------------------------
+
+    async def _realtime(self, request: web.Request) -> web.StreamResponse:
+        upgrade = web.WebSocketResponse(
+            protocols=(SUBPROTOCOL,),
+            heartbeat=self._config.server.ping_interval_s,
+            max_msg_size=self._config.limits.message_bytes,
+            compress=False,  # PCM gains nothing, and it costs 56 KiB a connection
+        )
+        if not upgrade.can_prepare(request):
+            return _json_error(_UPGRADE_NEEDED, 426)
+        ready = self._engine.ready
+        if ready is None:
+            return _json_error(_NOT_READY, 503)
+        name = secrets.token_hex(6)
+        base = self._session_defaults()
+        controller = Controller(base, id_prefix=f"item_{name}_")
+        dialect = RealtimeDialect(
+            session_id=name,
+            model=request.query.get("model", ready.model),
+            base=base,
+            voices=ready.voices,
+            history=lambda: controller.history,
+        )
+        connection = Connection(upgrade, request, self._config.limits)
+        clock = asyncio.get_running_loop().time
+        session = Session(name=name, controller=controller, dialect=dialect, line=connection, clock=clock)
+        try:
+            engine_session = await self._engine.open_session(session.on_engine)
+        except CapacityError as error:
+            return _json_error(error, 503)
+        return await self._converse(request, upgrade, connection, session, engine_session)
+
+    async def _converse(
+        self,
+        request: web.Request,
+        upgrade: web.WebSocketResponse,
+        connection: Connection,
+        session: Session,
+        engine_session: EngineSession,
+    ) -> web.StreamResponse:
+        reason = "handshake failed"
+        try:
+            await upgrade.prepare(request)
+            self._connections.add(connection)
+            self._nobody.clear()
+            log.info("session %s: open", session.name)
+            session.begin(engine_session)
+            async with asyncio.timeout(self._config.limits.session_s):
+                reason = await connection.run(session.on_frame, clock=asyncio.get_running_loop().time)
+        except TimeoutError:
+            reason = "session limit reached"
+            await upgrade.close(code=1008, message=reason.encode())
+        finally:
+            self._connections.discard(connection)
+            if not self._connections:
+                self._nobody.set()
+            session.end(reason)
+            engine_session.close()
+            log.info("session %s: %s", session.name, reason)
+        return upgrade
+
+    def _session_defaults(self) -> SessionConfig:
+        turn = self._config.turn
+        vad = ServerVad(turn.threshold, turn.prefix_padding_ms, turn.silence_ms)
+        return SessionConfig(instructions=self._config.instructions, turn_detection=vad, lead_ms=turn.lead_ms)
+
+
+_UPGRADE_NEEDED = VoiceAgentError("This address speaks WebSocket only.", code="upgrade_required")
+_NOT_READY = VoiceAgentError(
+    "The model is still loading.", code="engine_down", remedy="Try again in a few seconds."
+)
+
+
+def _json_error(error: VoiceAgentError, status: int) -> web.Response:
+    """An HTTP error in the shape that the protocol's clients read."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    body = {"error": {"type": kind, "code": error.code, "message": str(error), "param": error.param}}
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.json_response(body, status=status, headers=headers)
+
+
+def _listen_error(error: OSError, host: str, port: int) -> ConfigError:
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(
+            f"Port {port} on {host} is in use.",
+            code="port_in_use",
+            remedy="Stop the program that uses it, or choose another with --port.",
+            param="server.port",
+        )
+    return ConfigError(
+        f"Cannot listen on {host}:{port}: {error.strerror}.",
+        remedy="Check server.host and server.port.",
+        param="server.host",
+    )
+
+
+def find_page() -> Path | None:
+    """The page's folder beside the package, as in a checkout; None where it was not installed."""
+    folder = Path(__file__).resolve().parent.parent.parent / "web"
+    return folder if (folder / "index.html").is_file() else None

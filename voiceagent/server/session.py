@@ -1,0 +1,141 @@
+"""Drives one controller: the only place where frames, engine events and time meet, and where actions become effects.
+
+Everything here is synchronous and runs on the event loop: frames go to a bounded outbox, engine work to the engine's
+handle. It decides nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from voiceagent.core import actions as act
+from voiceagent.core import events as core
+from voiceagent.core.controller import Controller
+from voiceagent.engine.api import EngineSession
+from voiceagent.wire.dialect import Dialect, Reply, WireError
+
+log = logging.getLogger("voiceagent.session")
+
+INTERNAL_ERROR = 1011  # the clients' SDKs retry on it, which may help after a bug of ours
+
+
+class Line(Protocol):
+    """The connection as a session sees it."""
+
+    def send(self, frame: str | bytes) -> None:
+        """Queues a frame."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Closes the connection after what is queued."""
+
+
+class Session:
+    """One call: a dialect, a controller and an engine session, bound together until `end`."""
+
+    def __init__(
+        self, *, name: str, controller: Controller, dialect: Dialect, line: Line, clock: Callable[[], float]
+    ) -> None:
+        self.name = name
+        self._controller = controller
+        self._dialect = dialect
+        self._line = line
+        self._clock = clock
+        self._engine: EngineSession | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._over = False
+
+    def begin(self, engine: EngineSession) -> None:
+        """Binds the engine's handle and greets the client."""
+        self._engine = engine
+        for frame in self._dialect.open():
+            self._line.send(frame)
+
+    def on_frame(self, frame: str | bytes) -> None:
+        """A frame from the client. What the protocol does not allow is answered, never raised."""
+        if self._over:
+            return
+        try:
+            for event in self._dialect.receive(frame):
+                if isinstance(event, Reply):
+                    self._line.send(event.frame)
+                else:
+                    self._handle(event)
+        except WireError as error:
+            self._line.send(self._dialect.render_error(error))
+            if error.fatal:
+                self._line.close(1008, error.code)
+        except Exception:
+            self._crash()
+        self._arm()
+
+    def on_engine(self, event: core.Event) -> None:
+        """An event of the engine; called by the engine client, so nothing may escape from here."""
+        if self._over:
+            return
+        try:
+            self._handle(event)
+        except Exception:
+            self._crash()
+        self._arm()
+
+    def end(self, reason: str) -> None:
+        """The connection is gone: hang up, free the engine's slot. Ending twice is fine."""
+        if self._over:
+            return
+        try:
+            self._handle(core.Hangup(reason))
+        except Exception:
+            log.exception("session %s: while hanging up", self.name)
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._engine is not None:
+            self._engine.close()
+
+    def _handle(self, event: core.Event) -> None:
+        if isinstance(event, core.AudioIn) and self._engine is not None:
+            self._engine.hear(event.at, event.pcm)
+        for action in self._controller.handle(event, self._clock()):
+            self._perform(action)
+
+    def _perform(self, action: act.Action) -> None:
+        match action:
+            case act.StartTurn() | act.EncodePiece() | act.CancelTurn() | act.Transcribe():
+                if self._engine is not None:
+                    self._engine.send(action)
+            case act.Close(code, reason):
+                self._line.close(code, reason)
+            case _:
+                for frame in self._dialect.render(action):
+                    self._line.send(frame)
+
+    def _arm(self) -> None:
+        """Re-arms the one timer of this session to the controller's next deadline."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = None if self._over else self._controller.next_deadline()
+        if deadline is not None:
+            delay = max(0.0, deadline - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        try:
+            for action in self._controller.handle_timeout(self._clock()):
+                self._perform(action)
+        except Exception:
+            self._crash()
+        self._arm()
+
+    def _crash(self) -> None:
+        """A bug of ours ends this session, tells its client so, and touches no other."""
+        log.exception("session %s: unexpected error", self.name)
+        error = act.Error("internal_error", "The server had an internal error. Please connect again.")
+        for frame in self._dialect.render(error):
+            self._line.send(frame)
+        self._line.close(INTERNAL_ERROR, "internal error")
+        self.end("internal error")
