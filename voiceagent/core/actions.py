@@ -1,22 +1,32 @@
-"""Everything that a session can ask for: work for the engine, audio for the client, and notices of what happened."""
+"""Everything that a session can ask for: of the engine, of the player, of the dialect; it decides nothing.
+
+The shell carries them out in order. Engine actions go to the engine, the rest to the dialect, which renders what is
+its peer's business and ignores what is not.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from voiceagent.core.events import TurnOptions, Usage
+from voiceagent.core.events import Tool as Tool
+from voiceagent.core.events import TurnOptions as TurnOptions
 from voiceagent.core.history import AssistantItem, Item, Piece
 
-# --- for the engine -------------------------------------------------------------------------------------------------
+TurnStatus = Literal["completed", "cancelled", "failed", "incomplete"]
+CloseReason = Literal["turn_detected", "client_cancelled", "max_output_tokens", "hangup", "error"]
+
+
+# --- for the engine ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class StartTurn:
-    """Answer `items`, the whole conversation, oldest first."""
+    """Generate a reply to `items`. Every piece in them was announced by an `EncodePiece` before."""
 
     turn: int
     items: tuple[Item, ...]
@@ -25,32 +35,32 @@ class StartTurn:
 
 @dataclass(frozen=True, slots=True)
 class EncodePiece:
-    """Encode a finished 25 s piece while the person still speaks."""
+    """A piece is whole: encode it now, long before the turn ends if the person speaks for more than 25 s."""
 
     piece: Piece
 
 
 @dataclass(frozen=True, slots=True)
 class CancelTurn:
-    """Stop working on a turn; whatever still comes of it is dropped."""
+    """Stop generating; whatever still comes of the turn is dropped."""
 
     turn: int
 
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Write down what the user said, when there is time."""
+    """Write down what was said in these pieces; answered by the event `Transcript`."""
 
     item_id: str
     pieces: tuple[Piece, ...]
 
 
-# --- for the client's player ----------------------------------------------------------------------------------------
+# --- for the player, by way of the dialect ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class SendAudio:
-    """Play this, int16 mono 24 kHz."""
+    """Send these (n,) int16 samples at 24 kHz now; already paced."""
 
     turn: int
     item_id: str
@@ -59,17 +69,28 @@ class SendAudio:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Drop what is still held of a turn's audio; nothing of it follows."""
+    """Drop everything of this turn that is still on its way to the ear. Nothing of the turn follows."""
 
     turn: int
 
 
-# --- notices --------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the connection; nothing follows. `code` is a WebSocket close code."""
+
+    code: int
+    reason: str
+
+
+# --- notices for the dialect: the ear ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """The user began to speak; `item_id` is the id that the turn will have."""
+    """A person began to speak, `audio_start_ms` into the session's audio (padding included).
+
+    `item_id` is the id that their item will have once it is committed.
+    """
 
     item_id: str
     audio_start_ms: int
@@ -77,15 +98,24 @@ class SpeechStarted:
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
-    """The user's turn is over."""
+    """The person was silent long enough; their audio ends at `audio_end_ms` (the silence included)."""
 
     item_id: str
     audio_end_ms: int
 
 
 @dataclass(frozen=True, slots=True)
+class IdleTimedOut:
+    """Nobody spoke for `idle_timeout_ms`: the silence is committed as an item and answered."""
+
+    item_id: str
+    audio_start_ms: int
+    audio_end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
-    """The user's audio became an item."""
+    """The buffered audio is now the user item `item_id`; `ItemAdded` and `ItemDone` follow."""
 
     item_id: str
     previous_item_id: str | None
@@ -93,21 +123,34 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class BufferCleared:
-    """The uncommitted audio is forgotten."""
+    """The buffered audio is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputTranscript:
+    """What the person said in the item."""
+
+    item_id: str
+    text: str
+
+
+# --- notices: the history ---------------------------------------------------------------------------------------
+# Only for items that the client or the ear made. Items that a turn makes (the reply, its tool calls) are told by
+# TurnOpened ... TurnClosed alone.
 
 
 @dataclass(frozen=True, slots=True)
 class ItemAdded:
-    """An item is in the history; `done` = it is complete."""
+    """An item is in the history; `done` = it will not grow (always so in this version: `ItemDone` follows at once)."""
 
     item: Item
     previous_item_id: str | None
-    done: bool = True
+    done: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ItemDone:
-    """An item that was added incomplete is complete."""
+    """The item is complete; follows `ItemAdded` exactly once."""
 
     item: Item
     previous_item_id: str | None
@@ -115,31 +158,58 @@ class ItemDone:
 
 @dataclass(frozen=True, slots=True)
 class ItemDeleted:
-    """An item is gone."""
+    """The item is gone."""
 
     item_id: str
 
 
 @dataclass(frozen=True, slots=True)
+class ItemRetrieved:
+    """The item as it stands, audio included."""
+
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
 class ItemTruncated:
-    """An assistant item now ends where its hearing ended."""
+    """A reply is now as long as it was heard: by the client's word, or ours at an interruption (unasked for).
+
+    At an interruption it comes behind `TurnClosed`. It may come a second time when the client then says where its
+    player stood.
+    """
 
     item_id: str
     audio_end_ms: int
 
 
+# --- notices: a turn of the assistant ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TurnError:
+    """Why a turn failed."""
+
+    code: str
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class TurnOpened:
-    """A turn of the assistant begins; its message will have the id `item_id`."""
+    """A reply began. Its message item, should it say or write anything, will be `item_id` behind `previous_item_id`.
+
+    A turn that only calls tools never makes that item: announce it with the first `TurnText` or `SendAudio`.
+    Out-of-band turns have `options.conversation` False and no previous item.
+    """
 
     turn: int
     item_id: str
     options: TurnOptions
+    previous_item_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TurnText:
-    """More text of the reply."""
+    """New text: of an audio turn its transcript, else the reply itself."""
 
     turn: int
     item_id: str
@@ -148,7 +218,7 @@ class TurnText:
 
 @dataclass(frozen=True, slots=True)
 class TurnTool:
-    """The reply calls a tool; the call will be the item `item_id`."""
+    """The assistant calls a tool; `item_id` is the tool call's own item, `arguments` JSON text."""
 
     turn: int
     item_id: str
@@ -159,32 +229,30 @@ class TurnTool:
 
 @dataclass(frozen=True, slots=True)
 class TurnClosed:
-    """A turn is over: everything generated has been sent, or it was stopped.
+    """The reply is over: every `SendAudio`, `TurnText` and `TurnTool` of it came before. Comes once per `TurnOpened`.
+
+    "completed" means generated and *sent*; the player may still be at it, and an interruption during that time yields
+    `Flush` and `ItemTruncated`.
 
     Attributes:
-        reason: for cancelled: turn_detected | client_cancelled; for incomplete: max_tokens; for failed: the code.
-        item: the message as it stands in the history, None if nothing was said.
+        status: completed, cancelled, failed, or incomplete (token limit).
+        reason: None when completed.
+        item: the reply as far as it was heard (interrupted) or sent (else); None if there was no message item.
+        usage: token counts by name, from the engine; None if it did not get to say.
+        error: with status failed.
     """
 
     turn: int
-    status: Literal["completed", "cancelled", "failed", "incomplete"]
-    reason: str
+    status: TurnStatus
+    reason: CloseReason | None
     item: AssistantItem | None
-    usage: Usage
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class InputTranscript:
-    """What the user said, in words."""
-
-    item_id: str
-    text: str
+    usage: Mapping[str, int] | None
+    error: TurnError | None
 
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """A request that cannot be fulfilled; nothing changed."""
+    """A request that could not be met; it changed nothing. `event_id` is the request's."""
 
     code: str
     message: str
@@ -192,34 +260,23 @@ class Error:
     event_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close the connection."""
-
-    code: int
-    reason: str
-
-
-Action = (
-    StartTurn
-    | EncodePiece
-    | CancelTurn
-    | Transcribe
-    | SendAudio
-    | Flush
-    | SpeechStarted
+EngineAction = StartTurn | EncodePiece | CancelTurn | Transcribe
+Notice = (
+    SpeechStarted
     | SpeechStopped
+    | IdleTimedOut
     | Committed
     | BufferCleared
+    | InputTranscript
     | ItemAdded
     | ItemDone
     | ItemDeleted
+    | ItemRetrieved
     | ItemTruncated
     | TurnOpened
     | TurnText
     | TurnTool
     | TurnClosed
-    | InputTranscript
     | Error
-    | Close
 )
+Action = EngineAction | SendAudio | Flush | Close | Notice

@@ -1,13 +1,13 @@
-"""Everything that can happen to a session; the controller's only input.
+"""Everything that can happen to a session: from the client, from the engine, from the line; it decides nothing.
 
-Events that a client's request caused carry its `event_id`, so that an error can name the request. Events of the
-engine carry the turn they belong to, so that what arrives late can be told apart.
+Positions of input audio (`at`) count samples at 16 kHz since the session began. Events that a client causes carry its
+`event_id`, so that an error can name the request that caused it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,61 +15,61 @@ import numpy.typing as npt
 
 from voiceagent.core.history import Item
 
+Modality = Literal["audio", "text"]
+
+
+# --- what a session and a turn are asked to be ------------------------------------------------------------------
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may call; `parameters` is a JSON schema."""
+    """A function that the model may call; `parameters` is its JSON schema."""
 
     name: str
-    description: str
-    parameters: Mapping[str, Any]
+    description: str = ""
+    parameters: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ServerVad:
-    """Turn taking by voice activity, as in the Realtime protocol's server_vad."""
+    """The server finds the turns by voice activity.
+
+    Attributes:
+        threshold: probability of speech that begins a turn, 0..1.
+        prefix_padding_ms: audio kept from before the voice began.
+        silence_duration_ms: silence that ends a turn.
+        create_response: answer when a turn ends.
+        interrupt_response: a voice over ours stops us.
+        idle_timeout_ms: silence after our reply that is answered like a turn; None = never.
+    """
 
     threshold: float = 0.5
     prefix_padding_ms: int = 300
     silence_duration_ms: int = 500
-    idle_timeout_ms: int | None = None
     create_response: bool = True
     interrupt_response: bool = True
+    idle_timeout_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class SessionConfig:
-    """The effective settings of a session.
+class ItemReference:
+    """In `TurnOptions.input`: the item of the history that has this id."""
 
-    Attributes:
-        turn_detection: None = manual turns, by Commit and Respond.
-        lead_ms: how far audio is sent ahead of its playing; None = unpaced.
-        temperature, max_tokens: None = the checkpoint's own.
-    """
-
-    instructions: str = ""
-    modalities: Literal["audio", "text"] = "audio"
-    voice: str = ""
-    tools: tuple[Tool, ...] = ()
-    tool_choice: str = "auto"
-    max_tokens: int | None = None
-    temperature: float | None = None
-    turn_detection: ServerVad | None = field(default_factory=ServerVad)
-    transcribe: bool = True
-    lead_ms: int | None = 300
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
 class TurnOptions:
-    """What one turn asks of the model.
+    """What one turn asks of the model; None in the sampling fields = the checkpoint's default.
 
     Attributes:
-        conversation: False = out of band: the reply is not added to the history.
-        input: items to answer instead of the history, None = the history.
-        interruptible: whether the user may talk it down.
+        tool_choice: "auto", "none", "required", or the name of a function.
+        interruptible: a voice may stop it (besides `ServerVad.interrupt_response`).
+        conversation: False = out of band: the history is read but neither the reply nor `input` is added to it.
+        input: the model sees these items instead of the history; None = the history.
     """
 
-    modalities: Literal["audio", "text"] = "audio"
+    modalities: Modality = "audio"
     instructions: str = ""
     tools: tuple[Tool, ...] = ()
     tool_choice: str = "auto"
@@ -80,28 +80,57 @@ class TurnOptions:
     repetition_penalty: float | None = None
     max_tokens: int | None = None
     interruptible: bool = True
-    metadata: Mapping[str, Any] | None = None
+    metadata: Mapping[str, str] | None = None
     conversation: bool = True
-    input: tuple[Item, ...] | None = None
+    input: tuple[Item | ItemReference, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one turn; cached ones are the part of the input that needed no computing."""
+class SessionConfig:
+    """What the session does unless a turn says otherwise.
 
-    input_text: int = 0
-    input_audio: int = 0
-    input_cached: int = 0
-    output_text: int = 0
-    output_audio: int = 0
+    Attributes:
+        turn_detection: None = manual: the client commits its audio and asks for each reply.
+        transcribe: write down what the person said.
+        lead_ms: how far audio is sent ahead of its playing; None = as soon as it is there.
+    """
+
+    instructions: str = ""
+    modalities: Modality = "audio"
+    voice: str = ""
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    turn_detection: ServerVad | None = ServerVad()
+    transcribe: bool = False
+    lead_ms: int | None = None
+
+    def turn_options(self) -> TurnOptions:
+        """The options of a turn that asks for nothing special."""
+        return TurnOptions(
+            modalities=self.modalities,
+            instructions=self.instructions,
+            tools=self.tools,
+            tool_choice=self.tool_choice,
+            voice=self.voice,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            repetition_penalty=self.repetition_penalty,
+            max_tokens=self.max_tokens,
+        )
 
 
-# --- from the client ------------------------------------------------------------------------------------------------
+# --- from the client --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class AudioIn:
-    """User audio, float32 mono 16 kHz; `at` counts samples since the session began and leaves no gaps."""
+    """Input audio: (n,) float32 mono at 16 kHz that begins at sample `at`."""
 
     at: int
     pcm: npt.NDArray[np.float32]
@@ -109,21 +138,28 @@ class AudioIn:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """The client says that the user's turn is over."""
+    """The audio buffered so far is a turn of the person's."""
 
     event_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Forget the audio that was not committed."""
+    """Forget the audio buffered so far."""
+
+    event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputClear:
+    """Stop speaking: drop what the player still holds, cancel the turn if one is active."""
 
     event_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Respond:
-    """Start a turn of the assistant."""
+    """Reply now."""
 
     options: TurnOptions
     event_id: str | None = None
@@ -131,7 +167,7 @@ class Respond:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Stop a turn; None = the current one."""
+    """Stop the turn of this number; None = whichever is active."""
 
     turn: int | None = None
     event_id: str | None = None
@@ -139,7 +175,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """The session's settings from now on."""
+    """The whole new configuration; holds from the next turn on, turn detection at once."""
 
     config: SessionConfig
     event_id: str | None = None
@@ -147,7 +183,10 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class ItemCreate:
-    """Put an item into the history; `previous_item_id` None = at the end, "root" = at the front."""
+    """Put an item into the history; `previous_item_id` None = at the end, `history.ROOT` = in front.
+
+    An item with an empty id gets one from the controller.
+    """
 
     item: Item
     previous_item_id: str | None = None
@@ -163,8 +202,16 @@ class ItemDelete:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemRetrieve:
+    """Show an item of the history; answered by `ItemRetrieved`."""
+
+    item_id: str
+    event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ItemTruncate:
-    """The client's player stopped an assistant item at this point."""
+    """Of this reply the person heard only `audio_end_ms`."""
 
     item_id: str
     audio_end_ms: int
@@ -173,30 +220,34 @@ class ItemTruncate:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """The client's player has played this many 24 kHz samples of a turn."""
+    """The client's player has played `samples` (24 kHz) of a turn so far."""
 
     turn: int
     samples: int
 
 
+# --- of the line ------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """The connection is lost."""
+    """The client is gone without a word; the call ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hangup:
-    """The call is over."""
+    """The server ends the call; code (of the WebSocket) and reason come back in `Close`."""
 
-    reason: str = ""
+    reason: str
+    code: int = 1000
 
 
-# --- from the engine ------------------------------------------------------------------------------------------------
+# --- from the engine --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechProb:
-    """Probability of speech in the 32 ms window that ends at sample `at` (16 kHz)."""
+    """Probability of speech in the 512 samples of input that end at sample `at`."""
 
     at: int
     p: float
@@ -204,28 +255,28 @@ class SpeechProb:
 
 @dataclass(frozen=True, slots=True)
 class TurnStarted:
-    """The engine has begun to work on a turn."""
+    """The turn is being computed."""
 
     turn: int
 
 
 @dataclass(frozen=True, slots=True)
 class TextOut:
-    """Text of the reply and its token ids."""
+    """New text of the turn, and the token ids behind it."""
 
     turn: int
     text: str
-    ids: tuple[int, ...] = ()
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AudioOut:
-    """Speech of the reply: int16 mono 24 kHz, numbered from 0, with the speech tokens that it came from."""
+    """New audio of the turn: (n,) int16 at 24 kHz, the speech ids 0..6560 behind it; `seq` counts from 0."""
 
     turn: int
     seq: int
     pcm: npt.NDArray[np.int16]
-    ids: tuple[int, ...] = ()
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,17 +291,17 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """The engine is done with a turn; every AudioOut came before."""
+    """All of the turn has been generated; reason is "stop", "max_tokens" or "cancelled"."""
 
     turn: int
-    reason: Literal["stop", "max_tokens", "cancelled"]
-    usage: Usage = field(default_factory=Usage)
-    raw_ids: tuple[int, ...] = ()
+    reason: str
+    usage: Mapping[str, int]
+    raw_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TurnFailed:
-    """The engine could not finish a turn."""
+    """The turn broke off; nothing more of it will come."""
 
     turn: int
     code: str
@@ -259,7 +310,7 @@ class TurnFailed:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What the user said in an item, by the model's own ear."""
+    """What was heard in a user item."""
 
     item_id: str
     text: str
@@ -267,30 +318,33 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class EngineDown:
-    """The engine process died; it will be back after about this many seconds."""
+    """The engine died or hangs; expected back after `retry_after` seconds if that is known."""
 
-    retry_after: float
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EngineUp:
-    """The engine is ready again; it remembers nothing."""
+    """The engine is ready again."""
 
 
-Event = (
+ClientEvent = (
     AudioIn
     | Commit
     | Clear
+    | OutputClear
     | Respond
     | Cancel
     | Configure
     | ItemCreate
     | ItemDelete
+    | ItemRetrieve
     | ItemTruncate
     | Played
-    | Detached
-    | Hangup
-    | SpeechProb
+)
+LineEvent = Detached | Hangup
+EngineEvent = (
+    SpeechProb
     | TurnStarted
     | TextOut
     | AudioOut
@@ -301,3 +355,4 @@ Event = (
     | EngineDown
     | EngineUp
 )
+Event = ClientEvent | LineEvent | EngineEvent

@@ -1,10 +1,11 @@
-"""The conversation as both sides know it: immutable items, and a history whose every change is a new history.
+"""What was said in a call, as immutable items, and how it is cut to what was heard; knows no protocol and no model.
 
-It holds only what was really said and heard; rendering it for a model or a wire is others' knowledge.
+Every operation returns a new `History`: whoever holds an old one (a turn being generated) keeps what it was given.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +13,21 @@ import numpy.typing as npt
 
 from voiceagent.units import TOKEN_SAMPLES
 
+ROOT = "root"
+"""As `previous_item_id`: in front of everything."""
+
+AUDIO_PER_TEXT = 7
+"""Fewest audio tokens per text token of natural speech (3.5 text tokens a second); in the 1:4 stream text runs ahead
+of the audio, so the text of an unfinished reply is cut by this pace and not by what happens to be generated."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of user audio: float32 mono 16 kHz, read-only, at most 400 000 samples; `id` is unique in a session."""
+    """Part of a person's turn: at most 25 s of float32 mono at 16 kHz, read-only.
+
+    `id` is unique in the session. Items that a client creates may carry any id and any length: the controller numbers
+    their pieces anew and cuts them at 25 s.
+    """
 
     id: int
     audio: npt.NDArray[np.float32]
@@ -23,14 +35,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class TextContent:
-    """Typed text of the user."""
+    """Text of a person."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class AudioContent:
-    """Spoken words of the user; the transcript comes later or never."""
+    """Speech of a person, and what was understood of it once that is known."""
 
     pieces: tuple[Piece, ...]
     transcript: str | None = None
@@ -38,7 +50,7 @@ class AudioContent:
 
 @dataclass(frozen=True, slots=True)
 class SystemItem:
-    """Instructions in the course of the conversation."""
+    """An instruction in the middle of the conversation."""
 
     id: str
     text: str
@@ -46,7 +58,7 @@ class SystemItem:
 
 @dataclass(frozen=True, slots=True)
 class UserItem:
-    """One turn of the user."""
+    """What a person said or wrote."""
 
     id: str
     content: tuple[TextContent | AudioContent, ...]
@@ -57,10 +69,14 @@ class AssistantItem:
     """What the assistant said, as far as it was heard.
 
     Attributes:
-        text_ids, audio_ids: generated text tokens and speech tokens (0..6560, no pads).
-        raw_ids: the generated ids verbatim (after <tts_start>, without EOT) if the turn was heard whole, else None.
-        samples: 24 kHz samples of the kept speech.
-        complete: whether the turn ended by itself and was heard whole.
+        text: the words.
+        text_ids: token ids of `text`; empty if they are not known (an item that a client created).
+        audio_ids: speech token ids 0..6560 without pads, `TOKEN_SAMPLES` samples each.
+        raw_ids: everything that was generated after `<tts_start>`, without the end of turn; None once cut.
+        spoken: it was an audio turn.
+        samples: samples at 24 kHz behind it.
+        complete: generated to its end and not cut.
+        marks: (characters, ids) of `text` and `text_ids` that belong together, ascending: where the text may be cut.
     """
 
     id: str
@@ -71,42 +87,12 @@ class AssistantItem:
     spoken: bool = False
     samples: int = 0
     complete: bool = True
-
-    @classmethod
-    def empty(cls, item_id: str, *, spoken: bool) -> AssistantItem:
-        """A turn of which nothing was said yet."""
-        return cls(item_id, "", spoken=spoken, complete=False)
-
-    @classmethod
-    def written(cls, item_id: str, text: str) -> AssistantItem:
-        """A reply that a client tells us of; nobody generated its tokens here."""
-        return cls(item_id, text)
-
-    def cut(self, samples: int) -> AssistantItem:
-        """The part of a spoken turn that ends at the last speech token heard whole within `samples` (24 kHz).
-
-        Text runs ahead of its audio in the token stream, so it is cut in proportion, at the end of a word.
-        """
-        if not self.spoken or samples >= self.samples:
-            return self
-        kept = max(0, samples) // TOKEN_SAMPLES
-        share = kept * TOKEN_SAMPLES / self.samples if self.samples else 0.0
-        text = _words_within(self.text, int(len(self.text) * share))
-        text_ids = self.text_ids[: int(len(self.text_ids) * len(text) / len(self.text))] if self.text else ()
-        return replace(
-            self,
-            text=text,
-            text_ids=text_ids,
-            audio_ids=self.audio_ids[:kept],
-            raw_ids=None,
-            samples=min(kept, len(self.audio_ids)) * TOKEN_SAMPLES,
-            complete=False,
-        )
+    marks: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCallItem:
-    """A call that the model made; `arguments` is JSON text."""
+    """A tool that the assistant called; `arguments` is JSON text."""
 
     id: str
     call_id: str
@@ -116,7 +102,7 @@ class ToolCallItem:
 
 @dataclass(frozen=True, slots=True)
 class ToolResultItem:
-    """What a tool answered."""
+    """What a tool returned."""
 
     id: str
     call_id: str
@@ -126,58 +112,109 @@ class ToolResultItem:
 Item = SystemItem | UserItem | AssistantItem | ToolCallItem | ToolResultItem
 
 
+def cut_to_heard(item: AssistantItem, samples: int) -> AssistantItem:
+    """The item as heard up to `samples` (24 kHz): whole audio tokens, whole words, never more than was heard.
+
+    A text-only item, or one that was heard whole, comes back unchanged.
+    """
+    if not item.spoken or samples >= item.samples:
+        return item
+    tokens = min(len(item.audio_ids), max(samples, 0) // TOKEN_SAMPLES)
+    share = tokens * TOKEN_SAMPLES / item.samples
+    if not item.complete and item.text_ids:
+        share = min(share, tokens / (AUDIO_PER_TEXT * len(item.text_ids)))
+    chars, ids = _word_end(item, int(len(item.text) * share))
+    return replace(
+        item,
+        text=item.text[:chars],
+        text_ids=item.text_ids[:ids],
+        audio_ids=item.audio_ids[:tokens],
+        raw_ids=None,
+        samples=tokens * TOKEN_SAMPLES,
+        complete=False,
+        marks=tuple(mark for mark in item.marks if mark[0] <= chars),
+    )
+
+
+def _word_end(item: AssistantItem, limit: int) -> tuple[int, int]:
+    """The last place at or before `limit` characters where text and ids end together and no word is torn."""
+    places = item.marks or tuple((n, 0) for n in range(len(item.text) + 1))
+    for chars, ids in reversed(places):
+        torn = 0 < chars < len(item.text) and not item.text[chars].isspace() and not _wide(item.text[chars])
+        if chars <= limit and not torn:
+            return chars, ids
+    return 0, 0
+
+
+def _wide(char: str) -> bool:
+    """Scripts written without spaces (CJK and its neighbours): a cut is good before any of their characters."""
+    return ord(char) >= 0x2E80
+
+
 @dataclass(frozen=True, slots=True)
 class History:
-    """The items of a conversation, oldest first; every method returns a new history.
-
-    Item ids are unique; a method that is given an unknown id raises KeyError, which is the caller's bug.
-    """
+    """The conversation, oldest item first; ids are unique in it."""
 
     items: tuple[Item, ...] = ()
 
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
     def find(self, item_id: str) -> Item | None:
-        """The item, or None."""
-        return next((i for i in self.items if i.id == item_id), None)
+        """The item of this id, or None."""
+        return next((item for item in self.items if item.id == item_id), None)
 
     def previous_id(self, item_id: str) -> str | None:
-        """The id of the item before, None for the first."""
-        index = self._index(item_id)
-        return self.items[index - 1].id if index else None
+        """Id of the item in front of this one; None for the first. `KeyError` if there is no such item."""
+        at = self._index(item_id)
+        return self.items[at - 1].id if at else None
+
+    @property
+    def last_id(self) -> str | None:
+        """Id of the newest item."""
+        return self.items[-1].id if self.items else None
 
     def append(self, item: Item) -> History:
-        """With the item at the end."""
-        return History((*self.items, item))
+        """With `item` at the end; `KeyError` if its id is taken."""
+        return self._with(len(self.items), item)
 
-    def insert_after(self, previous_id: str | None, item: Item) -> History:
-        """With the item behind another, or at the front for None."""
-        at = 0 if previous_id is None else self._index(previous_id) + 1
-        return History((*self.items[:at], item, *self.items[at:]))
+    def insert_after(self, previous_id: str, item: Item) -> History:
+        """With `item` behind `previous_id` (`ROOT` = in front); `KeyError` for an unknown or a taken id."""
+        at = 0 if previous_id == ROOT else self._index(previous_id) + 1
+        return self._with(at, item)
 
     def delete(self, item_id: str) -> History:
-        """Without the item."""
+        """Without the item; `KeyError` if there is none."""
         at = self._index(item_id)
-        return History((*self.items[:at], *self.items[at + 1 :]))
+        return History(self.items[:at] + self.items[at + 1 :])
 
     def replace(self, item: Item) -> History:
-        """With the item of the same id exchanged."""
+        """With `item` in the place of the one that has its id; `KeyError` if there is none."""
         at = self._index(item.id)
         return History((*self.items[:at], item, *self.items[at + 1 :]))
 
     def heard_cut(self, item_id: str, samples: int) -> History:
-        """With an assistant item cut to what was heard, see `AssistantItem.cut`."""
+        """With the assistant item cut to what was heard of it (see `cut_to_heard`).
+
+        Args:
+            item_id: an assistant item; `KeyError` if there is none of this id.
+            samples: how much was heard, samples at 24 kHz.
+        """
         item = self.items[self._index(item_id)]
-        return self.replace(item.cut(samples)) if isinstance(item, AssistantItem) else self
+        if not isinstance(item, AssistantItem):
+            raise KeyError(item_id)
+        return self.replace(cut_to_heard(item, samples))
+
+    def _with(self, at: int, item: Item) -> History:
+        if self.find(item.id) is not None:
+            raise KeyError(item.id)
+        return History((*self.items[:at], item, *self.items[at:]))
 
     def _index(self, item_id: str) -> int:
-        for index, item in enumerate(self.items):
+        for at, item in enumerate(self.items):
             if item.id == item_id:
-                return index
+                return at
         raise KeyError(item_id)
-
-
-def _words_within(text: str, length: int) -> str:
-    """The longest prefix of whole words with at most `length` characters."""
-    if length >= len(text):
-        return text
-    cut = text.rfind(" ", 0, length + 1)
-    return text[:cut] if cut > 0 else ""
