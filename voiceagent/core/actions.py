@@ -6,7 +6,6 @@ its peer's business and ignores what is not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from voiceagent.core.events import Tool as Tool
 from voiceagent.core.events import TurnOptions as TurnOptions
+from voiceagent.core.events import Usage
 from voiceagent.core.history import AssistantItem, Item, Piece
 
 TurnStatus = Literal["completed", "cancelled", "failed", "incomplete"]
@@ -238,7 +238,7 @@ class TurnClosed:
         status: completed, cancelled, failed, or incomplete (token limit).
         reason: None when completed.
         item: the reply as far as it was heard (interrupted) or sent (else); None if there was no message item.
-        usage: token counts by name, from the engine; None if it did not get to say.
+        usage: token counts, from the engine; None if it did not get to say.
         error: with status failed.
     """
 
@@ -246,7 +246,7 @@ class TurnClosed:
     status: TurnStatus
     reason: CloseReason | None
     item: AssistantItem | None
-    usage: Mapping[str, int] | None
+    usage: Usage | None
     error: TurnError | None
 
 

@@ -39,6 +39,7 @@ class Controller:
         self._utterance_id: str | None = None  # id that the utterance in progress will have, once announced
         self._waiting = False  # a user turn is to be answered as soon as the mouth is free
         self._closed = False
+        self._now = 0.0  # time of the last call
 
     @property
     def history(self) -> History:
@@ -54,14 +55,15 @@ class Controller:
         """State of the assistant's side."""
         return self._speech.state(now)
 
-    def next_deadline(self, now: float = 0.0) -> float | None:
+    def next_deadline(self) -> float | None:
         """When `handle_timeout` wants to be called, None = not before the next event."""
-        return None if self._closed else self._speech.next_deadline(now)
+        return None if self._closed else self._speech.next_deadline(self._now)
 
     def handle_timeout(self, now: float) -> list[act.Action]:
         """Time has passed: send what may be sent, notice what was heard."""
         if self._closed:
             return []
+        self._now = now
         made = self._speech.pump(now)
         return made + self._advance(now)
 
@@ -69,6 +71,7 @@ class Controller:
         """What to do about one event."""
         if self._closed:
             return []
+        self._now = now
         made = self._dispatch(event, now)
         return made + self._advance(now)
 
@@ -89,7 +92,7 @@ class Controller:
                 return self._on_respond(event)
             case ev.Cancel():
                 return self._on_cancel(event, now)
-            case ev.Quiet():
+            case ev.OutputClear():
                 return self._silence("client_cancelled", now)
             case ev.Configure(config):
                 self._configure(config)
@@ -98,8 +101,14 @@ class Controller:
                 return self._on_item_create(event)
             case ev.ItemDelete():
                 return self._on_item_delete(event)
+            case ev.ItemRetrieve(item_id, event_id):
+                item = self._history.find(item_id)
+                if item is None:
+                    message = f"There is no item {item_id!r}."
+                    return [act.Error("item_retrieve_invalid_item_id", message, "item_id", event_id)]
+                return [act.ItemRetrieved(item)]
             case ev.ItemTruncate():
-                return self._on_item_truncate(event)
+                return self._on_item_truncate(event, now)
             case ev.Played(turn, samples):
                 self._on_played(turn, samples, now)
                 return []
@@ -180,7 +189,11 @@ class Controller:
         item = UserItem(self._utterance_id or self._new_item_id(), (AudioContent(pieces),))
         previous = self._history.items[-1].id if self._history.items else None
         self._history = self._history.append(item)
-        made: list[act.Action] = [act.Committed(item.id, previous), act.ItemAdded(item, previous)]
+        made: list[act.Action] = [
+            act.Committed(item.id, previous),
+            act.ItemAdded(item, previous, done=True),
+            act.ItemDone(item, previous),
+        ]
         if self._config.transcribe:
             made.append(act.Transcribe(item.id, pieces))
         return made
@@ -230,8 +243,15 @@ class Controller:
         self._turns_made += 1
         turn = Turn(self._turns_made, self._new_item_id(), options)
         self._speech.live = turn
-        items = self._history.items if options.input is None else options.input
-        return [act.TurnOpened(turn.id, turn.item_id, options), act.StartTurn(turn.id, items, options)]
+        items = self._history.items if options.input is None else self._resolve(options.input)
+        return [
+            act.TurnOpened(turn.id, turn.item_id, options, self._history.last_id),
+            act.StartTurn(turn.id, items, options),
+        ]
+
+    def _resolve(self, given: tuple[Item | ev.ItemReference, ...]) -> tuple[Item, ...]:
+        found = [self._history.find(i.id) if isinstance(i, ev.ItemReference) else i for i in given]
+        return tuple(i for i in found if i is not None)
 
     def _from_engine(self, event: ev.Event, now: float) -> list[act.Action]:
         """Events of a turn; what belongs to another than the live one came too late and is dropped."""
@@ -261,16 +281,18 @@ class Controller:
     def _show(self, turn: Turn) -> None:
         """The message takes its place in the history as soon as something is said."""
         if turn.options.conversation and self._history.find(turn.item_id) is None and not turn.said_something:
-            self._history = self._history.append(AssistantItem.empty(turn.item_id, spoken=turn.spoken))
+            self._history = self._history.append(
+                AssistantItem(turn.item_id, "", spoken=turn.spoken, complete=False)
+            )
 
     def _complete(self) -> list[act.Action]:
         turn = self._speech.live
         assert turn is not None
         assert turn.ended is not None
         if turn.ended.reason == "max_tokens":
-            closed = self._speech.close("incomplete", "max_tokens", None)
+            closed = self._speech.close("incomplete", "max_output_tokens", None)
         else:
-            closed = self._speech.close("completed", "", None)
+            closed = self._speech.close("completed", None, None)
         return self._keep(turn, closed)
 
     def _keep(self, turn: Turn, closed: act.TurnClosed) -> list[act.Action]:
@@ -301,11 +323,11 @@ class Controller:
             ]
         return self._silence("client_cancelled", now)
 
-    def _silence(self, reason: str, now: float) -> list[act.Action]:
+    def _silence(self, reason: act.CloseReason, now: float) -> list[act.Action]:
         """Stops speaking at once: history, tokens and transcript end where hearing ended."""
         live = self._speech.live
         cut = self._speech.silence(now)
-        heard = dict((t.id, n) for t, n in cut)
+        heard = {turn.id: samples for turn, samples in cut}
         made: list[act.Action] = [act.CancelTurn(live.id)] if live is not None else []
         made += [act.Flush(turn.id) for turn, _ in cut]
         if live is not None:
@@ -326,7 +348,7 @@ class Controller:
         if live is None:
             return []
         live.pending.clear()
-        closed = self._speech.close("failed", code, live.sent, error=message)
+        closed = self._speech.close("failed", "error", live.sent, error=act.TurnError(code, message))
         live.calls.clear()
         return self._keep(live, closed)
 
@@ -351,6 +373,8 @@ class Controller:
 
     def _on_item_create(self, event: ev.ItemCreate) -> list[act.Action]:
         item, previous = event.item, event.previous_item_id
+        if not item.id:
+            item = replace(item, id=self._new_item_id())
         if self._history.find(item.id) is not None:
             message = f"There is already an item {item.id!r}."
             return [act.Error("item_create_duplicate_item_id", message, "item.id", event.event_id)]
@@ -362,8 +386,9 @@ class Controller:
         if previous is None:
             self._history = self._history.append(item)
         else:
-            self._history = self._history.insert_after(None if previous == "root" else previous, item)
-        made: list[act.Action] = [act.ItemAdded(item, self._history.previous_id(item.id))]
+            self._history = self._history.insert_after(previous, item)
+        before = self._history.previous_id(item.id)
+        made: list[act.Action] = [act.ItemAdded(item, before, done=True), act.ItemDone(item, before)]
         pieces = _audio_pieces(item)
         if pieces and self._config.transcribe:
             made.append(act.Transcribe(item.id, pieces))
@@ -376,19 +401,16 @@ class Controller:
         self._history = self._history.delete(event.item_id)
         return [act.ItemDeleted(event.item_id)]
 
-    def _on_item_truncate(self, event: ev.ItemTruncate) -> list[act.Action]:
+    def _on_item_truncate(self, event: ev.ItemTruncate, now: float) -> list[act.Action]:
         item = self._history.find(event.item_id)
         if not isinstance(item, AssistantItem):
             message = f"There is no assistant item {event.item_id!r}."
             return [act.Error("item_truncate_invalid_item_id", message, "item_id", event.event_id)]
         live = self._speech.live
-        if live is not None and live.item_id == item.id:
-            message = "The item is still being spoken: cancel the response first."
-            return [act.Error("item_truncate_in_progress", message, "item_id", event.event_id)]
+        made = self._silence("client_cancelled", now) if live is not None and live.item_id == item.id else []
         # A late truncate is clamped, never refused: an error here kills a stock client.
-        samples = min(ms_to_samples(event.audio_end_ms, rate=VOICE_RATE), item.samples)
-        self._history = self._history.heard_cut(item.id, samples)
-        return [act.ItemTruncated(item.id, event.audio_end_ms)]
+        self._history = self._history.heard_cut(item.id, ms_to_samples(event.audio_end_ms, rate=VOICE_RATE))
+        return [*made, act.ItemTruncated(item.id, event.audio_end_ms)]
 
     def _on_transcript(self, item_id: str, text: str) -> list[act.Action]:
         item = self._history.find(item_id)

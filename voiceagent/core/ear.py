@@ -110,10 +110,7 @@ class Listener:
         Args:
             at: where the silence was noticed; None = everything that was heard (a commit by the client).
         """
-        if at is None:
-            end = self.buffer.end
-        else:
-            end = min(at, self._endpointer.speech_end + ms(TAIL_MS))
+        end = self.buffer.end if at is None else min(at, self._endpointer.speech_end + ms(TAIL_MS))
         while end - self.buffer.start > PIECE_SAMPLES:
             self._cut(self.buffer.start + PIECE_SAMPLES)
         if end > self.buffer.start:

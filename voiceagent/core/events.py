@@ -125,6 +125,17 @@ class SessionConfig:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one turn; `input_cached` is the part of the input that needed no computing."""
+
+    input_text: int = 0
+    input_audio: int = 0
+    input_cached: int = 0
+    output_text: int = 0
+    output_audio: int = 0
+
+
 # --- from the client --------------------------------------------------------------------------------------------
 
 
@@ -295,7 +306,7 @@ class TurnEnded:
 
     turn: int
     reason: str
-    usage: Mapping[str, int]
+    usage: Usage
     raw_ids: tuple[int, ...]
 
 

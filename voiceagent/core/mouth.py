@@ -7,20 +7,18 @@ by the controller.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from voiceagent.core import actions as act
-from voiceagent.core.events import AudioOut, TextOut, ToolCalled, TurnEnded, TurnOptions, Usage
-from voiceagent.core.history import AssistantItem
+from voiceagent.core.events import AudioOut, TextOut, ToolCalled, TurnEnded, TurnOptions
+from voiceagent.core.history import AssistantItem, cut_to_heard
 from voiceagent.core.playout import Playout
 from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE
 
-Status = Literal["completed", "cancelled", "failed", "incomplete"]
 FRAME = TOKEN_SAMPLES  #: paced audio is sent in frames of one speech token (40 ms)
 CHARACTERS_PER_TOKEN = (
     0.6  #: of English speech (15 a second): bounds what was heard of a reply that is not finished
@@ -78,13 +76,7 @@ class Turn:
             samples=self.generated,
             complete=complete,
         )
-        if heard is None or not self.spoken:
-            return whole
-        if not complete:
-            # Text runs ahead of speech: measure the share that was heard on the length that the whole would have.
-            expected = max(self.generated, int(len(whole.text) / CHARACTERS_PER_TOKEN) * TOKEN_SAMPLES)
-            return replace(replace(whole, samples=expected).cut(heard), complete=False)
-        return whole.cut(heard)
+        return whole if heard is None else cut_to_heard(whole, heard)
 
 
 class Speech:
@@ -168,14 +160,19 @@ class Speech:
         return self.live is not None and self.live.ended is not None and not self.live.pending
 
     def close(
-        self, status: Status, reason: str, heard: int | None, *, error: str | None = None
+        self,
+        status: act.TurnStatus,
+        reason: act.CloseReason | None,
+        heard: int | None,
+        *,
+        error: act.TurnError | None = None,
     ) -> act.TurnClosed:
         """Ends the live turn; its audio may go on playing."""
         turn = self._live()
         turn.closed = True
         self.live = None
         self.held = False
-        usage = turn.ended.usage if turn.ended else Usage()
+        usage = turn.ended.usage if turn.ended else None
         item = turn.item(heard) if turn.said_something else None
         return act.TurnClosed(turn.id, status, reason, item, usage, error)
 

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import logging
 import secrets
-import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -62,7 +61,7 @@ class Server:
         self._connections: set[Connection] = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
-        self._greeted: weakref.WeakSet[asyncio.BaseProtocol] = weakref.WeakSet()
+        self._awaited: set[asyncio.BaseProtocol] = set()  # sockets whose first request has not arrived
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
 
@@ -116,19 +115,20 @@ class Server:
         if self._runner is None or self._runner.server is None:
             raise RuntimeError("accepting before start")
         protocol = self._runner.server()
-        reference = weakref.ref(protocol)
+        self._awaited.add(protocol)
 
         def cut() -> None:
-            late = reference()
-            if late is not None and late not in self._greeted and late.transport is not None:
-                late.transport.abort()
+            if protocol in self._awaited:
+                self._awaited.discard(protocol)
+                if protocol.transport is not None:
+                    protocol.transport.abort()
 
         asyncio.get_running_loop().call_later(self._config.server.handshake_timeout_s, cut)
         return protocol
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self._greeted.add(request.protocol)
+        self._awaited.discard(request.protocol)
         try:
             offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
             if request.path not in ("/healthz", "/readyz"):
@@ -195,7 +195,6 @@ class Server:
             model=request.query.get("model", ready.model),
             base=base,
             voices=ready.voices,
-            history=lambda: controller.history,
         )
         connection = Connection(upgrade, request, self._config.limits)
         clock = asyncio.get_running_loop().time
@@ -238,7 +237,9 @@ class Server:
     def _session_defaults(self) -> SessionConfig:
         turn = self._config.turn
         vad = ServerVad(turn.threshold, turn.prefix_padding_ms, turn.silence_ms)
-        return SessionConfig(instructions=self._config.instructions, turn_detection=vad, lead_ms=turn.lead_ms)
+        return SessionConfig(
+            instructions=self._config.instructions, turn_detection=vad, transcribe=True, lead_ms=turn.lead_ms
+        )
 
 
 _UPGRADE_NEEDED = VoiceAgentError("This address speaks WebSocket only.", code="upgrade_required")

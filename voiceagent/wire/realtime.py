@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -16,7 +16,7 @@ import msgspec
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
-from voiceagent.core.history import AssistantItem, History, Item
+from voiceagent.core.history import AssistantItem, Item
 from voiceagent.errors import InputError, VoiceAgentError
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire import realtime_items as items
@@ -53,6 +53,7 @@ class _Response:
     turn: int
     id: str
     item_id: str
+    previous_item_id: str | None
     spoken: bool
     voice: str
     metadata: Mapping[str, Any] | None
@@ -73,7 +74,6 @@ class RealtimeDialect:
         model: the model name that the client asked for.
         base: the server's session defaults.
         voices: the engine's voices.
-        history: reads the conversation as the controller has it.
     """
 
     def __init__(
@@ -83,14 +83,12 @@ class RealtimeDialect:
         model: str,
         base: core.SessionConfig,
         voices: Iterable[str],
-        history: Callable[[], History],
     ) -> None:
         self._session = Session(base, session_id=session_id, model=model, voices=tuple(voices))
-        self._history = history
         self._prefix = session_id
         self._events = 0
         self._responses: dict[int, _Response] = {}
-        self._pieces = items.PieceIds()
+        self._seconds: dict[str, float] = {}  # of user audio, by item, until its transcript is told
         self._decoder = AudioDecoder(self._session.input_format)
 
     # --- frames in ------------------------------------------------------------------------------------------
@@ -133,12 +131,12 @@ class RealtimeDialect:
                 self._decoder.reset(self._session.input_format)
                 yield core.Clear(event_id=message.event_id)
             case ev.OutputClear():
-                yield core.Cancel(turn=None, event_id=message.event_id)
+                yield core.OutputClear(event_id=message.event_id)
             case ev.ItemCreate():
-                item = items.from_wire(message.item, self._pieces, new_id=self._new_item_id)
+                item = items.from_wire(message.item)
                 yield core.ItemCreate(item, message.previous_item_id, event_id=message.event_id)
             case ev.ItemRetrieve():
-                yield self._retrieve(message)
+                yield core.ItemRetrieve(message.item_id, event_id=message.event_id)
             case ev.ItemTruncate():
                 if message.audio_end_ms < 0:
                     raise WireError("audio_end_ms must not be negative.", param="audio_end_ms")
@@ -182,16 +180,6 @@ class RealtimeDialect:
         yield core.Configure(self._session.to_core(), event_id=message.event_id)
         yield Reply(self._event("session.updated", session=self._session.shown))
 
-    def _retrieve(self, message: ev.ItemRetrieve) -> Reply:
-        found = next((i for i in self._history().items if i.id == message.item_id), None)
-        if found is None:
-            raise WireError(
-                f"There is no item {message.item_id!r}.",
-                code="item_retrieve_invalid_item_id",
-                param="item_id",
-            )
-        return Reply(self._event("conversation.item.retrieved", item=items.to_wire(found, with_audio=True)))
-
     def _options(self, response: ev.ResponseParam) -> core.TurnOptions:
         config = self._session.to_core()
         voice, tools, choice = config.voice, config.tools, config.tool_choice
@@ -230,17 +218,10 @@ class RealtimeDialect:
             input=given_input,
         )
 
-    def _input_item(self, param: ev.ItemParam) -> Item:
-        if param.type != "item_reference":
-            return items.from_wire(param, self._pieces, new_id=self._new_item_id)
-        found = next((i for i in self._history().items if i.id == param.id), None)
-        if found is None:
-            raise WireError(
-                f"There is no item {param.id!r}.",
-                code="item_reference_invalid_item_id",
-                param="response.input",
-            )
-        return found
+    def _input_item(self, param: ev.ItemParam) -> Item | core.ItemReference:
+        return (
+            core.ItemReference(param.id or "") if param.type == "item_reference" else items.from_wire(param)
+        )
 
     def _turn_of(self, response_id: str | None) -> int | None:
         if response_id is None:
@@ -266,14 +247,22 @@ class RealtimeDialect:
                 )
             case act.BufferCleared():
                 yield self._event("input_audio_buffer.cleared")
-            case act.ItemAdded(item, previous_item_id, done):
+            case act.IdleTimedOut(item_id, audio_start_ms, audio_end_ms):
+                yield self._event(
+                    "input_audio_buffer.timeout_triggered",
+                    item_id=item_id,
+                    audio_start_ms=audio_start_ms,
+                    audio_end_ms=audio_end_ms,
+                )
+            case act.ItemAdded(item, previous_item_id):
+                self._seconds[item.id] = items.audio_seconds(item)
                 shown = items.to_wire(item)
                 yield self._event("conversation.item.added", previous_item_id=previous_item_id, item=shown)
-                if done:
-                    yield self._event("conversation.item.done", previous_item_id=previous_item_id, item=shown)
             case act.ItemDone(item, previous_item_id):
                 shown = items.to_wire(item)
                 yield self._event("conversation.item.done", previous_item_id=previous_item_id, item=shown)
+            case act.ItemRetrieved(item):
+                yield self._event("conversation.item.retrieved", item=items.to_wire(item, with_audio=True))
             case act.ItemDeleted(item_id):
                 yield self._event("conversation.item.deleted", item_id=item_id)
             case act.ItemTruncated(item_id, audio_end_ms):
@@ -319,6 +308,7 @@ class RealtimeDialect:
             turn=action.turn,
             id=f"resp_{self._prefix}_{action.turn}",
             item_id=action.item_id,
+            previous_item_id=action.previous_item_id,
             spoken=options.modalities == "audio",
             voice=options.voice,
             metadata=options.metadata,
@@ -332,15 +322,12 @@ class RealtimeDialect:
         if response.announced:
             return
         response.announced = True
-        empty = AssistantItem.empty(response.item_id, spoken=response.spoken)
-        shown = items.to_wire(empty, status="in_progress")
+        shown = items.to_wire(
+            AssistantItem(response.item_id, "", spoken=response.spoken), status="in_progress"
+        )
         yield self._event("response.output_item.added", response_id=response.id, output_index=0, item=shown)
-        yield self._event("conversation.item.added", previous_item_id=self._last_item_id(), item=shown)
+        yield self._event("conversation.item.added", previous_item_id=response.previous_item_id, item=shown)
         yield self._event("response.content_part.added", **response.at(), part=_part(response.spoken, ""))
-
-    def _last_item_id(self) -> str | None:
-        known = self._history().items
-        return known[-1].id if known else None
 
     def _text(self, response: _Response, delta: str) -> Iterator[str]:
         yield from self._announce(response)
@@ -372,7 +359,7 @@ class RealtimeDialect:
         self, response: _Response, action: act.TurnClosed, status: str, output: list[dict[str, Any]]
     ) -> Iterator[str]:
         at = response.at()
-        item = action.item or AssistantItem.empty(response.item_id, spoken=response.spoken)
+        item = action.item or AssistantItem(response.item_id, "", spoken=response.spoken)
         if response.spoken:
             yield self._event("response.output_audio.done", **at)
             yield self._event("response.output_audio_transcript.done", **at, transcript=response.text)
@@ -381,21 +368,17 @@ class RealtimeDialect:
         yield self._event("response.content_part.done", **at, part=_part(response.spoken, response.text))
         shown = items.to_wire(item, status=status)
         output.append(shown)
-        yield self._event("conversation.item.done", previous_item_id=self._before(item.id), item=shown)
+        yield self._event("conversation.item.done", previous_item_id=response.previous_item_id, item=shown)
         yield self._event("response.output_item.done", response_id=response.id, output_index=0, item=shown)
-
-    def _before(self, item_id: str) -> str | None:
-        known = [i.id for i in self._history().items]
-        index = known.index(item_id) if item_id in known else len(known)
-        return known[index - 1] if index else None
 
     def _call(self, response: _Response, call: act.TurnTool, output: list[dict[str, Any]]) -> Iterator[str]:
         index = len(output)
+        previous = output[-1]["id"] if output else response.previous_item_id
         shown = items.show_call(call.item_id, call.call_id, call.name, "", status="in_progress")
         yield self._event(
             "response.output_item.added", response_id=response.id, output_index=index, item=shown
         )
-        yield self._event("conversation.item.added", previous_item_id=self._before(call.item_id), item=shown)
+        yield self._event("conversation.item.added", previous_item_id=previous, item=shown)
         at = {
             "response_id": response.id,
             "item_id": call.item_id,
@@ -408,15 +391,14 @@ class RealtimeDialect:
         )
         done = items.show_call(call.item_id, call.call_id, call.name, call.arguments, status="completed")
         output.append(done)
-        yield self._event("conversation.item.done", previous_item_id=self._before(call.item_id), item=done)
+        yield self._event("conversation.item.done", previous_item_id=previous, item=done)
         yield self._event("response.output_item.done", response_id=response.id, output_index=index, item=done)
 
     def _input_transcript(self, item_id: str, text: str) -> Iterator[str]:
         name = "conversation.item.input_audio_transcription"
         at = {"item_id": item_id, "content_index": 0}
         yield self._event(f"{name}.delta", **at, delta=text)
-        found = next((i for i in self._history().items if i.id == item_id), None)
-        seconds = items.audio_seconds(found) if found else 0.0
+        seconds = self._seconds.pop(item_id, 0.0)
         yield self._event(
             f"{name}.completed", **at, transcript=text, usage={"type": "duration", "seconds": seconds}
         )
@@ -456,10 +438,6 @@ class RealtimeDialect:
     def _event(self, name: str, /, **fields: Any) -> str:
         self._events += 1
         return json.dumps({"type": name, "event_id": f"event_{self._prefix}_{self._events}", **fields})
-
-    def _new_item_id(self) -> str:
-        self._events += 1
-        return f"item_{self._prefix}_c{self._events}"
 
 
 def _part(spoken: bool, text: str) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Callable
 from typing import Any, assert_never
 
 import numpy as np
 
 from voiceagent.audio import pcm
 from voiceagent.audio.resample import resample
+from voiceagent.core.actions import TurnError
 from voiceagent.core.events import Usage
 from voiceagent.core.history import (
     AssistantItem,
@@ -22,7 +22,7 @@ from voiceagent.core.history import (
     ToolResultItem,
     UserItem,
 )
-from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, VOICE_RATE
+from voiceagent.units import MODEL_RATE, VOICE_RATE
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError
 
@@ -30,29 +30,17 @@ MAX_TEXT = 64 * 1024
 MAX_ID = 128
 
 
-class PieceIds:
-    """Ids for pieces of audio that arrive inside items: negative, so that they never meet the controller's own."""
-
-    def __init__(self) -> None:
-        self._last = 0
-
-    def next(self) -> int:
-        """The next id."""
-        self._last -= 1
-        return self._last
-
-
-def from_wire(param: ev.ItemParam, pieces: PieceIds, *, new_id: Callable[[], str]) -> Item:
-    """A client's item as the core keeps it.
+def from_wire(param: ev.ItemParam) -> Item:
+    """A client's item as the core keeps it; without an id of its own the core gives it one.
 
     Raises:
         WireError: an item or content type that we do not have, or a missing field; `param` names it.
     """
-    item_id = param.id or new_id()
+    item_id = param.id or ""
     if len(item_id) > MAX_ID:
         raise WireError(f"item.id is longer than {MAX_ID} characters.", param="item.id")
     if param.type == "message":
-        return _message(param, item_id, pieces)
+        return _message(param, item_id)
     if param.type == "function_call":
         call_id, name = _needed(param.call_id, "item.call_id"), _needed(param.name, "item.name")
         return ToolCallItem(item_id, call_id, name, param.arguments or "{}")
@@ -66,20 +54,20 @@ def from_wire(param: ev.ItemParam, pieces: PieceIds, *, new_id: Callable[[], str
     )
 
 
-def _message(param: ev.ItemParam, item_id: str, pieces: PieceIds) -> Item:
+def _message(param: ev.ItemParam, item_id: str) -> Item:
     if param.role == "user":
-        return UserItem(item_id, tuple(_user_part(p, i, pieces) for i, p in enumerate(param.content)))
+        return UserItem(item_id, tuple(_user_part(p, i) for i, p in enumerate(param.content)))
     text = " ".join(_text(p.text or p.transcript or "", "item.content") for p in param.content)
     if param.role == "system":
         return SystemItem(item_id, text)
     if param.role == "assistant":
-        return AssistantItem.written(item_id, text)
+        return AssistantItem(item_id, text)
     raise WireError(
         f"Unknown role {param.role!r}.", param="item.role", remedy="Use user, system or assistant."
     )
 
 
-def _user_part(part: ev.ContentPart, index: int, pieces: PieceIds) -> TextContent | AudioContent:
+def _user_part(part: ev.ContentPart, index: int) -> TextContent | AudioContent:
     where = f"item.content[{index}]"
     if part.type == "input_text":
         return TextContent(_text(_needed(part.text, f"{where}.text"), f"{where}.text"))
@@ -97,10 +85,7 @@ def _user_part(part: ev.ContentPart, index: int, pieces: PieceIds) -> TextConten
     if not len(samples):
         raise WireError("The audio is empty.", code="empty_audio", param=f"{where}.audio")
     samples.setflags(write=False)
-    cuts = range(0, len(samples), PIECE_SAMPLES)
-    return AudioContent(
-        tuple(Piece(pieces.next(), samples[a : a + PIECE_SAMPLES]) for a in cuts), part.transcript
-    )
+    return AudioContent((Piece(0, samples),), part.transcript)  # the core cuts and numbers it
 
 
 def _needed(value: str | None, param: str) -> str:
@@ -177,9 +162,10 @@ def audio_seconds(item: Item) -> float:
     return sum(len(piece.audio) for part in parts for piece in part.pieces) / MODEL_RATE
 
 
-def usage(given: Usage) -> dict[str, Any]:
-    """Token counts as the protocol shows them."""
-    cached = min(given.input_cached, given.input_text)
+def usage(given: Usage | None) -> dict[str, Any] | None:
+    """Token counts as the protocol shows them; None if the engine did not get to say."""
+    if given is None:
+        return None
     return {
         "total_tokens": given.input_text + given.input_audio + given.output_text + given.output_audio,
         "input_tokens": given.input_text + given.input_audio,
@@ -189,21 +175,18 @@ def usage(given: Usage) -> dict[str, Any]:
             "audio_tokens": given.input_audio,
             "image_tokens": 0,
             "cached_tokens": given.input_cached,
-            "cached_tokens_details": {
-                "text_tokens": cached,
-                "audio_tokens": given.input_cached - cached,
-                "image_tokens": 0,
-            },
         },
         "output_token_details": {"text_tokens": given.output_text, "audio_tokens": given.output_audio},
     }
 
 
-def status_details(status: str, reason: str, error: str | None) -> dict[str, Any] | None:
+def status_details(status: str, reason: str | None, error: TurnError | None) -> dict[str, Any] | None:
     """Why a response ended otherwise than whole."""
     if status == "completed":
         return None
-    if status == "failed":
-        return {"type": status, "error": {"type": "server_error", "code": reason, "message": error or ""}}
-    names = {"max_tokens": "max_output_tokens"}
-    return {"type": status, "reason": names.get(reason, reason)}
+    if error is not None:
+        return {
+            "type": status,
+            "error": {"type": "server_error", "code": error.code, "message": error.message},
+        }
+    return {"type": status, "reason": reason}
