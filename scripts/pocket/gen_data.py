@@ -2,9 +2,9 @@
 
 python3 scripts/pocket/gen_data.py --data DIR [--procs N] [--dry] [--bank TAG ...]
 
-A bank is {tag}.json (items, shard, offset, length, shards, rate) with {tag}_{k}.npy, int16 mono 16 kHz. Banks: test_seen,
-test_new (the held-out engine), agent_male, agent, caller. Item order: every turn of the dialogues, one by one, then the
-generic sentences; for the agent: its replies, then its generic sentences. A bank's .json appears when the bank is whole.
+A bank is {tag}.json (items, shard, offset, length, shards, rate) with {tag}_{k}.npy, int16 mono 16 kHz: test_seen,
+test_new (the held-out engine), agent_male, agent, caller. Item order: every turn of the dialogues, one by one, then
+the generic sentences; for the agent: its replies, then its generic sentences. The .json appears when a bank is whole.
 """
 
 from __future__ import annotations
@@ -154,9 +154,9 @@ def generate(data: Path, banks: dict[str, list[Item]], *, procs: int) -> None:
             seconds = write_index(
                 data, tag, items=items, parts=parts[tag], lengths=[sizes for sizes, _ in done]
             )
-            spent = time.monotonic() - begin
+            spent = f"{time.monotonic() - begin:.0f} s"
             print(
-                f"{tag}: {len(items)} utterances, {seconds / 3600:.2f} h, {replaced} silent voices replaced, {spent:.0f} s",
+                f"{tag}: {len(items)} utterances, {seconds / 3600:.2f} h, {replaced} replaced, {spent}",
                 flush=True,
             )
             if replaced > 2 + len(items) // 200:

@@ -78,7 +78,8 @@ def sentence(rng: Random) -> str:
     if pick < 0.70:
         return f"{clause(rng)} {rng.choice(lex.CONJUNCTIONS)} {clause(rng)}"
     if pick < 0.75:
-        return f"{rng.choice(lex.CONJUNCTIONS)} {clause(rng)} {rng.choice(lex.CONJUNCTIONS)} {clause(rng)} {clause(rng)}"
+        connect = lex.CONJUNCTIONS
+        return f"{rng.choice(connect)} {clause(rng)} {rng.choice(connect)} {clause(rng)} {clause(rng)}"
     if pick < 0.85:
         return words(rng, 2, 7)
     if pick < 0.92:

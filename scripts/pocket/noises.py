@@ -142,7 +142,9 @@ def babble(rng: Random, *, speak: Speak, held_out: bool) -> Wave:
 def _voice(rng: Random, *, held_out: bool) -> Voice:
     if held_out:
         return Voice("pico", rng.choice(("en-US", "en-GB")), rng.uniform(0.9, 1.1), rng.uniform(0.9, 1.1))
-    return Voice("espeak", f"en-us+{rng.choice('m1 m3 m7 f2 f4 klatt'.split())}", rng.randint(140, 190), 50)
+    return Voice(
+        "espeak", f"en-us+{rng.choice(('m1', 'm3', 'm7', 'f2', 'f4', 'klatt'))}", rng.randint(140, 190), 50
+    )
 
 
 def foreign(rng: Random, *, speak: Speak, held_out: bool) -> Wave:
@@ -153,7 +155,7 @@ def foreign(rng: Random, *, speak: Speak, held_out: bool) -> Wave:
         assert name in PICO_VOICES
         return speak(rng.choice(FOREIGN[language]), Voice("pico", name, rng.uniform(0.9, 1.1), 1.0))
     language = rng.choice(sorted(FOREIGN))
-    name = language + (f"+{rng.choice('m1 m3 m7 f1 f2 f4'.split())}" if rng.random() < 0.8 else "")
+    name = language + (f"+{rng.choice(('m1', 'm3', 'm7', 'f1', 'f2', 'f4'))}" if rng.random() < 0.8 else "")
     return speak(
         rng.choice(FOREIGN[language]), Voice("espeak", name, rng.randint(130, 190), rng.randint(25, 75))
     )

@@ -24,6 +24,7 @@ from scipy.signal import resample_poly
 
 RATE = 16_000
 ROOT = Path(os.environ.get("TTS_ROOT", "/"))
+INSTALLED = str(ROOT) == "/"
 LIBRARIES = ROOT / "usr/lib/x86_64-linux-gnu"
 Wave = npt.NDArray[np.int16]
 
@@ -31,12 +32,15 @@ ACCENTS = (
     "en-us", "en-us", "en-us", "en-us-nyc", "en", "en", "en-gb-x-rp", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan",
     "en-gb-x-gbcwmd", "en-029",
 )  # fmt: skip
-VARIANTS = (
-    "m1 m2 m3 m4 m5 m6 m7 m8 f1 f2 f3 f4 f5 klatt klatt2 klatt3 klatt4 klatt5 klatt6 Adam Alex Alicia Andrea Andy Annie "
-    "Antonio Auntie belinda benjamin boris caleb david Denis Diogo ed edward edward2 Gene Gene2 grandma grandpa Gustave "
-    "Henrique Hugo iven iven2 iven3 iven4 Jacky john linda Lee marcelo Marco Mario max Michael michel miguel Mike "
-    "norbert pablo paul pedro quincy rob robert sandro shelby steph steph2 steph3 travis victor zac anika croak"
-).split()  # noqa: SIM905
+VARIANTS = " ".join(
+    (
+        "m1 m2 m3 m4 m5 m6 m7 m8 f1 f2 f3 f4 f5 klatt klatt2 klatt3 klatt4 klatt5 klatt6 adam Alex Alicia",
+        "Andrea Andy Annie antonio aunty belinda benjamin boris caleb david Denis Diogo ed edward edward2",
+        "Gene Gene2 grandma grandpa gustave Henrique Hugo iven iven2 iven3 iven4 Jacky john linda Lee",
+        "marcelo Marco Mario max Michael michel miguel Mike norbert pablo paul pedro quincy rob robert",
+        "sandro shelby steph steph2 steph3 travis victor zac anika croak",
+    )
+).split()
 FLITE_VOICES = ("slt", "awb", "rms", "kal16")
 FLITE_PITCH = {"slt": (140.0, 230.0), "awb": (90.0, 190.0), "rms": (70.0, 150.0), "kal16": (80.0, 170.0)}
 FESTIVAL_VOICES = ("kal_diphone", "ked_diphone", "cmu_us_slt_arctic_hts")
@@ -88,8 +92,8 @@ def load_libraries(*names: str) -> dict[str, ct.CDLL]:
     """Load shared libraries by name from TTS_ROOT, dependencies first, whatever their order here."""
     waiting = [LIBRARIES / name for name in names]
     loaded: dict[str, ct.CDLL] = {}
-    if ROOT != Path("/"):  # the linker does not search TTS_ROOT: load what lies there until nothing more fits
-        others = sorted(path for path in LIBRARIES.glob("*.so.*") if path not in waiting)
+    if not INSTALLED:  # the linker does not search TTS_ROOT: load what lies there until nothing more fits
+        others = sorted(path for path in LIBRARIES.glob("*.so*") if path not in waiting)
         waiting = [path for path in others if not path.name.startswith(SKIP_PRELOAD)] + waiting
     while waiting:
         failed: list[tuple[Path, OSError]] = []
@@ -249,12 +253,12 @@ class Festival:
     """One festival process, fed by a pipe. Call: (text, voice) -> 16 kHz."""
 
     def __init__(self) -> None:
-        share, binary = ROOT / "usr/share/festival", ROOT / "usr/bin/festival"
+        share, library, binary = (ROOT / "usr" / name / "festival" for name in ("share", "lib", "bin"))
         environment = dict(os.environ)
-        if ROOT != Path("/"):
-            environment["LD_LIBRARY_PATH"] = f"{LIBRARIES}:{LIBRARIES}/pulseaudio"
+        if not INSTALLED:
+            environment["LD_LIBRARY_PATH"] = str(LIBRARIES)
         self.folder = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
-        command = [str(binary), "--libdir", str(share), "--pipe"]
+        command = [str(binary), "--datadir", str(share), "--libdir", str(library), "--pipe"]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment, text=True
@@ -279,11 +283,13 @@ class Festival:
         pitch = voice.pitch or 110
         self._run(
             f"(voice_{voice.name}) (Parameter.set 'Duration_Stretch {1 / voice.rate:.3f}) "
-            f"(set! int_lr_params '((target_f0_mean {pitch:.0f}) (target_f0_std 15) (model_f0_mean 170) (model_f0_std 34))) "
+            f"(set! int_lr_params '((target_f0_mean {pitch:.0f}) (target_f0_std 15) "
+            "(model_f0_mean 170) (model_f0_std 34))) "
             f'(utt.save.wave (utt.synth (Utterance Text "{clean}")) "{path}" \'riff)'
         )
         with wave.open(str(path)) as file:
             samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
+            path.unlink()
             return resample(samples, file.getframerate())
 
     def close(self) -> None:
