@@ -26,6 +26,7 @@ from voiceagent.core.history import (
     ToolCallItem,
     ToolResultItem,
     UserItem,
+    cut_to_heard,
 )
 from voiceagent.models.step_audio2.mel import HOP_16K, TAIL_PAD
 from voiceagent.models.step_audio2.prompt import ASR_INSTRUCTIONS, render, ta4_interleave, tool_call_ids
@@ -184,19 +185,31 @@ class Scribe:
             talk.items.append(ToolResultItem(id="", call_id="", output=call["result"]))
 
     def cut_reply(self, talk: Talk, text: str, rng: np.random.Generator) -> None:
-        """An assistant turn that was interrupted at a random token: as much of it as was heard, not to be learned."""
+        """An assistant turn that was interrupted, cut as the session cuts it to what was heard; not to be learned."""
         codes = self.speech[text]
         if rng.random() < DROP_SHARE or len(codes) < 2:
             return
+        heard = int(rng.integers(1, len(codes)))
+        made = len(codes)
+        if rng.random() < 0.5:  # the reply was still being generated when it was interrupted
+            made = min(made, 4 * int(rng.integers(-(-heard // 4), -(-made // 4) + 1)))
+        text_ids = (
+            self.tokenizer.encode(text)[: -(-made // 4)] if made < len(codes) else self.tokenizer.encode(text)
+        )
+        words = [self.tokenizer.decode([token]) for token in text_ids]
+        ends = np.cumsum([0, *map(len, words)]).tolist()
         whole = AssistantItem(
             id="",
-            text=text,
-            text_ids=tuple(self.tokenizer.encode(text)),
-            audio_ids=tuple(codes),
+            text="".join(words),
+            text_ids=tuple(text_ids),
+            audio_ids=tuple(codes[:made]),
             spoken=True,
-            samples=len(codes) * TOKEN_SAMPLES,
+            samples=made * TOKEN_SAMPLES,
+            complete=made == len(codes),
+            marks=tuple(zip(ends, range(len(ends)), strict=True)),
         )
-        talk.items.append(whole.cut(int(rng.integers(1, len(codes))) * TOKEN_SAMPLES))
+        cut = cut_to_heard(whole, heard * TOKEN_SAMPLES)
+        talk.items.append(cut)
         talk.learn.append(False)
 
     # ---- ids
