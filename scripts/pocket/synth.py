@@ -257,7 +257,9 @@ class Festival:
         environment = dict(os.environ)
         if not INSTALLED:
             environment["LD_LIBRARY_PATH"] = str(LIBRARIES)
-        self.folder = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        memory = Path("/dev/shm")
+        folder = memory if memory.is_dir() else Path(tempfile.gettempdir())
+        self.path = folder / f"festival-{os.getpid()}.wav"
         command = [str(binary), "--datadir", str(share), "--libdir", str(library), "--pipe"]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
@@ -277,8 +279,7 @@ class Festival:
         raise RuntimeError("festival ended: are all its packages unpacked?")
 
     def __call__(self, text: str, voice: Voice) -> Wave:
-        path = Path(self.folder.name) / "speech.wav"
-        path.unlink(missing_ok=True)
+        path = self.path
         clean = text.replace("\\", " ").replace('"', " ")
         pitch = voice.pitch or 110
         self._run(
@@ -295,7 +296,6 @@ class Festival:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        self.folder.cleanup()
 
 
 def resample(samples: Wave, rate: int) -> Wave:
