@@ -3,10 +3,10 @@
     python3 scripts/pocket/train_flow.py --data DATA --out CK --seconds 500
 
 It waits for the speech tokens (`agent_tokens.npz`, `agent_male_tokens.npz`) and the speaker network (`campplus.onnx`)
-in CK; the budget starts when training does. Three of four rows come from the agent's voice, one from the male voice. A row
-is a window of one voice's utterances, one after another in random order; its beginning serves as the prompt, so that
-prompt and target look as they do when an answer follows a voice's sample. Six of ten batches see exactly what a stream
-of chunks sees (10 to 25 tokens each, look-ahead, bounded history); the others see everything.
+in CK; the budget starts when training does. Three of four rows come from the agent's voice, one from the male voice. A
+row is a window of one voice's utterances, one after another in random order; its beginning serves as the prompt, so
+that prompt and target look as they do when an answer follows a voice's sample. Six of ten batches see exactly what a
+stream of chunks sees (10 to 25 tokens each, look-ahead, bounded history); the others see everything.
 
 Writes to CK: flow.yaml, flow.pt (averaged weights, float32, the checkpoint's names; refreshed every minute),
 flow_state.pt (for --resume), flow_eval.json (mean L1 of the log-mel on utterances that were not trained on).
