@@ -155,8 +155,10 @@ class Server:
 
     async def _models(self, _: web.Request) -> web.Response:
         ready = self._engine.ready
-        names = [] if ready is None else [ready.model]
-        data = [{"id": name, "object": "model", "created": 0, "owned_by": "voiceagent"} for name in names]
+        data = []
+        if ready is not None:  # `voices` is an extra key of ours, for pages that let people choose one
+            model = {"id": ready.model, "object": "model", "created": 0, "owned_by": "voiceagent"}
+            data.append({**model, "voices": list(ready.voices)})
         return web.json_response({"object": "list", "data": data})
 
     async def _index(self, _: web.Request) -> web.StreamResponse:
