@@ -1,0 +1,262 @@
+// The conversation as the page sees it: server events to captions and sound, and what the page has to say back.
+// It touches neither the socket nor the document: `link`, `view` and the speaker are given to it.
+
+import { fromBase64 } from "./audio.js";
+import { TOOLS, answer } from "./tools.js";
+
+const MAX_TOOL_ROUNDS = 4; // after one question; a model that calls tools for ever must stop
+// Answers to something that had settled itself by the time that the server read it.
+const HARMLESS = new Set(["response_cancel_not_active", "conversation_already_has_active_response"]);
+const TRUNCATE = "truncate_"; // event ids of truncations: the server may have dropped the item already
+
+export class Dialogue {
+  /**
+   * @param {{link: object, view: object, onChange: () => void, onReady: (session: object) => void,
+   *   settings: () => object}} parts `settings` gives {voice, instructions, threshold, tools}
+   */
+  constructor({ link, view, onChange, onReady, settings }) {
+    this.link = link;
+    this.view = view;
+    this.onChange = onChange;
+    this.onReady = onReady;
+    this.settings = settings;
+    this.speaker = null;
+    this.latencies = [];
+    this.reset();
+  }
+
+  reset() {
+    this.hearing = false; // the person is speaking
+    this.active = null; // id of the response in progress
+    this.asked = false; // a response was requested and not yet begun
+    this.wanted = false; // request one as soon as the active one is done
+    this.cut = new Set(); // items and responses of which nothing more is to be heard
+    this.cutNext = false; // the response that is about to begin was stopped already
+    this.calls = [];
+    this.rounds = 0;
+    this.turn = null; // times of the question that is being answered, for its latency
+    this.silenceMs = 0; // that ends a turn
+    this.sentMs = 0; // audio sent in this session, and when the last of it was captured
+    this.sentAt = 0;
+  }
+
+  get thinking() {
+    return this.active !== null || this.asked || this.wanted;
+  }
+
+  // --- what the page says -------------------------------------------------------------------------------------
+
+  /** One 40 ms frame of the microphone, in base64. */
+  hear(audio) {
+    if (!this.link.send({ type: "input_audio_buffer.append", audio })) return;
+    this.sentMs += 40;
+    this.sentAt = performance.now();
+  }
+
+  /** Sends the settings; they hold from the next turn on. */
+  configure() {
+    const { voice, instructions, threshold, tools } = this.settings();
+    const session = {
+      type: "realtime",
+      output_modalities: ["audio"],
+      instructions: instructions || this.defaults.instructions,
+      tools: tools ? TOOLS : [],
+      audio: {
+        input: {
+          transcription: this.defaults.audio.input.transcription ?? { model: "builtin" },
+          turn_detection: { type: "server_vad", threshold, create_response: true, interrupt_response: true },
+        },
+        output: { voice: voice || this.defaults.audio.output.voice },
+      },
+    };
+    this.link.send({ type: "session.update", session });
+  }
+
+  /** A typed question. */
+  say(text) {
+    this.stop();
+    const id = `item_page_${crypto.getRandomValues(new Uint32Array(2)).join("")}`.slice(0, 32);
+    const item = { id, type: "message", role: "user", content: [{ type: "input_text", text }] };
+    if (!this.link.send({ type: "conversation.item.create", item })) return false;
+    this.view.user(id, text);
+    this.rounds = 0;
+    this.turn = { spokenAt: performance.now(), heardAt: performance.now(), typed: true };
+    this.request();
+    return true;
+  }
+
+  /** Stops the voice, and the reply behind it. */
+  stop() {
+    this.wanted = false;
+    if (this.active !== null || this.asked) this.link.send({ type: "response.cancel" });
+    this.cutNext = this.asked;
+    this.silence();
+  }
+
+  request() {
+    if (this.active !== null || this.asked) {
+      this.wanted = true;
+    } else {
+      this.asked = this.link.send({ type: "response.create" });
+      this.wanted = false;
+    }
+    this.onChange();
+  }
+
+  /** Silence at once, and the truth about what was heard of each reply. */
+  async silence() {
+    if (this.active !== null) this.cut.add(this.active);
+    if (!this.speaker?.busy) return;
+    for (const id of this.speaker.queued) this.cut.add(id);
+    const heard = await this.speaker.flush();
+    for (const { id, ms } of heard) {
+      this.link.send({
+        type: "conversation.item.truncate",
+        event_id: TRUNCATE + id,
+        item_id: id,
+        content_index: 0,
+        audio_end_ms: ms,
+      });
+      this.view.cutOff(id, ms);
+    }
+    this.onChange();
+  }
+
+  // --- what the server says -----------------------------------------------------------------------------------
+
+  receive(event) {
+    HANDLERS[event.type]?.call(this, event);
+    this.onChange();
+  }
+
+  onCreated({ session }) {
+    this.reset();
+    this.defaults = session;
+    this.configure();
+    this.onReady(session);
+  }
+
+  onUpdated({ session }) {
+    this.silenceMs = session.audio.input.turn_detection?.silence_duration_ms ?? 0;
+  }
+
+  onSpeechStarted({ item_id }) {
+    this.hearing = true;
+    this.silence();
+    this.view.listening(item_id);
+  }
+
+  onSpeechStopped({ audio_end_ms }) {
+    this.hearing = false;
+    this.rounds = 0;
+    // audio_end_ms counts the silence that the server waited for; the person had finished before it.
+    const finishedMs = audio_end_ms - this.silenceMs;
+    const spokenAt = this.sentAt - Math.max(0, this.sentMs - finishedMs);
+    this.turn = { spokenAt, heardAt: performance.now(), typed: false };
+  }
+
+  onTranscript({ item_id, transcript }) {
+    this.view.user(item_id, transcript.trim());
+  }
+
+  onResponse({ response }) {
+    this.active = response.id;
+    this.asked = false;
+    if (this.cutNext) this.cut.add(response.id);
+    this.cutNext = false;
+  }
+
+  onOutputItem({ item }) {
+    if (item.type === "message") this.view.agent(item.id);
+  }
+
+  onText({ response_id, item_id, delta }) {
+    if (!this.cut.has(response_id)) this.view.agentText(item_id, delta);
+  }
+
+  onAudio({ response_id, item_id, delta }) {
+    if (this.cut.has(response_id) || this.cut.has(item_id) || !this.speaker) return;
+    if (this.turn && !this.turn.itemId) {
+      this.turn.itemId = item_id;
+      this.turn.answeredAt = performance.now();
+    }
+    this.speaker.push(item_id, fromBase64(delta));
+  }
+
+  onAudioDone({ item_id }) {
+    this.speaker?.end(item_id);
+  }
+
+  onItemDone({ item }) {
+    if (item.type === "message") this.view.agentDone(item.id);
+    else if (item.type === "function_call" && item.status === "completed") this.calls.push(item);
+  }
+
+  onDone({ response }) {
+    this.active = null;
+    if (response.status === "failed") {
+      const detail = response.status_details?.error?.message;
+      this.view.alert(detail ? `The reply failed: ${detail}` : "The reply failed. Please ask again.");
+    }
+    this.useTools(response.status === "completed");
+    if (this.wanted) this.request();
+  }
+
+  useTools(goOn) {
+    const calls = this.calls.splice(0);
+    for (const { call_id, name, arguments: json } of calls) {
+      const { output, note } = answer(name, json);
+      this.view.tool(name, note);
+      const item = { type: "function_call_output", call_id, output: JSON.stringify(output) };
+      this.link.send({ type: "conversation.item.create", item });
+    }
+    if (calls.length > 0 && goOn && this.rounds < MAX_TOOL_ROUNDS) {
+      this.rounds += 1;
+      this.wanted = true;
+    }
+  }
+
+  onError({ error }) {
+    if (error.event_id?.startsWith(TRUNCATE)) return;
+    this.asked = false;
+    if (!HARMLESS.has(error.code)) this.view.alert(error.message);
+  }
+
+  // --- what the speaker says ----------------------------------------------------------------------------------
+
+  /** The first sample of an item is heard at `at`, on the clock of performance.now(). */
+  onPlaying(id, at) {
+    const { turn } = this;
+    if (turn?.itemId === id) {
+      this.turn = null;
+      const parts = {
+        typed: turn.typed,
+        detect: Math.max(0, turn.heardAt - turn.spokenAt),
+        answer: Math.max(0, turn.answeredAt - turn.heardAt),
+        play: Math.max(0, at - turn.answeredAt),
+      };
+      parts.total = parts.detect + parts.answer + parts.play;
+      this.latencies.push(parts);
+      this.view.latency(id, parts);
+    }
+    this.onChange();
+  }
+}
+
+const HANDLERS = {
+  "session.created": Dialogue.prototype.onCreated,
+  "session.updated": Dialogue.prototype.onUpdated,
+  "input_audio_buffer.speech_started": Dialogue.prototype.onSpeechStarted,
+  "input_audio_buffer.speech_stopped": Dialogue.prototype.onSpeechStopped,
+  "conversation.item.input_audio_transcription.completed": Dialogue.prototype.onTranscript,
+  "response.created": Dialogue.prototype.onResponse,
+  "response.output_item.added": Dialogue.prototype.onOutputItem,
+  "response.output_audio_transcript.delta": Dialogue.prototype.onText,
+  "response.output_text.delta": Dialogue.prototype.onText,
+  "response.output_audio.delta": Dialogue.prototype.onAudio,
+  "response.output_audio.done": Dialogue.prototype.onAudioDone,
+  "response.output_item.done": Dialogue.prototype.onItemDone,
+  "output_audio_buffer.cleared": Dialogue.prototype.silence,
+  "response.done": Dialogue.prototype.onDone,
+  error: Dialogue.prototype.onError,
+};

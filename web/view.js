@@ -1,0 +1,152 @@
+// The captions: one bubble per turn. Words go in as text nodes only; it knows neither sound nor protocol.
+
+const FULL_BAR_MS = 2000; // a slower answer fills the whole bar
+
+export class View {
+  /** @param {Document} page */
+  constructor(page) {
+    this.log = page.getElementById("log");
+    this.empty = page.getElementById("empty");
+    this.notice = page.getElementById("notice");
+    this.noticeText = page.getElementById("notice-text");
+    this.bubbles = new Map();
+    this.pending = null; // the bubble of speech that is not understood yet
+  }
+
+  /** The person began to speak. */
+  listening(id) {
+    if (this.pending && !this.pending.text.data) this.remove(this.pending.id);
+    const bubble = this.bubble(id, "user", "You");
+    bubble.row.classList.add("waiting");
+    this.pending = bubble;
+  }
+
+  /** What the person said, or typed. */
+  user(id, text) {
+    const bubble = this.bubble(id, "user", "You");
+    bubble.row.classList.remove("waiting");
+    bubble.row.classList.toggle("unclear", text === "");
+    this.write(bubble, text || "(no words recognised)");
+    if (this.pending === bubble) this.pending = null;
+  }
+
+  /** The agent begins to answer. */
+  agent(id) {
+    const bubble = this.bubble(id, "agent", "Agent");
+    bubble.row.classList.add("waiting");
+    bubble.row.setAttribute("aria-busy", "true");
+  }
+
+  agentText(id, delta) {
+    const bubble = this.bubble(id, "agent", "Agent");
+    bubble.row.classList.remove("waiting");
+    this.write(bubble, bubble.text.data + delta);
+  }
+
+  agentDone(id) {
+    const bubble = this.bubbles.get(id);
+    if (!bubble) return;
+    bubble.row.removeAttribute("aria-busy");
+    if (bubble.text.data === "") this.remove(id);
+  }
+
+  /** Playing stopped after `ms` of this reply. */
+  cutOff(id, ms) {
+    const bubble = this.bubbles.get(id);
+    if (!bubble || bubble.row.classList.contains("cut")) return;
+    bubble.row.classList.add("cut");
+    bubble.foot.append(element("span", "mark", `stopped after ${seconds(ms)}`));
+  }
+
+  /** @param {{typed: boolean, total: number, detect: number, answer: number, play: number}} parts milliseconds */
+  latency(id, parts) {
+    const bubble = this.bubbles.get(id);
+    if (!bubble) return;
+    const what = [
+      ["detect", "to hear that you had finished"],
+      ["answer", "until the first sound arrived"],
+      ["play", "until it was played"],
+    ].filter(([name]) => !(parts.typed && name === "detect"));
+    const words = what.map(([name, text]) => `${seconds(parts[name])} ${text}`).join(", ");
+    const bar = element("span", "bar");
+    for (const [name] of what) {
+      const part = element("span", name);
+      part.style.setProperty("--share", Math.min(1, parts[name] / Math.max(FULL_BAR_MS, parts.total)));
+      bar.append(part);
+    }
+    const meter = element("span", "latency");
+    meter.title = `Answered after ${seconds(parts.total)}: ${words}`;
+    bar.setAttribute("aria-hidden", "true");
+    meter.append(bar, element("span", "", seconds(parts.total)), element("span", "unseen", ` to answer: ${words}`));
+    bubble.foot.prepend(meter);
+    this.follow();
+  }
+
+  tool(name, note) {
+    const row = element("li", "tool");
+    row.append(element("code", "", name), element("span", "", note));
+    this.add(row);
+  }
+
+  /** A line between two conversations. */
+  rule(text) {
+    if (this.bubbles.size > 0) this.add(element("li", "rule", text));
+  }
+
+  alert(text) {
+    this.noticeText.textContent = text;
+    this.notice.hidden = false;
+  }
+
+  calm() {
+    this.notice.hidden = true;
+  }
+
+  bubble(id, side, who) {
+    if (this.bubbles.has(id)) return this.bubbles.get(id);
+    const row = element("li", `turn ${side}`);
+    const words = element("p", "words");
+    const text = document.createTextNode("");
+    const foot = element("div", "foot");
+    words.append(element("span", "unseen", `${who}: `), text, element("span", "dots"));
+    row.append(words, foot);
+    const bubble = { id, row, text, foot };
+    this.bubbles.set(id, bubble);
+    this.add(row);
+    return bubble;
+  }
+
+  write(bubble, text) {
+    bubble.text.data = text;
+    this.follow();
+  }
+
+  remove(id) {
+    this.bubbles.get(id)?.row.remove();
+    this.bubbles.delete(id);
+  }
+
+  add(row) {
+    this.empty.hidden = true;
+    this.log.hidden = false;
+    this.log.append(row);
+    this.follow(true);
+  }
+
+  /** Keeps the newest words in sight, unless the person has scrolled back to read. */
+  follow(always = false) {
+    const { scrollHeight, scrollTop, clientHeight } = this.log;
+    if (always || scrollHeight - scrollTop - clientHeight < 120) this.log.scrollTop = scrollHeight;
+  }
+}
+
+export function seconds(ms) {
+  return `${(ms / 1000).toFixed(2)} s`;
+}
+
+function element(name, classes, text = "") {
+  const made = document.createElement(name);
+  if (classes) made.className = classes;
+  if (text) made.textContent = text;
+  return made;
+}
