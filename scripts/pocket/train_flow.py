@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from scripts.pocket.features import Bank, Budget, log, lr_at, use_fast_math, wait_for
 from scripts.pocket.hift_data import upsample
 from voiceagent.models.step_audio2.dit import DiT
-from voiceagent.models.step_audio2.flow import RECENT_FRAMES, RECENT_TOKENS, Flow, FlowNet
+from voiceagent.models.step_audio2.flow import RECENT_FRAMES, RECENT_TOKENS, Flow, FlowNet, FlowPrompt
 from voiceagent.models.step_audio2.flow_config import FlowConfig
 from voiceagent.models.step_audio2.mel import kaldi_fbank, mel_24k
 
@@ -252,8 +252,9 @@ def initialise(net: FlowNet) -> None:
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
-    for linear in (estimator.t_embedder.mlp[0], estimator.t_embedder.mlp[2]):
-        nn.init.normal_(linear.weight, std=0.02)
+    for name, parameter in estimator.t_embedder.named_parameters():
+        if name.endswith("weight"):
+            nn.init.normal_(parameter, std=0.02)
     for block in (*estimator.blocks, estimator.final_layer):
         nn.init.zeros_(block.adaLN_modulation[1].weight)
     nn.init.zeros_(estimator.final_layer.linear.weight)
@@ -298,7 +299,8 @@ class Averaged:
 
     def update(self, net: nn.Module, step: int) -> None:
         decay = min(0.9992, (step + 1) / (step + 10))
-        torch._foreach_lerp_(list(self.weights.values()), list(net.state_dict().values()), 1 - decay)
+        current = net.state_dict()
+        torch._foreach_lerp_(list(self.weights.values()), [current[name] for name in self.weights], 1 - decay)
 
 
 def train(net: FlowNet, voices: Sequence[Voice], args: argparse.Namespace) -> dict[str, Tensor]:
@@ -383,9 +385,10 @@ def evaluate(
             max(range(HELD_OUT), key=lambda i: voice.starts[i + 1] - voice.starts[i])
         )
         prompt = Prompt(prompt_tokens[:100], prompt_mel[:200], voice.speakers.mean(0))
+        prepared = flow.prepare(prompt)
         for i in range(min(count, HELD_OUT, len(voice.starts) - 1)):
             tokens, mel = voice.item(i)
-            a, b = flow.infer(tokens, prompt).T, stream(flow, tokens, prompt).T
+            a, b = flow.infer(tokens, prompt).T, stream(flow, tokens, prepared).T
             whole.append((a - mel).abs().mean().item())
             streamed.append((b - mel).abs().mean().item())
             apart.append((a - b).abs().mean().item())
@@ -393,9 +396,11 @@ def evaluate(
     return {name: round(float(np.mean(values)), 4) for name, values in figures.items()}
 
 
-def stream(flow: Flow, tokens: Tensor, prompt: Prompt, *, first: int = 12, size: int = 25) -> Tensor:
+def stream(
+    flow: Flow, tokens: Tensor, voice: Prompt | FlowPrompt, *, first: int = 12, size: int = 25
+) -> Tensor:
     """The mel (80, 2 n), made in chunks as a conversation makes it."""
-    state = flow.open(prompt)
+    state = flow.open(voice)
     parts, at, width = [], 0, first
     while at < len(tokens):
         last = at + width + flow.lookahead >= len(tokens)
