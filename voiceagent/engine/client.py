@@ -80,11 +80,10 @@ class LocalSession:
             self._fail_soon(action.turn, error)
             return
         options = action.options
-        items = action.items if options.input is None else options.input
-        named = [piece for item in items for piece in item_pieces(item)]
+        named = [piece for item in action.items for piece in item_pieces(item)]
         try:
             self._send_pieces(named)
-            wire = tuple(mapping.item_to_wire(item) for item in items)
+            wire = tuple(mapping.item_to_wire(item) for item in action.items)
             self.engine.post(api.Begin(self.number, action.turn, wire, mapping.options_to_wire(options)))
         except VoiceAgentError as error:
             self._fail_soon(action.turn, error)

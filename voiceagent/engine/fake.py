@@ -287,8 +287,7 @@ class FakeEngine:
 
     async def _play(self, session: FakeSession, action: StartTurn) -> None:
         script, turn = self.script, action.turn
-        items = action.items if action.options.input is None else action.options.input
-        reply = scripted_reply(items, options_to_wire(action.options), script)
+        reply = scripted_reply(action.items, options_to_wire(action.options), script)
         written = self._written[session.number, turn] = []
         session._tell(events.TurnStarted(turn=turn))
         await asyncio.sleep(script.first_delay_s)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from voiceagent.core.events import Usage
 from voiceagent.core.history import Piece
 from voiceagent.engine import api
+from voiceagent.engine.lane import Lane
 from voiceagent.engine.mapping import find_pieces, item_from_wire, piece_from_bytes
 from voiceagent.engine.scheduler import (
     Chore,
@@ -31,6 +32,7 @@ from voiceagent.engine.scheduler import (
 from voiceagent.engine.slots import MAX_WAITING_TURNS, Slot, SlotTable, Stage, Turn, item_pieces
 from voiceagent.errors import CapacityError, VoiceAgentError
 
+LANE_STUCK_S = 3.0  #: a speech step takes some 0.3 s; after this long the heartbeat is withheld
 log = logging.getLogger(__name__)
 
 
@@ -114,6 +116,7 @@ class Loop:
         max_sessions: how many sessions may be open.
         emit: takes each reply, in order.
         clock: seconds, monotonic.
+        lane: where speech is decoded while the language model goes on; None = here, in turn.
     """
 
     def __init__(
@@ -123,11 +126,13 @@ class Loop:
         max_sessions: int,
         emit: Callable[[api.Reply], None],
         clock: Callable[[], float],
+        lane: Lane | None = None,
     ) -> None:
         self._runner = runner
         self._table = SlotTable(max_sessions)
         self._emit = emit
         self._clock = clock
+        self._lane = lane
         self._chores: list[Chore] = []
         self._writes: dict[tuple[int, str], _Writing] = {}
 
@@ -149,7 +154,8 @@ class Loop:
             case api.CloseSession():
                 self._close(command.session)
             case api.Ping():
-                self._emit(api.Pong(command.number))
+                if self._lane is None or not self._lane.stuck(LANE_STUCK_S):
+                    self._emit(api.Pong(command.number))
             case api.Audio() | api.Shutdown():
                 pass  # the worker's own: voice activity has its thread, and the end of the process its main
             case _:
@@ -157,7 +163,11 @@ class Loop:
 
     def step(self) -> bool:
         """Do the most urgent step; False when there is nothing to do. Raises only when the device is lost."""
-        views = [self._view(slot, slot.turns[0]) for slot in self._table if slot.turns]
+        views = [
+            self._view(slot, slot.turns[0])
+            for slot in self._table
+            if slot.turns and self._may_run(slot.turns[0])
+        ]
         step = plan(views, self._chores, self._clock())
         match step:
             case None:
@@ -238,7 +248,7 @@ class Loop:
     # --- steps --------------------------------------------------------------------------------------------------
 
     def _view(self, slot: Slot, turn: Turn) -> TurnView:
-        speaks = turn.options.spoken and turn.job is not None
+        may_speak = turn.job is not None and not self._speech_is_busy()
         return TurnView(
             session=turn.session,
             turn=turn.turn,
@@ -246,9 +256,16 @@ class Loop:
             deadline=turn.deadline(),
             sounding=turn.playing_until is not None or (turn.quiet_tokens > 0 and not turn.options.spoken),
             missing_piece=next(iter(slot.missing(turn)), None) if turn.stage is Stage.WAITING else None,
-            ready_ids=len(turn.waiting_ids),
-            wanted_ids=max(1, self._runner.wanted(turn.job)) if speaks else 1,
+            ready_ids=len(turn.waiting_ids) if may_speak else 0,
+            wanted_ids=max(1, self._runner.wanted(turn.job)) if may_speak else 1,
         )
+
+    def _speech_is_busy(self) -> bool:
+        return self._lane is not None and self._lane.busy
+
+    def _may_run(self, turn: Turn) -> bool:
+        """All but a turn that only waits for the speech decoder, while that is at work."""
+        return turn.stage is not Stage.DRAINING or not self._speech_is_busy()
 
     def _encode(self, step: EncodeStep) -> None:
         self._drop_chore("encode", step.session, step.piece)
@@ -300,13 +317,9 @@ class Loop:
                 case VocodeStep():
                     self._vocode(turn, step)
         except Exception as error:  # the turn fails, the other sessions go on; device loss is told apart
-            self._raise_if_lost(error)
-            slot.turns.remove(turn)
-            self._fail(turn, error)
-            return
-        if turn.stage is Stage.DRAINING and (turn.closed or not turn.voiced):
-            slot.turns.remove(turn)
-            self._end(turn, turn.reason)
+            self._lose(slot, turn, error)
+        else:
+            self._end_if_done(slot, turn)
 
     def _prefill(self, turn: Turn) -> None:
         self._emit(api.Started(turn.session, turn.turn))
@@ -330,14 +343,47 @@ class Loop:
 
     def _vocode(self, turn: Turn, step: VocodeStep) -> None:
         ids, turn.waiting_ids = turn.waiting_ids[: step.count], turn.waiting_ids[step.count :]
-        pcm = self._runner.vocode(turn.job, ids, last=step.last)
-        turn.closed = step.last
-        spoken = turn.sounded(len(pcm), now=self._clock(), last=step.last)
+        if self._lane is None:
+            self._spoken(turn, self._runner.vocode(turn.job, ids, last=step.last), last=step.last)
+            return
+        turn.vocoding = True
+        self._lane.submit(
+            lambda: self._runner.vocode(turn.job, ids, last=step.last),
+            lambda outcome: self._vocoded(turn, outcome, last=step.last),
+        )
+
+    def _vocoded(self, turn: Turn, outcome: npt.NDArray[np.int16] | Exception, *, last: bool) -> None:
+        """The lane is done with a turn, which may be gone by now."""
+        turn.vocoding = False
+        slot = self._table.get(turn.session)
+        if isinstance(outcome, Exception):
+            self._raise_if_lost(outcome)
+        if slot is None or turn not in slot.turns:
+            return
+        if isinstance(outcome, Exception):
+            self._lose(slot, turn, outcome)
+        else:
+            self._spoken(turn, outcome, last=last)
+            self._end_if_done(slot, turn)
+
+    def _spoken(self, turn: Turn, pcm: npt.NDArray[np.int16], *, last: bool) -> None:
+        turn.closed = last
+        ids = turn.sounded(len(pcm), now=self._clock(), last=last)
         if len(pcm):
-            self._emit(api.Sound(turn.session, turn.turn, turn.seq, pcm.astype("<i2").tobytes(), spoken))
+            self._emit(api.Sound(turn.session, turn.turn, turn.seq, pcm.astype("<i2").tobytes(), ids))
             turn.seq += 1
 
     # --- ends ---------------------------------------------------------------------------------------------------
+
+    def _end_if_done(self, slot: Slot, turn: Turn) -> None:
+        if turn.stage is Stage.DRAINING and not turn.vocoding and (turn.closed or not turn.voiced):
+            slot.turns.remove(turn)
+            self._end(turn, turn.reason)
+
+    def _lose(self, slot: Slot, turn: Turn, error: Exception) -> None:
+        self._raise_if_lost(error)
+        slot.turns.remove(turn)
+        self._fail(turn, error)
 
     def _end(self, turn: Turn, reason: api.EndReason) -> None:
         summary = Summary(Usage(), ()) if turn.job is None else self._runner.summary(turn.job)

@@ -112,7 +112,7 @@ def options_to_wire(options: TurnOptions) -> api.Options:
         spoken=options.modalities == "audio",
         instructions=options.instructions,
         tools=tuple(
-            api.Function(name=tool.name, description=tool.description, parameters=dict(tool.parameters))
+            api.Function(name=tool.name, description=tool.description, parameters=dict(tool.parameters or {}))
             for tool in options.tools
         ),
         tool_choice=options.tool_choice,

@@ -32,7 +32,7 @@ class Stage(Enum):
     DRAINING = auto()  #: the language model is done, the vocoder still has ids to speak
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Turn:
     """One reply in the making."""
 
@@ -47,6 +47,7 @@ class Turn:
     waiting_ids: list[int] = field(default_factory=list)  #: speech ids that the vocoder has not had
     unsent_ids: deque[int] = field(default_factory=deque)  #: speech ids whose samples have not come out
     voiced: bool = False  #: some speech ids have come
+    vocoding: bool = False  #: the speech lane is at work on it
     closed: bool = False  #: the vocoder has ended its stream
     samples: int = 0  #: 24 kHz samples sent
     seq: int = 0  #: number of the next audio message
@@ -71,7 +72,7 @@ class Turn:
         return tuple(self.unsent_ids.popleft() for _ in range(min(whole, len(self.unsent_ids))))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Slot:
     """One session: its audio and its turns, the first of which is the one that runs."""
 

@@ -1,4 +1,5 @@
-"""The engine process: one thread reads the pipe and listens for voices, the main thread computes, one writes.
+"""The engine process: a thread reads the pipe and listens for voices, the main thread computes, one thread decodes
+speech beside it, one writes.
 
 It owns threads, pipe and exit codes; what is computed and in which order is `loop.py`'s. It exits when the pipe ends,
 so a killed server leaves no orphan behind.
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from voiceagent.audio.pcm import s16_to_float
 from voiceagent.engine import api
 from voiceagent.engine.codec import FrameReader, encode
+from voiceagent.engine.lane import Lane
 from voiceagent.engine.loop import Loop, Runner
 from voiceagent.errors import EngineError, VoiceAgentError
 
@@ -72,7 +74,7 @@ class Ears:
     """The reading thread: detects voices itself, hands every other command to the computing thread."""
 
     def __init__(self, pipe: socket.socket, outbox: Outbox, new_stream: Callable[[], VoiceStream]) -> None:
-        self.commands: queue.SimpleQueue[api.Command] = queue.SimpleQueue()
+        self.commands: queue.SimpleQueue[api.Command | Callable[[], None]] = queue.SimpleQueue()
         self._pipe = pipe
         self._outbox = outbox
         self._new_stream = new_stream
@@ -111,8 +113,8 @@ class Ears:
                 self.commands.put(command)
 
 
-def serve(loop: Loop, commands: queue.SimpleQueue[api.Command]) -> None:
-    """Commands first, then one step, until `Shutdown`."""
+def serve(loop: Loop, commands: queue.SimpleQueue[api.Command | Callable[[], None]]) -> None:
+    """Commands and what the speech lane brought first, then one step, until `Shutdown`."""
     busy = False
     while True:
         try:
@@ -120,7 +122,10 @@ def serve(loop: Loop, commands: queue.SimpleQueue[api.Command]) -> None:
                 command = commands.get(block=not busy)
                 if isinstance(command, api.Shutdown):
                     return
-                loop.command(command)
+                if callable(command):
+                    command()
+                else:
+                    loop.command(command)
                 busy = True  # look for more commands, then for work
         except queue.Empty:
             busy = loop.step()
@@ -201,7 +206,8 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_LOAD_FAILED
     detectors.append(new_stream)
     outbox.put(ready)
-    loop = Loop(runner, max_sessions=args.max_sessions, emit=outbox.put, clock=time.monotonic)
+    lane = Lane(ears.commands.put)
+    loop = Loop(runner, max_sessions=args.max_sessions, emit=outbox.put, clock=time.monotonic, lane=lane)
     try:
         serve(loop, ears.commands)
     except Exception as error:  # only a lost device comes this far: end at once, the server starts us anew
