@@ -127,10 +127,10 @@ class Hift:
         following = HiftState(
             seed=state.seed,
             frames=end,
-            mel=known[:, max(0, after - _PITCH_CONTEXT - first) :],
+            mel=known[:, max(0, after - _PITCH_CONTEXT - first) :].clone(),
             pitch_from=after,
             phase=(state.phase + advance) % 1.0,
-            fade=wave[count : count + _FADE],
+            fade=wave[count : count + _FADE].clone(),  # a view would keep the whole window alive
         )
         return wave[:count], following
 
