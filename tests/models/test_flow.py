@@ -202,6 +202,17 @@ def test_half_precision_files_load(tmp_path: Path, voice: Prompt) -> None:
     assert Flow.load(tmp_path, steps=1).infer(tokens(5), voice).dtype == torch.float32
 
 
+def test_weights_may_run_in_half_precision_and_mels_stay_float32(
+    tmp_path: Path, flow: Flow, voice: Prompt
+) -> None:
+    write(tmp_path, tiny_net())
+    half = Flow.load(tmp_path, steps=3, dtype=torch.bfloat16)
+    mel = streamed(half, tokens(30), half.open(voice), [10])
+    assert mel.dtype == torch.float32
+    exact = streamed(flow, tokens(30), flow.open(voice), [10])
+    assert (mel - exact).abs().mean() < 0.05 * exact.abs().mean()
+
+
 def test_missing_surplus_and_misshaped_tensors_are_named(tmp_path: Path) -> None:
     write(tmp_path, tiny_net())
     good = torch.load(tmp_path / "flow.pt", weights_only=True)
