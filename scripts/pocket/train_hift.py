@@ -94,7 +94,7 @@ class Trainer:
             loss = loss + losses["maker"]
         self.maker.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.net.parameters(), 20.0)
+        _tame(self.net)
         self.maker.step()
         self.step += 1
         with torch.no_grad():  # fast at first, then over about 1000 steps
@@ -110,6 +110,7 @@ class Trainer:
         loss = critic_loss(judged, len(real))
         self.judge.zero_grad(set_to_none=True)
         loss.backward()
+        _tame(self.critics)
         self.judge.step()
         self.critics.requires_grad_(False)
         return loss
@@ -117,6 +118,14 @@ class Trainer:
     @staticmethod
     def _half(device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def _tame(module: nn.Module) -> None:
+    """Clips the gradients to a norm of 20, and drops them all if one is not finite: a run is too dear to lose."""
+    norm = nn.utils.clip_grad_norm_(module.parameters(), 20.0)
+    for parameter in module.parameters():
+        if parameter.grad is not None:
+            parameter.grad.masked_fill_(~norm.isfinite(), 0.0)
 
 
 def _start_small(net: HiftNet) -> None:

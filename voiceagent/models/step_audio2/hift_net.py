@@ -198,7 +198,7 @@ class HiftNet(nn.Module):
             small, middle, large = self.resblocks[len(_RES_KERNELS) * i : len(_RES_KERNELS) * (i + 1)]
             x = (small(x) + middle(x) + large(x)) / len(_RES_KERNELS)
         x = self.conv_post(F.leaky_relu(x, 0.01))[:, :, 0]
-        magnitude = x[:, :_BINS].exp().clamp(max=100.0)
+        magnitude = x[:, :_BINS].clamp(max=math.log(100.0)).exp()  # clamped first: no infinite gradient
         return _synthesise(magnitude, torch.sin(x[:, _BINS:])).clamp(-0.99, 0.99)
 
 
