@@ -25,7 +25,7 @@ from voiceagent.engine.pipe import WorkerSpec
 from voiceagent.errors import CapacityError, CheckpointError, EngineError
 
 QUICK = Script(speech_ids=20, chunk_ids=5)
-SLOW = Script(speech_ids=5000, chunk_ids=5, rtf=0.05)  # ten seconds of work
+SLOW = Script(speech_ids=2000, chunk_ids=5, rtf=0.05)  # four seconds of work
 
 
 @asynccontextmanager

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pytest
 from engine_helpers import OPTIONS, piece, said, spoke
 
 from voiceagent.core.history import Piece
@@ -12,14 +14,42 @@ from voiceagent.engine.loop import Loop, Written
 from voiceagent.errors import EngineError
 
 
+class HandLane:
+    """A speech lane that the test works by hand."""
+
+    def __init__(self) -> None:
+        self.job: tuple[Callable[[], Any], Callable[[Any], None]] | None = None
+        self.hangs = False
+
+    @property
+    def busy(self) -> bool:
+        return self.job is not None
+
+    def stuck(self, seconds: float) -> bool:
+        return self.hangs
+
+    def submit(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        assert self.job is None
+        self.job = (work, done)
+
+    def finish(self, error: Exception | None = None) -> None:
+        assert self.job is not None
+        (work, done), self.job = self.job, None
+        done(work() if error is None else error)
+
+
 class Bench:
     """A loop over the fake runner, with its replies in a list and a clock that moves by a tick per look."""
 
-    def __init__(self, runner: FakeRunner | None = None, *, max_sessions: int = 8) -> None:
+    def __init__(
+        self, runner: FakeRunner | None = None, *, max_sessions: int = 8, lane: HandLane | None = None
+    ) -> None:
         self.replies: list[api.Reply] = []
         self.runner = runner or FakeRunner(Script(speech_ids=20, chunk_ids=5))
         self.now = 0.0
-        self.loop = Loop(self.runner, max_sessions=max_sessions, emit=self.replies.append, clock=self._tick)
+        self.loop = Loop(
+            self.runner, max_sessions=max_sessions, emit=self.replies.append, clock=self._tick, lane=lane
+        )
 
     def _tick(self) -> float:
         self.now += 0.001
@@ -258,3 +288,56 @@ def test_the_heartbeat_is_answered() -> None:
     bench = Bench()
     bench.loop.command(api.Ping(3))
     assert bench.replies == [api.Pong(3)]
+
+
+def with_lane() -> tuple[Bench, HandLane]:
+    lane = HandLane()
+    bench = Bench(lane=lane)
+    bench.loop.command(api.OpenSession(1))
+    bench.begin(1, 1)
+    bench.run()  # the language model goes on to its end while the lane holds the first chunk
+    assert lane.busy
+    assert len("".join(r.text for r in bench.of(api.Spoke))) == len("You said: hello you")
+    return bench, lane
+
+
+def test_language_goes_on_while_speech_is_decoded_and_all_of_it_comes() -> None:
+    bench, lane = with_lane()
+    assert not bench.of(api.Sound)
+    while lane.busy:
+        lane.finish()
+        bench.run()
+    assert check_numbered(bench.of(api.Sound), session=1, turn=1) == 20 * 960
+    assert isinstance(bench.replies[-1], api.Ended)
+
+
+def test_speech_of_a_cancelled_turn_is_dropped() -> None:
+    bench, lane = with_lane()
+    bench.loop.command(api.Cancel(1, 1))
+    bench.begin(1, 2)
+    before = len(bench.replies)
+    lane.finish()
+    assert len(bench.replies) == before
+    while bench.loop.step() or lane.busy:
+        if lane.busy:
+            lane.finish()
+    assert [r.turn for r in bench.of(api.Sound)] == [2] * 4
+    assert check_numbered(bench.of(api.Sound), session=1, turn=2) == 20 * 960
+
+
+def test_an_error_on_the_lane_fails_its_turn_and_a_lost_device_ends_all() -> None:
+    bench, lane = with_lane()
+    lane.finish(ValueError("no"))
+    assert bench.of(api.Failed)[0].code == "internal_error"
+    bench, lane = with_lane()
+    bench.loop.command(api.Cancel(1, 1))
+    with pytest.raises(EngineError):
+        lane.finish(EngineError("illegal access"))
+
+
+def test_a_stuck_lane_withholds_the_heartbeat() -> None:
+    bench, lane = with_lane()
+    before = len(bench.replies)
+    lane.hangs = True
+    bench.loop.command(api.Ping(1))
+    assert len(bench.replies) == before

@@ -155,6 +155,7 @@ class LocalEngine:
         self._streak = 0  # deaths in a row, each within CALM_S of its start
         self._pong_at = 0.0
         self._loaded: asyncio.Future[api.Ready] | None = None
+        self._stopping = False
         self._supervisor: asyncio.Task[None] | None = None
         self._on_progress: Callable[[api.Loading], None] | None = None
 
@@ -196,6 +197,7 @@ class LocalEngine:
 
     async def stop(self) -> None:
         """End the worker (politely, then by force) and the supervision; sessions hear nothing more."""
+        self._stopping = True
         for session in list(self._sessions.values()):
             session.closed = True
         self._sessions.clear()
@@ -339,7 +341,8 @@ class LocalEngine:
         if was_ready is None:
             return
         retry_after = was_ready.load_seconds + self._backoff_s[min(self._streak, len(self._backoff_s) - 1)]
-        log.error("the engine is down; %d sessions are told", len(self._sessions))
+        if not self._stopping:
+            log.error("the engine is down; %d sessions are told", len(self._sessions))
         for session in list(self._sessions.values()):
             session.sent.clear()
             session.tell(events.EngineDown(retry_after=retry_after))
