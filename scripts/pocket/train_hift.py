@@ -144,12 +144,12 @@ def train(trainer: Trainer, corpus: Corpus, args: argparse.Namespace) -> None:
         saved = torch.load(state_file, map_location=args.device, weights_only=True)
         trainer.load(saved)
         spent = saved["elapsed"]
-    rows, segment, most = (2, 16, trainer.step + 6) if args.dry else (args.batch, SEGMENT, None)
+    rows, segment, most = (2, 16, trainer.step + 3) if args.dry else (args.batch, SEGMENT, None)
     budget = Budget(args.seconds, spent=spent)
     next_save, began = spent + 60.0, trainer.step
     while budget.fraction() < 1 and trainer.step != most:
         fraction = (
-            (trainer.step % 6) / 6 if args.dry else budget.fraction()
+            (trainer.step % 3) / 3 if args.dry else budget.fraction()
         )  # a dry run meets the critics too
         peak = 6e-4 if fraction <= CRITICS_FROM else 4e-4
         for optimizer, rate in ((trainer.maker, peak), (trainer.judge, 3e-4)):
@@ -261,7 +261,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--base", type=int, default=192, help="channels of the widest layer")
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", action="store_true", help="go on from the state that an earlier run left")
-    parser.add_argument("--dry", action="store_true", help="six small steps: proves that everything runs")
+    parser.add_argument("--dry", action="store_true", help="three small steps: proves that everything runs")
     return parser.parse_args()
 
 
