@@ -28,7 +28,7 @@ class WorkerSpec:
         model: checkpoint folder.
         device: a torch device.
         dtype: float32, bfloat16 or float16.
-        threads: torch threads; 0 = one per core.
+        threads: torch threads each of language and speech; 0 = half of the cores.
         max_sessions: sessions that may be open at once.
         fake: play this script instead of a model.
     """

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -131,13 +132,31 @@ def serve(loop: Loop, commands: queue.SimpleQueue[api.Command | Callable[[], Non
             busy = loop.step()
 
 
+def cores() -> int:
+    """Cores that this process may use: the affinity mask, and a container's quota where there is one (cgroup v2)."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(count, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max": no quota
+        return count
+
+
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="voiceagent.engine.worker", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="file descriptor of the pipe to the server")
     parser.add_argument("--model", default="", help="checkpoint folder")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 = one per core")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        help="torch threads each of language and speech; 0 = half of the cores",
+    )
     parser.add_argument("--max-sessions", type=int, default=4)
     parser.add_argument("--fake", default="", help="JSON script: play it instead of a model")
     return parser.parse_args(argv)
@@ -165,7 +184,7 @@ def _load(
         args.model,
         device=args.device,
         dtype=args.dtype,
-        threads=args.threads or os.cpu_count() or 1,
+        threads=args.threads or max(1, cores() // 2),
         progress=progress,
     )
     ready = api.Ready(
