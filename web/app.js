@@ -136,7 +136,7 @@ const STATUS = {
   muted: ["Muted", "The agent cannot hear you. Press M to speak."],
   hearing: ["Hearing you", "Speak freely; a short pause ends your turn."],
   thinking: ["Thinking", "The answer is on its way."],
-  speaking: ["Speaking", "Just talk to interrupt, or press Esc."],
+  speaking: ["Speaking", "Just talk to interrupt."],
   listening: ["Listening", "Ask me something."],
   typing: ["Connected", "Type a question, or press the button to speak."],
 };
