@@ -1,0 +1,109 @@
+"""Makes tests/data/questions: short spoken questions for the tests and the turn benchmark.
+
+    PYTHONPATH=. python3 scripts/bench/questions.py [--model DIR]
+
+The sentences are held out from training, most voices are SVOX Pico's, which training never heard. Of each intent the
+first question is taken that the checkpoint answers right: the set tells whether the path works, not how good the
+checkpoint is (scripts/pocket/evaluate.py does that). Needs the synthesisers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts" / "pocket")]
+
+import corpus  # noqa: E402
+import exam  # noqa: E402
+import gen_data  # noqa: E402
+import synth  # noqa: E402
+
+from voiceagent.config import Config  # noqa: E402
+
+# The tool question is last. "bank" of the voice: Pico, but for two of the training family's engines.
+WANTED = (
+    ("hours", "test_new"), ("price", "test_new"), ("room_price", "test_new"), ("book", "test_seen"),
+    ("cancel", "test_new"), ("order", "test_new"), ("sum", "test_new"), ("name", "test_seen"),
+    ("count", "test_new"), ("spell", "test_new"), ("room_booking", "test_new"), ("weather", "test_new"),
+)  # fmt: skip
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "Current weather of a city",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string", "description": "name of the city"}},
+                "required": ["city"],
+            },
+        },
+    }
+]
+LONGEST_S = 3.2
+LIMIT_BYTES = 400_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, default=ROOT / "voiceagent/assets/pocket")
+    parser.add_argument("--to", type=Path, default=ROOT / "tests/data/questions")
+    args = parser.parse_args()
+    args.to.mkdir(parents=True, exist_ok=True)
+    for old in args.to.glob("*.flac"):
+        old.unlink()
+    examiner = exam.Examiner(args.model, args.to)
+    made = [question for intent, bank in WANTED if (question := choose(examiner, intent, bank, args.to))]
+    note = "Held-out sentences, chosen among those that the checkpoint of that day answers right."
+    listing = json.dumps({"note": note, "questions": made}, indent=1)
+    (args.to / "questions.json").write_text(listing + "\n", encoding="utf-8")
+    total = sum(path.stat().st_size for path in args.to.iterdir())
+    print(f"{len(made)} of {len(WANTED)} questions, {total:,} bytes")
+    return 0 if total <= LIMIT_BYTES and len(made) == len(WANTED) else 1
+
+
+def choose(examiner: exam.Examiner, intent: str, bank: str, to: Path) -> dict[str, Any] | None:
+    """The first fitting question of this intent that is answered right, written to a file; None if there is none."""
+    for number, made in enumerate(exam.held_out().dialogues):
+        turn = made["turns"][0]
+        wants_tool = turn["tool"] is not None
+        if (
+            turn["intent"] != intent
+            or not corpus.held_out(turn["user"])
+            or wants_tool != (intent == "weather")
+        ):
+            continue
+        item = exam.items(bank)[exam.first_item(number)]
+        samples, _ = gen_data.make(item)
+        if len(samples) > LONGEST_S * synth.RATE or not right(examiner, bank, turn, item):
+            continue
+        name = f"{intent}.flac"
+        soundfile.write(to / name, samples, synth.RATE, subtype="PCM_16")
+        print(f"{name}: {turn['user']} -> {turn['reply']}")
+        tool = turn["tool"] and {**turn["tool"], "schema": TOOLS[0]["function"]}
+        return {
+            "file": name, "text": turn["user"], "voice": item.voice.label(), "intent": intent,
+            "reply": turn["reply"], "tool": tool,
+        }  # fmt: skip
+    print(f"no question for {intent} was answered right")
+    return None
+
+
+def right(examiner: exam.Examiner, bank: str, turn: dict[str, Any], item: gen_data.Item) -> bool:
+    """Whether the model answers as it should when asked afresh, as a server's client asks."""
+    made = {"system": Config().instructions, "tools": TOOLS if turn["tool"] else None, "turns": [turn]}
+    notes = examiner.converse(bank, made, [item])
+    return all(note["got"] == note["reply"] and note["calls"] == note["wanted"] for note in notes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
