@@ -1,135 +1,170 @@
-"""The user's side: is somebody speaking, what belongs to the utterance, when is it over. Samples are its only clock."""
+"""The ear: collects the person's audio, says when an utterance begins and ends, and cuts it into pieces.
+
+It decides nothing about replies: whether a voice is an interruption, and what an utterance leads to, is the
+controller's. Conservation: every sample between a voice's beginning and the end of its utterance is in exactly one
+piece of it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections.abc import Callable
 
-from voiceagent.core.endpoint import Endpointer, VoiceOff, VoiceOn, ms
-from voiceagent.core.events import AudioIn, ServerVad, SpeechProb
+from voiceagent.core.endpoint import Endpointer
+from voiceagent.core.events import ServerVad
 from voiceagent.core.history import Piece
-from voiceagent.core.segments import InputBuffer
-from voiceagent.units import PIECE_SAMPLES
+from voiceagent.core.segments import InputBuffer, Samples
+from voiceagent.core.tables import EAR, Ear, Voice
+from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, ms_to_samples
 
-TAIL_MS = 300  #: of the silence after the last word that stays with an utterance
-LAG_MS = 1000  #: how much audio without a probability is kept when nobody speaks, beside the prefix
-MAX_WAITING = 60 * PIECE_SAMPLES  #: 25 min of uncommitted manual audio; older is dropped
-
-
-class Ear(Enum):
-    """What the user is doing."""
-
-    QUIET = auto()
-    SPEECH = auto()
-    TRAILING = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Onset:
-    """The user may have begun to speak; the utterance begins at sample `start` (prefix padding included)."""
-
-    start: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """The speech stopped for now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Over:
-    """The silence was long enough: the utterance is over at sample `end`."""
-
-    end: int
-
-
-Sign = Onset | Pause | Over
+TAIL = ms_to_samples(300, rate=MODEL_RATE)  #: silence after the last word that stays with an utterance
+LEAST_COMMIT = ms_to_samples(
+    100, rate=MODEL_RATE
+)  #: least audio that makes an item, as in the Realtime protocol
+RING = (
+    60 * MODEL_RATE
+)  #: quiet audio kept while its probabilities are awaited: a file may come faster than speech
+LONGEST = 600 * MODEL_RATE  #: longest utterance (10 min): bounds what a session can make us keep
+STARVED_S = 4.0  #: an utterance whose probabilities stay away this long is over: the client stopped sending
 
 
 class Listener:
-    """Collects the user's audio and tells where utterances begin and end."""
+    """The person's side of a call.
 
-    def __init__(self, vad: ServerVad | None) -> None:
-        self.buffer = InputBuffer()
+    Args:
+        vad: how turns are found; None = the client says so by committing.
+        new_piece: numbers a piece of audio.
+    """
+
+    def __init__(self, vad: ServerVad | None, new_piece: Callable[[Samples], Piece]) -> None:
+        self.vad = vad
         self.state = Ear.QUIET
-        self.speech_start = 0  # sample at which the current or last speech began, without prefix
+        self.buffer = InputBuffer()
+        self._new_piece = new_piece
+        self._endpoint = Endpointer(vad or ServerVad())
         self._pieces: list[Piece] = []
-        self._last_piece = 0
-        self._taken = 0  # no utterance begins before this sample
-        self.configure(vad)
+        self._taken = 0  # samples in `_pieces`
+        self._heard_at = 0.0  # time of the last probability
+
+    @property
+    def run_start(self) -> int:
+        """Sample at which the current stretch of speech began."""
+        return self._endpoint.run_start
+
+    @property
+    def judged(self) -> int:
+        """Sample up to which it is known whether somebody speaks."""
+        return self._endpoint.judged
+
+    @property
+    def deadline(self) -> float | None:
+        """When the utterance in progress is over for want of news; None if there is none."""
+        return None if self.state is Ear.QUIET else self._heard_at + STARVED_S
 
     def configure(self, vad: ServerVad | None) -> None:
-        """Takes other settings; an utterance in progress is kept for a manual commit, or dropped with the VAD off."""
+        """Takes other settings. Turning detection off keeps an utterance in progress; turning it on starts afresh."""
+        if vad is None and self.vad is not None and self.state is Ear.QUIET:
+            self.buffer.drop(self.buffer.end)
+        elif vad is not None and self.vad is None:
+            self._pieces = []
+            self._endpoint.reset(self.buffer.start)
+        if vad is None:
+            self._go(Voice.FORGOTTEN)
+        else:
+            self._endpoint.configure(vad)
         self.vad = vad
-        self._endpointer = Endpointer(vad.threshold if vad else 0.5)
-        self.state = Ear.QUIET
 
-    def hear(self, event: AudioIn) -> Piece | None:
-        """Takes audio in; returns a piece that has become full (25 s) while the utterance goes on."""
-        self.buffer.append(event.at, event.pcm)
-        if self.vad is not None and self.state is Ear.QUIET:
-            self.buffer.drop(self.buffer.end - ms(self.vad.prefix_padding_ms + LAG_MS))
-            return None
-        if len(self.buffer) > MAX_WAITING:
-            self.buffer.drop(self.buffer.end - MAX_WAITING)
-        if len(self.buffer) >= PIECE_SAMPLES:
-            return self._cut(self.buffer.start + PIECE_SAMPLES)
-        return None
-
-    def judge(self, event: SpeechProb) -> Sign | None:
-        """One probability of speech; None if nothing changed."""
+    def hear(self, at: int, pcm: Samples) -> list[Piece]:
+        """Takes audio in; returns pieces that became full by it."""
+        if self.vad is None and self._length() >= LONGEST:
+            return []  # nobody speaks ten minutes without a commit; what exceeds them is not kept
+        self.buffer.append(at, pcm)
         if self.vad is None:
-            return None
-        sign = self._endpointer.push(event.at, event.p)
-        match sign:
-            case VoiceOn(at):
-                first = self.state is Ear.QUIET
-                self.state = Ear.SPEECH
-                if not first:
-                    return None
-                self.speech_start = at
-                start = max(at - ms(self.vad.prefix_padding_ms), self._taken, self.buffer.start)
-                self.buffer.drop(start)
-                return Onset(start)
-            case VoiceOff():
-                self.state = Ear.TRAILING
-                return Pause()
-            case None:
-                silence = event.at - self._endpointer.speech_end
-                if self.state is Ear.TRAILING and silence >= ms(self.vad.silence_duration_ms):
-                    return Over(event.at)
-                return None
+            return self._cut_full(self.buffer.end)
+        if self.state is Ear.QUIET:
+            self.buffer.drop(self.buffer.end - RING)
+        return []
 
-    def spoken_for(self, at: int) -> int:
-        """Samples of speech since the onset, at sample `at`."""
-        return at - self.speech_start
+    def judge(self, at: int, p: float, now: float) -> tuple[Voice | None, list[Piece]]:
+        """Takes one probability in; returns what it changed, and pieces that became full.
 
-    def finish(self, *, at: int | None = None) -> tuple[Piece, ...]:
-        """Ends the utterance; returns its audio in pieces, empty if there is none.
+        After `Voice.ENDED` the state is still what it was: `finish` takes the utterance.
+        """
+        if self.vad is None:
+            return None, []
+        self._heard_at = now
+        voice = self._endpoint.push(at, p)
+        if voice is Voice.ENDED:
+            return voice, []
+        if voice is Voice.ON and self.state is Ear.QUIET:
+            self.buffer.drop(self.run_start - self._prefix(self.vad))
+        if voice is not None:
+            self._go(voice)
+        if self.state is Ear.QUIET:
+            self.buffer.drop(self._endpoint.earliest - self._prefix(self.vad))
+            return voice, []
+        if self._length() >= LONGEST:
+            return Voice.ENDED, []
+        return voice, self._cut_full(min(self.judged, self._endpoint.speech_end + TAIL))
+
+    def can_commit(self) -> bool:
+        """Whether there is anything that a client may commit."""
+        if self.vad is None:
+            return self._length() >= LEAST_COMMIT
+        return (
+            self.state is not Ear.QUIET
+            or self.buffer.end - max(self.judged, self.buffer.start) >= LEAST_COMMIT
+        )
+
+    def finish(self, *, whole: bool) -> tuple[tuple[Piece, ...], list[Piece], int]:
+        """Ends the utterance.
 
         Args:
-            at: where the silence was noticed; None = everything that was heard (a commit by the client).
-        """
-        end = self.buffer.end if at is None else min(at, self._endpointer.speech_end + ms(TAIL_MS))
-        while end - self.buffer.start > PIECE_SAMPLES:
-            self._cut(self.buffer.start + PIECE_SAMPLES)
-        if end > self.buffer.start:
-            self._cut(end)
-        pieces, self._pieces = tuple(self._pieces), []
-        self._taken = self.buffer.start
-        self.state = Ear.QUIET
-        return pieces
+            whole: take all audio that came (a commit by the client); else up to a little behind the last word.
 
-    def discard(self) -> None:
-        """Forgets the utterance in progress, or everything uncommitted; speech that goes on is a new onset."""
-        self._pieces = []
-        self.state = Ear.QUIET
-        self._endpointer = Endpointer(self.vad.threshold if self.vad else 0.5)
-        keep = 0 if self.vad is None else ms(self.vad.prefix_padding_ms)
+        Returns:
+            The utterance in pieces; those of them that nobody was told of yet; the sample at which it ends.
+        """
+        until = self.buffer.end if whole else min(self.judged, self._endpoint.speech_end + TAIL)
+        fresh = self._cut_full(until)
+        if until > self.buffer.start:
+            fresh.append(self._cut(until))
+        pieces, self._pieces, self._taken = tuple(self._pieces), [], 0
+        end = self.buffer.start
+        self._endpoint.reset(end)
+        self._go(Voice.ENDED)
+        return pieces, fresh, end
+
+    def forget(self, *, everything: bool) -> None:
+        """Drops the utterance in progress; with `everything` also what may be the beginning of the next."""
+        self._pieces, self._taken = [], 0
+        keep = 0 if everything or self.vad is None else self.buffer.end - self.judged + self._prefix(self.vad)
         self.buffer.drop(self.buffer.end - keep)
+        self._endpoint.reset(self.buffer.end if everything else self.judged)
+        self._go(Voice.FORGOTTEN)
+
+    def take_silence(self) -> list[Piece]:
+        """What was heard last, as the utterance of somebody who says nothing; empty if nothing was heard."""
+        until = min(self.judged, self.buffer.start + PIECE_SAMPLES)
+        return [self._new_piece(self.buffer.take(until))] if until > self.buffer.start else []
+
+    def _prefix(self, vad: ServerVad) -> int:
+        return ms_to_samples(vad.prefix_padding_ms, rate=MODEL_RATE)
+
+    def _length(self) -> int:
+        return self._taken + len(self.buffer)
+
+    def _cut_full(self, until: int) -> list[Piece]:
+        """Cuts 25 s pieces while more than that lies before sample `until`."""
+        full = []
+        while until - self.buffer.start >= PIECE_SAMPLES:
+            full.append(self._cut(self.buffer.start + PIECE_SAMPLES))
+        return full
 
     def _cut(self, until: int) -> Piece:
-        self._last_piece += 1
-        piece = Piece(self._last_piece, self.buffer.take(until))
+        piece = self._new_piece(self.buffer.take(until))
         self._pieces.append(piece)
+        self._taken += len(piece.audio)
         return piece
+
+    def _go(self, voice: Voice) -> None:
+        self.state = EAR[self.state, voice]

@@ -1,68 +1,85 @@
-"""From speech probabilities to voice on and voice off: hysteresis and minimum lengths, on the clock of the samples.
+"""From probabilities of speech to voice on, voice off and the end of a turn; it knows no audio and no turns.
 
-It knows nothing of turns; what an onset or a pause means is the controller's decision.
+Its only clock is the sample count of the input (16 kHz), so a stalled network or loop cannot make a false end.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from voiceagent.core.events import ServerVad
+from voiceagent.core.tables import Voice
+from voiceagent.units import MODEL_RATE, ms_to_samples
 
-from voiceagent.units import MODEL_RATE
-
-WINDOW = 512  #: samples at 16 kHz per probability (32 ms)
-ONSET_WINDOWS = 3  #: consecutive speech windows that make an onset (96 ms): a click or a key press is shorter
-HYSTERESIS = (
-    0.15  #: once on, speech ends below threshold - HYSTERESIS, so that a weak syllable does not cut it
-)
-
-
-@dataclass(frozen=True, slots=True)
-class VoiceOn:
-    """Speech began at sample `at`."""
-
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class VoiceOff:
-    """Speech ended at sample `at`; a pause or the end, time will tell."""
-
-    at: int
+WINDOW = 512  #: samples per probability (32 ms)
+ONSET_WINDOWS = 3  #: speech windows that make a voice (96 ms): a click or a key press is shorter
+HYSTERESIS = 0.15  #: voice goes off this far below the threshold, so that a weak syllable does not cut it
+LEAST_OFF = 0.01  #: however low the threshold, a probability below this is silence
 
 
 class Endpointer:
-    """Turns probabilities of 32 ms windows into onsets and pauses."""
+    """Hysteresis over the probabilities of consecutive 32 ms windows.
 
-    def __init__(self, threshold: float) -> None:
-        self._on_at = threshold
-        self._off_at = max(0.01, threshold - HYSTERESIS)
+    Attributes:
+        run_start: sample at which the current or last stretch of speech began.
+        speech_end: sample at which it ended, so far.
+        judged: sample up to which probabilities are known.
+    """
+
+    def __init__(self, vad: ServerVad) -> None:
+        self.configure(vad)
+        self.run_start = 0
+        self.speech_end = 0
+        self.judged = 0
+        self._run = 0  # windows of speech, while no voice is on; windows of doubt neither count nor break it
+        self._first = 0  # sample at which that run began
+        self._inside = False  # an utterance is going on
+        self._on = False
+
+    def configure(self, vad: ServerVad) -> None:
+        """Other thresholds from the next window on; what is going on goes on."""
+        self._on_at = vad.threshold
+        self._off_at = max(vad.threshold - HYSTERESIS, LEAST_OFF)
+        self._silence = ms_to_samples(vad.silence_duration_ms, rate=MODEL_RATE)
+
+    def reset(self, at: int) -> None:
+        """No utterance is going on; windows that end at or before sample `at` are old news."""
+        self.judged = max(self.judged, at)
+        self._run, self._inside, self._on = 0, False, False
+
+    @property
+    def earliest(self) -> int:
+        """No voice that is yet to be noticed began before this sample."""
+        return self._first if self._run else self.judged
+
+    def push(self, at: int, p: float) -> Voice | None:
+        """One window that ends at sample `at`; at most one thing happens in it. NaN counts as silence."""
+        if at <= self.judged:
+            return None
+        self.judged = at
+        if self._on:
+            return self._while_on(at, p)
+        return self._while_off(at, p)
+
+    def _while_on(self, at: int, p: float) -> Voice | None:
+        if p >= self._off_at:
+            self.speech_end = at
+            return None
+        self._on = False
         self._run = 0
-        self._run_start = 0
-        self.speaking = False
-        self.speech_end = 0  #: last sample that belonged to speech
+        return Voice.OFF
 
-    def push(self, at: int, probability: float) -> VoiceOn | VoiceOff | None:
-        """One window that ends at sample `at`."""
-        if self.speaking:
-            if probability >= self._off_at:
-                self.speech_end = at
-                return None
-            self.speaking = False
+    def _while_off(self, at: int, p: float) -> Voice | None:
+        if p >= self._on_at:
+            if self._run == 0:
+                self._first = max(at - WINDOW, 0)
+            self._run += 1
+            # Within an utterance one window is enough: the person is there, only a word's beginning may be soft.
+            if self._inside or self._run >= ONSET_WINDOWS:
+                self.run_start, self.speech_end = self._first, at
+                self._inside, self._on = True, True
+                return Voice.ON
+        elif not p >= self._off_at:
             self._run = 0
-            return VoiceOff(self.speech_end)
-        if probability < self._on_at:
-            self._run = 0
-            return None
-        if self._run == 0:
-            self._run_start = max(0, at - WINDOW)
-        self._run += 1
-        if self._run < ONSET_WINDOWS:
-            return None
-        self.speaking = True
-        self.speech_end = at
-        return VoiceOn(self._run_start)
-
-
-def ms(milliseconds: int) -> int:
-    """Milliseconds as 16 kHz samples."""
-    return milliseconds * MODEL_RATE // 1000
+        if self._inside and at - self.speech_end >= self._silence:
+            self.reset(at)
+            return Voice.ENDED
+        return None

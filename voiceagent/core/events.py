@@ -339,9 +339,11 @@ class EngineUp:
     """The engine is ready again."""
 
 
-ClientEvent = (
-    AudioIn
-    | Commit
+TurnEvent = TurnStarted | TextOut | AudioOut | ToolCalled | TurnEnded | TurnFailed
+"""What the engine says of a turn."""
+
+Request = (
+    Commit
     | Clear
     | OutputClear
     | Respond
@@ -351,19 +353,10 @@ ClientEvent = (
     | ItemDelete
     | ItemRetrieve
     | ItemTruncate
-    | Played
 )
+"""What a client asks for."""
+
 LineEvent = Detached | Hangup
-EngineEvent = (
-    SpeechProb
-    | TurnStarted
-    | TextOut
-    | AudioOut
-    | ToolCalled
-    | TurnEnded
-    | TurnFailed
-    | Transcript
-    | EngineDown
-    | EngineUp
-)
+EngineEvent = TurnEvent | SpeechProb | Transcript | EngineDown | EngineUp
+ClientEvent = AudioIn | Played | Request
 Event = ClientEvent | LineEvent | EngineEvent

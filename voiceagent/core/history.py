@@ -16,10 +16,6 @@ from voiceagent.units import TOKEN_SAMPLES
 ROOT = "root"
 """As `previous_item_id`: in front of everything."""
 
-AUDIO_PER_TEXT = 7
-"""Fewest audio tokens per text token of natural speech (3.5 text tokens a second); in the 1:4 stream text runs ahead
-of the audio, so the text of an unfinished reply is cut by this pace and not by what happens to be generated."""
-
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -112,18 +108,23 @@ class ToolResultItem:
 Item = SystemItem | UserItem | AssistantItem | ToolCallItem | ToolResultItem
 
 
-def cut_to_heard(item: AssistantItem, samples: int) -> AssistantItem:
+def cut_to_heard(item: AssistantItem, samples: int, *, length: int | None = None) -> AssistantItem:
     """The item as heard up to `samples` (24 kHz): whole audio tokens, whole words, never more than was heard.
 
-    A text-only item, or one that was heard whole, comes back unchanged.
+    The text is cut in proportion, where a word and a token end. A text-only item, or one that was heard whole, comes
+    back unchanged.
+
+    Args:
+        item: what was said.
+        samples: how much of it was heard, samples at 24 kHz.
+        length: samples that the whole text takes, if that is more than `item.samples`: in the 1:4 token stream the
+            text runs ahead of the audio, so an unfinished reply has words that were not even generated as audio.
     """
-    if not item.spoken or samples >= item.samples:
+    length = max(item.samples, length or 0)
+    if not item.spoken or samples >= length:
         return item
     tokens = min(len(item.audio_ids), max(samples, 0) // TOKEN_SAMPLES)
-    share = tokens * TOKEN_SAMPLES / item.samples
-    if not item.complete and item.text_ids:
-        share = min(share, tokens / (AUDIO_PER_TEXT * len(item.text_ids)))
-    chars, ids = _word_end(item, int(len(item.text) * share))
+    chars, ids = _word_end(item, len(item.text) * tokens * TOKEN_SAMPLES // length)
     return replace(
         item,
         text=item.text[:chars],

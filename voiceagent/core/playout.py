@@ -1,47 +1,87 @@
-"""What the client's player has played, from what was sent and when; time is passed in.
+"""What the client's player has played, judged by what was sent, when, and what it acknowledges; time is passed in.
 
-Samples count over the whole session. The player is assumed to play what it has, without a pause, at 24 kHz; when it
-has nothing it waits. An acknowledgement can only lower the estimate: nobody has heard more than time allows.
+Samples (24 kHz) count over the whole session. Two answers, for two questions:
+- `clock`: the most that can have been played. A player plays what it has at 24 kHz and waits when it has nothing.
+  Pacing goes by it.
+- `heard`: the least that must have been, for the history must never hold a word that nobody heard. A player that
+  acknowledges is taken at its word, as far as time allows; of one that does not, it is assumed that the way to the
+  ear takes `WAY_S`.
 """
 
 from __future__ import annotations
 
+from collections import deque
+
 from voiceagent.units import VOICE_RATE
+
+WAY_S = 0.1  #: from our socket to the ear: network, the player's buffer, the sound card
+TICK_S = (
+    1.0 / VOICE_RATE
+)  #: the clock counts whole samples: deadlines look one later, so that the wait is over
 
 
 class Playout:
-    """The playout clock of one session."""
+    """The playout clock of one session.
+
+    Attributes:
+        sent: samples sent so far; lowered by `flush` to what was played.
+    """
 
     def __init__(self) -> None:
         self.sent = 0
-        self._anchor_samples = 0  # played at `_anchor_time`
-        self._anchor_time = 0.0
+        self._acknowledged: int | None = None  # as claimed; believed as far as the clock
+        # (time, samples played by then): from each on the player ran until it was dry. Kept for as long as WAY_S.
+        self._starts: deque[tuple[float, int]] = deque([(float("-inf"), 0)])
 
-    def played(self, now: float) -> int:
-        """Samples played by `now`, never more than were sent."""
-        running = self._anchor_samples + int((now - self._anchor_time) * VOICE_RATE)
-        return min(self.sent, max(self._anchor_samples, running))
+    def clock(self, at: float) -> int:
+        """The most samples that can have been played by time `at`, at most `WAY_S` ago."""
+        limit = self.sent
+        for time, samples in reversed(self._starts):
+            if at >= time:
+                ran = 0 if time == float("-inf") else int((at - time) * VOICE_RATE)
+                return min(limit, samples + ran)
+            limit = samples
+        return limit
+
+    def heard(self, now: float) -> int:
+        """Samples that have surely been played."""
+        if self._acknowledged is None:
+            return self.clock(now - WAY_S)
+        return min(self._acknowledged, self.clock(now))
+
+    def ahead(self, now: float) -> int:
+        """Samples that the player still has, at least."""
+        return self.sent - self.clock(now)
 
     def send(self, samples: int, now: float) -> None:
-        """`samples` more were sent. A player that had run dry starts again now."""
-        if self.played(now) == self.sent:
-            self._anchor_samples, self._anchor_time = self.sent, now
+        """`samples` more are sent. A player that had run dry starts again now."""
+        if self.ahead(now) == 0:
+            self._start(now)
         self.sent += samples
 
-    def acknowledge(self, played: int, now: float) -> None:
-        """The player says how far it is; it may lag behind the estimate, but not run ahead of it."""
-        if played < self.played(now):
-            self._anchor_samples, self._anchor_time = max(0, played), now
+    def acknowledge(self, played: int) -> None:
+        """The player says how far it is; that it went backwards is not believed, an old message came late."""
+        self._acknowledged = max(self._acknowledged or 0, played)
 
     def flush(self, now: float) -> None:
         """The player dropped what it had not played."""
-        self.sent = self.played(now)
-        self._anchor_samples, self._anchor_time = self.sent, now
-
-    def ahead(self, now: float) -> int:
-        """Samples that the player still has."""
-        return self.sent - self.played(now)
+        self.sent = self.clock(now)
+        if self._acknowledged is not None:
+            self._acknowledged = self.sent
+        self._start(now)
 
     def time_when_ahead(self, samples: int) -> float:
-        """When the player will have `samples` left (it must have more now)."""
-        return self._anchor_time + (self.sent - samples - self._anchor_samples) / VOICE_RATE
+        """When the player will have `samples` left, if nothing more is sent."""
+        time, played = self._starts[-1]
+        return time + (self.sent - samples - played) / VOICE_RATE + TICK_S
+
+    def time_when_heard(self) -> float | None:
+        """When everything sent will have been heard; None if that is for the player to say."""
+        if self._acknowledged is None:
+            return self.time_when_ahead(0) + WAY_S
+        return self.time_when_ahead(0) if self._acknowledged >= self.sent else None
+
+    def _start(self, now: float) -> None:
+        self._starts.append((now, self.sent))
+        while len(self._starts) > 1 and self._starts[1][0] <= now - WAY_S:
+            self._starts.popleft()

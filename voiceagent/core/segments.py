@@ -1,6 +1,6 @@
-"""The user's audio that is not yet part of the conversation: kept by sample position, taken out in pieces.
+"""The person's audio that is not yet part of the conversation, kept by position and taken out without loss.
 
-Every sample is in at most one piece, and none between the ends of an utterance is lost.
+It knows no voice and no turn: what is taken, dropped or kept is for others to say.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ Samples = npt.NDArray[np.float32]
 
 
 class InputBuffer:
-    """A window on the input stream, [start, end) in 16 kHz samples since the session began."""
+    """A window [start, end) on the input stream, in 16 kHz samples since the session began.
+
+    Every sample leaves it exactly once: with `take`, or with `drop`.
+    """
 
     def __init__(self) -> None:
         self._chunks: deque[Samples] = deque()
@@ -24,29 +27,40 @@ class InputBuffer:
     def __len__(self) -> int:
         return self.end - self.start
 
-    def append(self, at: int, samples: Samples) -> None:
-        """Adds what follows the end; overlap and gaps are a caller's bug."""
-        if at != self.end:
-            raise ValueError(f"audio at sample {at}, expected {self.end}")
-        self._chunks.append(samples)
-        self.end += len(samples)
+    def append(self, at: int, pcm: Samples) -> None:
+        """Adds audio that begins at sample `at`.
+
+        What overlaps with audio known before is ignored. A gap is a fault of whoever numbers the samples: what was
+        before it is forgotten, so that positions stay true.
+        """
+        if at < self.end:
+            pcm = pcm[self.end - at :]
+        elif at > self.end:
+            self._chunks.clear()
+            self.start = self.end = at
+        if len(pcm):
+            self._chunks.append(pcm)
+            self.end += len(pcm)
 
     def take(self, until: int) -> Samples:
-        """Removes and returns everything before sample `until`, as one read-only array."""
-        wanted = min(until, self.end) - self.start
-        parts: list[Samples] = []
-        while wanted > 0:
-            chunk = self._chunks.popleft()
-            if len(chunk) > wanted:
-                self._chunks.appendleft(chunk[wanted:])
-                chunk = chunk[:wanted]
-            parts.append(chunk)
-            wanted -= len(chunk)
-            self.start += len(chunk)
+        """Removes and returns everything before sample `until`, as one read-only (n,) array."""
+        parts = self._remove(until)
         taken = np.concatenate(parts) if parts else np.zeros(0, np.float32)
         taken.setflags(write=False)
         return taken
 
     def drop(self, until: int) -> None:
         """Forgets everything before sample `until`."""
-        self.take(until)
+        self._remove(until)
+
+    def _remove(self, until: int) -> list[Samples]:
+        parts: list[Samples] = []
+        while self.start < min(until, self.end):
+            chunk = self._chunks.popleft()
+            wanted = until - self.start
+            if len(chunk) > wanted:
+                self._chunks.appendleft(chunk[wanted:])
+                chunk = chunk[:wanted]
+            parts.append(chunk)
+            self.start += len(chunk)
+        return parts

@@ -1,0 +1,181 @@
+"""The conversation: the history, the ids of what is put into it, and the client's requests about its items.
+
+It knows nothing of who is speaking. A request that cannot be met yields an `Error` action and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from voiceagent.core import actions as act
+from voiceagent.core import events as ev
+from voiceagent.core.history import (
+    ROOT,
+    AssistantItem,
+    AudioContent,
+    History,
+    Item,
+    Piece,
+    TextContent,
+    ToolCallItem,
+    UserItem,
+)
+from voiceagent.core.segments import Samples
+from voiceagent.units import PIECE_SAMPLES
+
+
+class Conversation:
+    """What was said so far.
+
+    Args:
+        id_prefix: begins every item id that is made here.
+    """
+
+    def __init__(self, *, id_prefix: str) -> None:
+        self.history = History()
+        self._prefix = id_prefix
+        self._items = 0
+        self._pieces = 0
+
+    def new_item_id(self) -> str:
+        """An id that no item has."""
+        while True:
+            self._items += 1
+            item_id = f"{self._prefix}{self._items:04d}"
+            if self.history.find(item_id) is None:  # a client may have chosen it
+                return item_id
+
+    def new_piece(self, audio: Samples) -> Piece:
+        """The audio as a piece of this session."""
+        self._pieces += 1
+        return Piece(self._pieces, audio)
+
+    # --- items of the ear and of a turn -------------------------------------------------------------------------
+
+    def add_user(self, item_id: str, pieces: tuple[Piece, ...]) -> list[act.Action]:
+        """A person's utterance comes in."""
+        if self.history.find(item_id) is not None:
+            item_id = self.new_item_id()  # the client took the id that was announced
+        item = UserItem(item_id, (AudioContent(pieces),))
+        previous = self.history.last_id
+        self.history = self.history.append(item)
+        return [act.Committed(item_id, previous), *_added(item, previous)]
+
+    def place(self, item: AssistantItem, previous_id: str | None) -> None:
+        """A turn's message takes its place, right behind what it answers."""
+        self.history = self.history.insert_after(self._anchor(previous_id), item)
+
+    def close_turn(
+        self, item: AssistantItem | None, calls: Sequence[ToolCallItem], previous_id: str | None
+    ) -> None:
+        """A turn's items as they shall stay; a message that the client deleted meanwhile stays away."""
+        if item is not None and self.history.find(item.id) is not None:
+            self.history = self.history.replace(item)
+            previous_id = item.id
+        behind = self._anchor(previous_id)
+        for call in calls:
+            self.history = self.history.insert_after(behind, call)
+            behind = call.id
+
+    def _anchor(self, previous_id: str | None) -> str:
+        if previous_id is None:
+            return ROOT
+        known = self.history.find(previous_id) is not None
+        return previous_id if known else self.history.last_id or ROOT
+
+    # --- requests ---------------------------------------------------------------------------------------------
+
+    def create(self, event: ev.ItemCreate) -> list[act.Action]:
+        """Puts a client's item in; its audio is cut and numbered."""
+        previous = event.previous_item_id
+        if event.item.id and self.history.find(event.item.id) is not None:
+            message = f"There is already an item {event.item.id!r}."
+            return [act.Error("item_create_duplicate_item_id", message, "item.id", event.event_id)]
+        if previous is not None and previous != ROOT and self.history.find(previous) is None:
+            message = f"There is no item {previous!r} to put the new one behind."
+            return [
+                act.Error("item_create_invalid_previous_item_id", message, "previous_item_id", event.event_id)
+            ]
+        item, fresh = self.adopt(event.item)
+        if previous is None:
+            self.history = self.history.append(item)
+        else:
+            self.history = self.history.insert_after(previous, item)
+        encode = [act.EncodePiece(piece) for piece in fresh]
+        return [*encode, *_added(item, self.history.previous_id(item.id))]
+
+    def adopt(self, item: Item) -> tuple[Item, list[Piece]]:
+        """A client's item as ours: with an id, its audio in pieces of this session. Returns the pieces too."""
+        if not item.id:
+            item = replace(item, id=self.new_item_id())
+        if not isinstance(item, UserItem):
+            return item, []
+        fresh: list[Piece] = []
+        content: list[TextContent | AudioContent] = []
+        for part in item.content:
+            if isinstance(part, AudioContent):
+                pieces = [p for given in part.pieces for p in self._cut(given.audio)]
+                fresh += pieces
+                part = replace(part, pieces=tuple(pieces))
+            content.append(part)
+        return replace(item, content=tuple(content)), fresh
+
+    def _cut(self, audio: Samples) -> list[Piece]:
+        pieces = []
+        for start in range(0, len(audio), PIECE_SAMPLES):
+            part = audio[start : start + PIECE_SAMPLES]
+            part.setflags(write=False)
+            pieces.append(self.new_piece(part))
+        return pieces
+
+    def delete(self, event: ev.ItemDelete) -> list[act.Action]:
+        """Takes an item out."""
+        if self.history.find(event.item_id) is None:
+            return [_unknown("item_delete_invalid_item_id", event.item_id, event.event_id)]
+        self.history = self.history.delete(event.item_id)
+        return [act.ItemDeleted(event.item_id)]
+
+    def retrieve(self, event: ev.ItemRetrieve) -> list[act.Action]:
+        """Shows an item."""
+        item = self.history.find(event.item_id)
+        if item is None:
+            return [_unknown("item_retrieve_invalid_item_id", event.item_id, event.event_id)]
+        return [act.ItemRetrieved(item)]
+
+    def transcript(self, event: ev.Transcript) -> list[act.Action]:
+        """Writes down what was understood of an utterance; nothing if it is gone."""
+        item = self.history.find(event.item_id)
+        if not isinstance(item, UserItem):
+            return []
+        content = tuple(
+            replace(part, transcript=event.text) if isinstance(part, AudioContent) else part
+            for part in item.content
+        )
+        self.history = self.history.replace(replace(item, content=content))
+        return [act.InputTranscript(event.item_id, event.text)]
+
+    def resolve(self, options: ev.TurnOptions) -> tuple[tuple[Item, ...], list[Piece]] | str:
+        """What a turn is to answer, and pieces in it that are new; or the id of an item that does not exist."""
+        if options.input is None:
+            return self.history.items, []
+        found: list[Item] = []
+        fresh: list[Piece] = []
+        for given in options.input:
+            if isinstance(given, ev.ItemReference):
+                item = self.history.find(given.id)
+                if item is None:
+                    return given.id
+            else:
+                item, pieces = self.adopt(given)
+                fresh += pieces
+            found.append(item)
+        return tuple(found), fresh
+
+
+def _added(item: Item, previous: str | None) -> list[act.Action]:
+    return [act.ItemAdded(item, previous, done=True), act.ItemDone(item, previous)]
+
+
+def _unknown(code: str, item_id: str, event_id: str | None) -> act.Error:
+    return act.Error(code, f"There is no item {item_id!r}.", "item_id", event_id)

@@ -1,0 +1,192 @@
+"""Our turns: how one opens, what the engine makes of it, how it ends, and what of it stays in the conversation.
+
+It joins the mouth to the conversation and knows nothing of the ear: whether to speak, to hold or to stop is the
+controller's decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from voiceagent.core import actions as act
+from voiceagent.core import events as ev
+from voiceagent.core.conversation import Conversation
+from voiceagent.core.history import AssistantItem, ToolCallItem
+from voiceagent.core.mouth import Speaker
+from voiceagent.core.turn import Turn
+from voiceagent.units import VOICE_RATE, ms_to_samples, samples_to_ms
+
+
+class Replies:
+    """The turns of a call.
+
+    Args:
+        talk: the conversation that they belong to.
+        lead_ms: how far audio is sent ahead of its playing; None = unpaced.
+    """
+
+    def __init__(self, talk: Conversation, lead_ms: int | None) -> None:
+        self.mouth = Speaker(lead_ms)
+        self.engine_up = True
+        self._talk = talk
+        self._turns = 0
+        # Turns of the last cut, and the most that can have been heard of each: a client that then says where its
+        # player really stood may be believed up to there.
+        self._cut: dict[str, tuple[Turn, int]] = {}
+
+    # --- beginning ------------------------------------------------------------------------------------------
+
+    def start(self, options: ev.TurnOptions, *, event_id: str | None = None) -> list[act.Action]:
+        """Opens a turn; there must be no live one. An `Error` if `options.input` names an unknown item."""
+        resolved = self._talk.resolve(options)
+        if isinstance(resolved, str):
+            message = f"There is no item {resolved!r} to refer to."
+            return [act.Error("item_reference_invalid_item_id", message, "response.input", event_id)]
+        items, fresh = resolved
+        previous = self._talk.history.last_id if options.conversation else None
+        self._turns += 1
+        turn = Turn(self._turns, self._talk.new_item_id(), options, previous)
+        self.mouth.live = turn
+        made: list[act.Action] = [act.TurnOpened(turn.id, turn.item_id, options, previous)]
+        if not self.engine_up:
+            return made + self.fail("engine_down", "The engine is being restarted: try again shortly.")
+        if options.input is not None:
+            options = replace(options, input=items)
+        made += [act.EncodePiece(piece) for piece in fresh]
+        return [*made, act.StartTurn(turn.id, items, options)]
+
+    # --- going on -------------------------------------------------------------------------------------------
+
+    def on_engine(self, event: ev.TurnEvent, now: float) -> list[act.Action]:
+        """What the engine says of a turn; what comes too late is dropped."""
+        live = self.mouth.live
+        if live is None or event.turn != live.id or live.ended is not None:
+            return []
+        match event:
+            case ev.TurnStarted():
+                return []
+            case ev.TextOut():
+                return self._on_text(live, event)
+            case ev.AudioOut():
+                live.add_audio(event)
+                return self.pump(now)
+            case ev.ToolCalled(_, call_id, name, arguments):
+                call = ToolCallItem(self._talk.new_item_id(), call_id, name, arguments)
+                live.calls.append(call)
+                return [act.TurnTool(live.id, call.id, call_id, name, arguments)]
+            case ev.TurnEnded(_, "cancelled"):
+                return self.fail("engine_error", "The engine gave the turn up.")
+            case ev.TurnEnded():
+                live.ended = event
+                return []
+            case ev.TurnFailed(_, code, message):
+                return self.fail(code, message)
+            case _:
+                assert_never(event)
+
+    def _on_text(self, live: Turn, event: ev.TextOut) -> list[act.Action]:
+        live.add_text(event)
+        if not event.text:
+            return []
+        self._show(live)
+        return [act.TurnText(live.id, live.item_id, event.text)]
+
+    def pump(self, now: float) -> list[act.Action]:
+        """Sends what may be sent now."""
+        sends = self.mouth.pump(now)
+        if sends and self.mouth.live is not None:
+            self._show(self.mouth.live)
+        return list(sends)
+
+    def let_go(self, now: float) -> list[act.Action]:
+        """Goes on where it was held, at the exact sample."""
+        self.mouth.held = False
+        return self.pump(now)
+
+    def _show(self, turn: Turn) -> None:
+        """The message takes its place in the history as soon as the client is told of it."""
+        if not turn.visible and turn.options.conversation:
+            item = AssistantItem(turn.item_id, "", spoken=turn.spoken, complete=False)
+            self._talk.place(item, turn.previous_item_id)
+        turn.visible = True
+
+    # --- ending ---------------------------------------------------------------------------------------------
+
+    def complete(self) -> list[act.Action]:
+        """Closes the live turn if it is generated and sent to its end; the player may still be at it."""
+        if not self.mouth.finished:
+            return []
+        turn = self.mouth.close()
+        if turn.ended is not None and turn.ended.reason == "max_tokens":
+            return self._closed(turn, turn.item(), "incomplete", "max_output_tokens")
+        return self._closed(turn, turn.item(), "completed", None)
+
+    def fail(self, code: str, message: str) -> list[act.Action]:
+        """The engine cannot go on with the live turn: what was sent stays and is heard, what was not is gone."""
+        live = self.mouth.live
+        if live is None or live.ended is not None:
+            return []
+        self.mouth.close()
+        error = act.TurnError(code, message)
+        return self._closed(live, live.heard_item(live.sent), "failed", "error", error)
+
+    def silence(self, reason: act.CloseReason, now: float) -> list[act.Action]:
+        """Stops at once. Of every turn that is cut, the history keeps what was heard."""
+        mouth, live = self.mouth, self.mouth.live
+        cut = [(turn, mouth.heard(turn, now), mouth.bound(turn, now)) for turn in mouth.audible]
+        made: list[act.Action] = []
+        if live is not None and live.ended is None:
+            made.append(act.CancelTurn(live.id))
+        made += [act.Flush(turn.id) for turn, _, _ in cut]
+        mouth.hush(now)
+        if live is not None:
+            heard = next((samples for turn, samples, _ in cut if turn is live), 0)
+            mouth.close()
+            made += self._closed(live, live.heard_item(heard), "cancelled", reason)
+        if cut:
+            self._cut = {turn.item_id: (turn, bound) for turn, _, bound in cut}
+        for turn, heard, _ in cut:
+            made += self._keep_heard(turn, heard)
+        return made
+
+    def _closed(
+        self,
+        turn: Turn,
+        item: AssistantItem | None,
+        status: act.TurnStatus,
+        reason: act.CloseReason | None,
+        error: act.TurnError | None = None,
+    ) -> list[act.Action]:
+        if turn.options.conversation:
+            self._talk.close_turn(item, turn.calls, turn.previous_item_id)
+        usage = None if turn.ended is None else turn.ended.usage
+        return [act.TurnClosed(turn.id, status, reason, item, usage, error)]
+
+    def _keep_heard(self, turn: Turn, samples: int) -> list[act.Action]:
+        item = turn.heard_item(samples)
+        if item is None or not turn.options.conversation or self._talk.history.find(item.id) is None:
+            return []
+        self._talk.history = self._talk.history.replace(item)
+        return [act.ItemTruncated(item.id, samples_to_ms(item.samples, rate=VOICE_RATE))]
+
+    def truncate(self, event: ev.ItemTruncate, now: float) -> list[act.Action]:
+        """The client knows best where its player stood; believed as far as time allows, clamped and not refused."""
+        item = self._talk.history.find(event.item_id)
+        if not isinstance(item, AssistantItem):
+            message = f"There is no assistant item {event.item_id!r}."
+            return [act.Error("item_truncate_invalid_item_id", message, "item_id", event.event_id)]
+        made: list[act.Action] = []
+        if self.mouth.live is not None and self.mouth.live.item_id == item.id:
+            made = self.silence("client_cancelled", now)
+        for turn in self.mouth.audible:
+            if turn.item_id == item.id:
+                self._cut = {item.id: (turn, self.mouth.bound(turn, now))}
+                self.mouth.release(turn, now)
+        samples = ms_to_samples(max(event.audio_end_ms, 0), rate=VOICE_RATE)
+        if item.id in self._cut:
+            turn, most = self._cut[item.id]
+            return made + self._keep_heard(turn, min(samples, most))
+        self._talk.history = self._talk.history.heard_cut(item.id, samples)
+        kept = min(event.audio_end_ms, samples_to_ms(item.samples, rate=VOICE_RATE))
+        return [*made, act.ItemTruncated(item.id, max(kept, 0))]

@@ -1,0 +1,105 @@
+"""One turn of the assistant: what the engine made of it so far, and the history item that comes of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from voiceagent.core.events import AudioOut, TextOut, TurnEnded, TurnOptions
+from voiceagent.core.history import AssistantItem, ToolCallItem, cut_to_heard
+from voiceagent.units import TOKEN_SAMPLES
+
+Pcm = npt.NDArray[np.int16]
+
+AUDIO_PER_TEXT = 7
+"""Fewest speech tokens that a text token takes to say (3.5 text tokens a second): by this pace it is judged how much
+of the text of an unfinished reply can have been heard."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """A turn from its opening until the last of it was heard.
+
+    Attributes:
+        previous_item_id: the item behind which its items go.
+        pending: audio that was not sent yet.
+        generated, sent: samples at 24 kHz.
+        base: place of its first sample on the playout clock.
+        visible: the client was told of its message item (text or audio went out).
+        ended: what the engine said at the end.
+        closed: it is over for the wire; it may still be playing.
+    """
+
+    id: int
+    item_id: str
+    options: TurnOptions
+    previous_item_id: str | None
+    text: str = ""
+    text_ids: list[int] = field(default_factory=list)
+    audio_ids: list[int] = field(default_factory=list)
+    marks: list[tuple[int, int]] = field(default_factory=list)
+    calls: list[ToolCallItem] = field(default_factory=list)
+    pending: deque[Pcm] = field(default_factory=deque)
+    generated: int = 0
+    sent: int = 0
+    base: int = 0
+    visible: bool = False
+    ended: TurnEnded | None = None
+    closed: bool = False
+
+    @property
+    def spoken(self) -> bool:
+        """Whether it is a turn of speech."""
+        return self.options.modalities == "audio"
+
+    def add_text(self, event: TextOut) -> None:
+        """More text; it may be cut again where this text ends."""
+        self.text += event.text
+        self.text_ids += event.ids
+        self.marks.append((len(self.text), len(self.text_ids)))
+
+    def add_audio(self, event: AudioOut) -> None:
+        """More audio, to be sent when its time has come."""
+        self.audio_ids += event.ids
+        self.generated += len(event.pcm)
+        if len(event.pcm):
+            self.pending.append(event.pcm)
+
+    def next_audio(self, most: int | None) -> Pcm | None:
+        """The next audio to send: whole speech tokens, at most `most` samples (None = any); None if that is too few."""
+        if not self.pending:
+            return None
+        head = self.pending.popleft()
+        fits = len(head) if most is None or len(head) <= most else most // TOKEN_SAMPLES * TOKEN_SAMPLES
+        if fits < len(head):
+            self.pending.appendleft(head[fits:])
+        return head[:fits] if fits else None
+
+    def heard_item(self, samples: int) -> AssistantItem | None:
+        """Its message as far as it was heard: `samples` of audio; text-only messages count as read."""
+        item = self.item()
+        if item is None:
+            return None
+        if self.ended is not None:
+            return cut_to_heard(item, samples)
+        tokens = AUDIO_PER_TEXT * max(len(self.text_ids), 1)
+        return cut_to_heard(item, samples, length=tokens * TOKEN_SAMPLES)
+
+    def item(self) -> AssistantItem | None:
+        """Its message with all that was generated; None if there is none to speak of."""
+        if not self.visible:
+            return None
+        return AssistantItem(
+            id=self.item_id,
+            text=self.text,
+            text_ids=tuple(self.text_ids),
+            audio_ids=tuple(self.audio_ids),
+            raw_ids=self.ended.raw_ids if self.ended is not None else None,
+            spoken=self.spoken,
+            samples=self.generated,
+            complete=self.ended is not None,
+            marks=tuple(self.marks),
+        )
