@@ -168,7 +168,11 @@ class Loop:
             for slot in self._table
             if slot.turns and self._may_run(slot.turns[0])
         ]
-        step = plan(views, self._chores, self._clock())
+        speaking = [view for view in views if view.may_speak]
+        if self._lane is not None and speaking:  # the lane is free, and language goes on beside it
+            step = plan(speaking, (), self._clock())
+        else:
+            step = plan(views, self._chores, self._clock())
         match step:
             case None:
                 return False

@@ -32,6 +32,12 @@ class TurnView:
     ready_ids: int  #: speech ids waiting for the vocoder
     wanted_ids: int  #: how many the vocoder wants for its next step
 
+    @property
+    def may_speak(self) -> bool:
+        """Whether its next step is the vocoder's."""
+        enough = self.stage is Stage.DECODING and self.ready_ids >= self.wanted_ids
+        return enough or self.stage is Stage.DRAINING
+
 
 @dataclass(frozen=True, slots=True)
 class Chore:
