@@ -41,18 +41,23 @@ async function startTalking() {
   show();
   try {
     await prepare();
-    microphone = new Microphone(context, { onFrame, onLost: onMicrophoneLost });
-    microphone.mute(muted);
-    await microphone.open();
+    const opened = new Microphone(context, { onFrame, onLost: onMicrophoneLost });
+    microphone = opened;
+    opened.mute(muted);
+    await opened.open();
+    if (microphone !== opened) return opened.close(); // ended while the browser was asking
   } catch (error) {
-    microphone = null;
+    closeMicrophone();
     talking = false;
-    view.alert(error instanceof MicrophoneError ? error.message : `Sound does not work here: ${error.message}`);
-    show();
+    complain(error);
     return;
   }
-  if (!talking) return closeMicrophone(); // ended while the browser was asking
   link.open();
+  show();
+}
+
+function complain(error) {
+  view.alert(error instanceof MicrophoneError ? error.message : `Sound does not work here: ${error.message}`);
   show();
 }
 
@@ -83,7 +88,11 @@ function onMicrophoneLost() {
 
 async function say(text) {
   view.calm();
-  await prepare();
+  try {
+    await prepare();
+  } catch (error) {
+    return complain(error);
+  }
   if (dialogue.defaults && link.online) {
     dialogue.say(text);
   } else {
@@ -94,6 +103,7 @@ async function say(text) {
 }
 
 function onReady(session) {
+  view.rule("new conversation: the agent remembers nothing from above");
   $("model").textContent = session.model;
   $("instructions").placeholder = session.instructions || "The server's own instructions";
   if (unsent !== null) dialogue.say(unsent);
@@ -116,7 +126,6 @@ function onLink(state) {
     closeMicrophone();
   }
   if (state.name === "waiting") {
-    if (dialogue.defaults) view.rule("connection lost: the agent has forgotten what was said above");
     dialogue.defaults = null;
     dialogue.reset();
     view.alert(`${state.reason} Trying again by itself.`);
@@ -161,8 +170,8 @@ function show() {
   setText($("connection"), LINK_WORDS[link.state.name]);
   setText($("talk-label"), talking ? "End" : "Talk");
   $("talk").setAttribute("aria-label", talking ? "End the conversation" : "Talk: start the conversation");
-  $("talk").setAttribute("aria-pressed", String(talking));
-  $("mute").setAttribute("aria-pressed", String(muted));
+  $("talk").dataset.on = talking;
+  $("mute").dataset.on = muted;
   setText($("mute-label"), muted ? "Unmute" : "Mute");
   $("stop").disabled = !(speaker?.busy || dialogue.thinking);
   const waits = dialogue.latencies.map((parts) => parts.total).sort((a, b) => a - b);
@@ -229,6 +238,7 @@ function saveSettings() {
   link.key = $("key").value.trim();
   sessionStorage.setItem(KEY, link.key);
   if (link.online && dialogue.defaults) dialogue.configure();
+  if (link.state.needsKey && link.key && unsent !== null) link.open();
 }
 
 function pretty(voice) {

@@ -155,6 +155,10 @@ export class Dialogue {
     this.turn = { spokenAt, heardAt: performance.now(), typed: false };
   }
 
+  onCommitted({ item_id }) {
+    this.view.committed(item_id);
+  }
+
   onTranscript({ item_id, transcript }) {
     this.view.user(item_id, transcript.trim());
   }
@@ -248,6 +252,7 @@ const HANDLERS = {
   "session.updated": Dialogue.prototype.onUpdated,
   "input_audio_buffer.speech_started": Dialogue.prototype.onSpeechStarted,
   "input_audio_buffer.speech_stopped": Dialogue.prototype.onSpeechStopped,
+  "input_audio_buffer.committed": Dialogue.prototype.onCommitted,
   "conversation.item.input_audio_transcription.completed": Dialogue.prototype.onTranscript,
   "response.created": Dialogue.prototype.onResponse,
   "response.output_item.added": Dialogue.prototype.onOutputItem,

@@ -10,15 +10,19 @@ export class View {
     this.notice = page.getElementById("notice");
     this.noticeText = page.getElementById("notice-text");
     this.bubbles = new Map();
-    this.pending = null; // the bubble of speech that is not understood yet
+    this.pending = null; // id of the bubble of speech that may come to nothing
   }
 
   /** The person began to speak. */
   listening(id) {
-    if (this.pending && !this.pending.text.data) this.remove(this.pending.id);
-    const bubble = this.bubble(id, "user", "You");
-    bubble.row.classList.add("waiting");
-    this.pending = bubble;
+    if (this.pending) this.remove(this.pending);
+    this.bubble(id, "user", "You").row.classList.add("waiting");
+    this.pending = id;
+  }
+
+  /** What the person said is a turn now; its words may follow later. */
+  committed(id) {
+    if (this.pending === id) this.pending = null;
   }
 
   /** What the person said, or typed. */
@@ -27,7 +31,7 @@ export class View {
     bubble.row.classList.remove("waiting");
     bubble.row.classList.toggle("unclear", text === "");
     this.write(bubble, text || "(no words recognised)");
-    if (this.pending === bubble) this.pending = null;
+    this.committed(id);
   }
 
   /** The agent begins to answer. */

