@@ -205,7 +205,9 @@ async def listen(client: RealtimeClient) -> Times:
                 times.said = event["transcript"]
             case "error":
                 raise RuntimeError(f"the server reports: {event['error']['message']}")
-            case "response.done" if event["response"]["status"] == "completed":
+            case "response.done" if event["response"]["status"] == "failed":
+                raise RuntimeError(f"the response failed: {event['response']['status_details']}")
+            case "response.done" if event["response"]["status"] != "cancelled":  # a pause, not the end
                 if not times.audio_s:
                     raise RuntimeError("the answer has no audio")
                 return times
