@@ -73,8 +73,9 @@ class Turn:
         if not self.pending:
             return None
         head = self.pending.popleft()
-        fits = len(head) if most is None or len(head) <= most else most // TOKEN_SAMPLES * TOKEN_SAMPLES
-        if fits < len(head):
+        fits = len(head)
+        if most is not None and most < fits:
+            fits = max(most, 0) // TOKEN_SAMPLES * TOKEN_SAMPLES
             self.pending.appendleft(head[fits:])
         return head[:fits] if fits else None
 
