@@ -41,7 +41,7 @@ def make_dialogue(rng: Random) -> dict[str, Any]:
     intent = next((turn.intent for turn in turns if turn.intent not in dialogue.FIXED), turns[0].intent)
     return {
         "intent": intent,
-        "system": rng.choice(dialogue.SYSTEM_PROMPTS),
+        "system": dialogue.system_prompt(rng),
         "tools": tools,
         "turns": [asdict(turn) for turn in turns],
     }

@@ -27,6 +27,29 @@ SYSTEM_PROMPTS = (
     "Speak clearly. Keep every answer short.",
     "You are Harbor House.",
 )
+# Deployments write their own instructions: what they say must not confuse the model.
+INSTRUCTION_SENTENCES = (
+    "You are the receptionist of {name}.", "You are a voice agent for {name}.", "Your name is {person}.",
+    "Be friendly.", "Be concise.", "Answer briefly.", "Keep answers under two sentences.", "Always be polite.",
+    "Speak slowly and clearly.", "Help the caller.", "Help customers with their orders and bookings.",
+    "You are talking to a user on the phone.", "The user is speaking to you. Reply by voice.",
+    "If a tool can answer the question, call it.", "Do not invent facts.", "Never mention that you are a program.",
+    "Respond in English.", "Talk like a real person.", "The hotel is at ten river street.", "Use simple words.",
+    "Ask again when something is unclear.", "You help guests of a hotel and its restaurant.",
+    "Today is {day}.", "You are a test agent.", "Answer the question.", "Listen carefully.",
+)  # fmt: skip
+
+
+def system_prompt(rng: Random) -> str:
+    """One of the known prompts, or a few sentences that nobody put together before."""
+    if rng.random() < 0.6:
+        return rng.choice(SYSTEM_PROMPTS)
+    sentences = rng.sample(INSTRUCTION_SENTENCES, rng.randint(1, 4))
+    name = f"{rng.choice(lex.CITIES)} {rng.choice(('hotel', 'house', 'inn', 'shop', 'restaurant'))}".title()
+    return " ".join(sentences).format(
+        name=name, person=rng.choice(lex.NAMES).title(), day=rng.choice(lex.DAYS).title()
+    )
+
 
 FIXED: dict[str, tuple[str, str]] = {
     "greeting": (
