@@ -188,7 +188,7 @@ def _load(
         progress=progress,
     )
     ready = api.Ready(
-        model=args.model,
+        model=Path(args.model).name,  # a client has no business with our paths
         device=args.device,
         dtype=args.dtype,
         voices=runner.voices,
