@@ -13,7 +13,9 @@ mkdir -p "$folder" "$work/lists/partial" "$work/cache/archives/partial" "$work/d
 
 # Our own apt state with non-free added: SVOX Pico (Apache-2.0, but its voices cannot be rebuilt) lives there.
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-echo "deb [signed-by=$keyring] http://deb.debian.org/debian bookworm main non-free" >"$work/sources.list"
+mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' | awk '$2 == "bookworm" { print $1; exit }')
+[ -n "$mirror" ] || { echo "No Debian 12 mirror is configured here (apt-get update first)." >&2; exit 2; }
+echo "deb [signed-by=$keyring] $mirror bookworm main non-free" >"$work/sources.list"
 apt=(apt-get -qq -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=/dev/null
     -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root)
 "${apt[@]}" update
