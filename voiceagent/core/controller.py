@@ -232,8 +232,10 @@ class Controller:
         if self._utterance_id is None:  # it was still weighed when its audio ceased to come
             self._ear.forget(everything=False)
             return self._let_go()
+        before = self.history
         made = self._commit(whole=False)
-        self._due = self._answers()
+        if self.history is not before:
+            self._due = self._answers()
         return made + self._let_go()
 
     def _answers(self) -> bool:
@@ -251,6 +253,8 @@ class Controller:
         item_id, self._utterance_id = self._utterance_id, None
         if item_id is not None:
             made.append(act.SpeechStopped(item_id, samples_to_ms(end, rate=MODEL_RATE)))
+        if not pieces:  # its audio was lost on the way in
+            return made
         made += self._talk.add_user(item_id or self._talk.new_item_id(), pieces)
         return made + self._transcribe(self.history.items[-1])
 

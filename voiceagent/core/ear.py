@@ -82,6 +82,7 @@ class Listener:
             return self._cut_full(self.buffer.end)
         if self.state is Ear.QUIET:
             self.buffer.drop(self.buffer.end - RING)
+            self._endpoint.reset_behind(self.buffer.start)
         return []
 
     def judge(self, at: int, p: float, now: float) -> tuple[Voice | None, list[Piece]]:

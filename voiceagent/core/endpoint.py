@@ -45,6 +45,11 @@ class Endpointer:
         self.judged = max(self.judged, at)
         self._run, self._inside, self._on = 0, False, False
 
+    def reset_behind(self, at: int) -> None:
+        """Audio before sample `at` is lost: what is still to be said of it is old news."""
+        if self.judged < at:
+            self.reset(at)
+
     @property
     def earliest(self) -> int:
         """No voice that is yet to be noticed began before this sample."""

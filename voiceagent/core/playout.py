@@ -24,7 +24,7 @@ class Playout:
     """The playout clock of one session.
 
     Attributes:
-        sent: samples sent so far; lowered by `flush` to what was played.
+        sent: samples sent so far; after a `flush` all of them count as played.
     """
 
     def __init__(self) -> None:
@@ -64,8 +64,7 @@ class Playout:
         self._acknowledged = max(self._acknowledged or 0, played)
 
     def flush(self, now: float) -> None:
-        """The player dropped what it had not played."""
-        self.sent = self.clock(now)
+        """The player dropped what it had not played, and is ready for more."""
         if self._acknowledged is not None:
             self._acknowledged = self.sent
         self._start(now)

@@ -146,6 +146,8 @@ class Replies:
             made += self._closed(live, live.heard_item(heard), "cancelled", reason)
         if cut:
             self._cut = {turn.item_id: (turn, bound) for turn, _, bound in cut}
+        if live is not None and live.spoken and not live.sent:
+            cut.append((live, 0, 0))  # its words were shown, its voice was not heard
         for turn, heard, _ in cut:
             made += self._keep_heard(turn, heard)
         return made

@@ -1,0 +1,91 @@
+"""Draws voiceagent/core/STATES.md from voiceagent/core/tables.py: `python scripts/draw_states.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from voiceagent.core.controller import CONFIRM
+from voiceagent.core.ear import STARVED_S, TAIL
+from voiceagent.core.endpoint import ONSET_WINDOWS, WINDOW
+from voiceagent.core.playout import WAY_S
+from voiceagent.core.tables import EAR, MOUTH, REACHABLE, REACHABLE_BY_VOICE, Ear, Mouth
+from voiceagent.units import MODEL_RATE
+
+TARGET = Path(__file__).resolve().parent.parent / "voiceagent" / "core" / "STATES.md"
+
+
+def milliseconds(samples: int) -> str:
+    return f"{samples * 1000 // MODEL_RATE} ms"
+
+
+def draw() -> str:
+    parts = [
+        "# The two machines of a call",
+        "Drawn by `scripts/draw_states.py` from `tables.py`; do not edit.",
+        "Events come in, actions go out (`events.py`, `actions.py`). Two clocks only: input samples received (ear) "
+        "and output samples sent and played (mouth).",
+        "## Ear: the person",
+        *[f"- **{ear.name}**: {ear.value}." for ear in Ear],
+        "```mermaid\nstateDiagram-v2\n    [*] --> QUIET\n"
+        + "\n".join(
+            f"    {old.name} --> {new.name}: {voice.value}"
+            for (old, voice), new in EAR.items()
+            if old is not new or voice.name == "ON"
+        )
+        + "\n```",
+        f"Voice goes on after {ONSET_WINDOWS} windows of {milliseconds(WINDOW)} at or above the threshold (one window "
+        "within an utterance), and off at the first that falls well below it. An utterance begins `prefix_padding_ms` "
+        f"before its voice and ends at most {milliseconds(TAIL)} behind its last word; `silence_duration_ms` of "
+        f"silence end it, or {STARVED_S:g} s without news of the input.",
+        "## Mouth: the assistant",
+        *[f"- **{mouth.name}**: {mouth.value}." for mouth in Mouth],
+        "```mermaid\nstateDiagram-v2\n    [*] --> IDLE\n"
+        + "\n".join(f"    {old.name} --> {new.name}" for old, new in MOUTH)
+        + "\n```",
+        "| from | to | cause and actions |\n|---|---|---|\n"
+        + "\n".join(f"| {old.name} | {new.name} | {cause} |" for (old, new), cause in MOUTH.items()),
+        "The state is not stored: it follows from three facts (`tables.mouth_state`): a turn is live, something is "
+        "audible, an interruption is being weighed.",
+        "## Both",
+        "Pairs that occur (x), and those that occur when only the voice asks for turns and may always interrupt (X):",
+        "| |" + "".join(f" {mouth.name} |" for mouth in Mouth) + "\n|---|" + "---|" * len(Mouth) + "\n"
+        + "\n".join(f"| {ear.name} |" + "".join(f" {mark(ear, mouth)} |" for mouth in Mouth) for ear in Ear),
+        RULES.format(confirm=milliseconds(CONFIRM), way=f"{WAY_S * 1000:g} ms"),
+    ]  # fmt: skip
+    return "\n\n".join(parts).replace(".\n\n- **", ".\n- **")
+
+
+def mark(ear: Ear, mouth: Mouth) -> str:
+    if (ear, mouth) in REACHABLE_BY_VOICE:
+        return "X"
+    return "x" if (ear, mouth) in REACHABLE else ""
+
+
+RULES = """## Rules between them
+
+- **A turn is closed for the wire when it is sent, and over for the mouth when it is heard.** `TurnClosed(completed)`
+  comes as soon as everything is generated and sent; the mouth stays SPEAKING until the last of it was heard. Between
+  the two, an interruption still cuts what the history keeps (`Flush`, `ItemTruncated`), and a new turn may already be
+  computed: its audio queues behind.
+- **An interruption is weighed.** A voice over our turn holds it: nothing more is sent, generation goes on.
+  {confirm} of unbroken speech make it an interruption (`SpeechStarted`, `CancelTurn`, `Flush`, `TurnClosed`,
+  `ItemTruncated`); if the voice stops before, we go on at the exact sample and the noise is forgotten. Two coughs do
+  not add up. What the client already holds plays on meanwhile, so the pacing lead is the floor of barge-in latency.
+- **Who speaks again while we think** interrupts in the same way. What they said before stays in the history as its
+  own item; the next reply answers both. (Joining both into one item would take back what the client was told.)
+- **Not interruptible** (`interrupt_response` false, or the turn's own option): the voice is heard as usual, and its
+  answer waits until the live turn is closed.
+- **Heard** is never more than the truth: a player that acknowledges is believed as far as time allows, of one that
+  does not, the way to the ear is assumed to take {way}. If the client then says where its player stood
+  (`ItemTruncate`),
+  it is believed up to what time allows.
+- **Everything late is dropped**: what the engine says of a turn that is not the live one changes nothing.
+- **The engine may die**: the live turn fails, what was sent of it is heard and kept; until `EngineUp` every turn fails
+  at once with `engine_down`.
+- **A commit by the client** never asks for a reply. With turn detection on it takes what was received and not yet
+  judged, too.
+"""
+
+
+if __name__ == "__main__":
+    TARGET.write_text(draw(), encoding="utf-8")

@@ -1,0 +1,231 @@
+"""Planted bugs: each replaces a line of the core by a wrong one; the walk must find it.
+
+The list is the measure of the oracles in world.py. `python tests/core/mutants.py` tries them all.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    module: str
+    right: str
+    wrong: str
+
+
+MUTANTS = (
+    Mutant("coughs add up", "ear", "return self._endpoint.run_start", "return self.buffer.start"),
+    Mutant(
+        "prefix eats the onset",
+        "ear",
+        "self.buffer.drop(self.run_start -",
+        "self.buffer.drop(self.run_start + 512 -",
+    ),
+    Mutant(
+        "the tail cuts the last word",
+        "ear",
+        "until = self.buffer.end if whole else min(self.judged, self._endpoint.speech_end + TAIL)",
+        "until = self.buffer.end if whole else self._endpoint.speech_end - 512",
+    ),
+    Mutant(
+        "a full piece is dropped",
+        "ear",
+        "self._pieces.append(piece)\n        self._taken",
+        "self._pieces[:] = [piece]\n        self._taken",
+    ),
+    Mutant(
+        "pieces survive the utterance",
+        "ear",
+        "tuple(self._pieces), [], 0",
+        "tuple(self._pieces), self._pieces, 0",
+    ),
+    Mutant("forgetting keeps the pieces' audio", "ear", "self._endpoint.reset(end)", "pass"),
+    Mutant("one window makes a voice", "endpoint", "self._inside or self._run >= ONSET_WINDOWS", "True"),
+    Mutant(
+        "no hysteresis",
+        "endpoint",
+        "if p >= self._off_at:\n            self.speech_end",
+        "if p >= self._on_at:\n            self.speech_end",
+    ),
+    Mutant("late windows count", "endpoint", "if at <= self.judged:", "if False:"),
+    Mutant(
+        "silence is counted from the beginning",
+        "endpoint",
+        "at - self.speech_end >= self._silence",
+        "at - self.run_start >= self._silence",
+    ),
+    Mutant(
+        "the clock is not started anew after running dry",
+        "playout",
+        "if self.ahead(now) == 0:",
+        "if self.sent == 0:",
+    ),
+    Mutant(
+        "acknowledgements are taken as they come",
+        "playout",
+        "return min(self._acknowledged, self.clock(now))",
+        "return self._acknowledged",
+    ),
+    Mutant("no way to the ear", "playout", "return self.clock(now - WAY_S)", "return self.clock(now)"),
+    Mutant(
+        "an acknowledgement lets the clock run",
+        "playout",
+        "return min(self._acknowledged, self.clock(now))",
+        "return self.clock(now)",
+    ),
+    Mutant(
+        "flush is not noticed by the clock",
+        "playout",
+        "self._acknowledged = self.sent\n        self._start(now)",
+        "pass",
+    ),
+    Mutant(
+        "the history forgets a cut",
+        "replies",
+        "self._talk.history = self._talk.history.replace(item)",
+        "pass",
+    ),
+    Mutant("tool calls are lost", "conversation", "for call in calls:", "for call in calls[:0]:"),
+    Mutant(
+        "a reply goes to the end",
+        "conversation",
+        "return previous_id if known else",
+        "return self.history.last_id or ROOT if known else",
+    ),
+    Mutant(
+        "the lead is ignored", "mouth", "most = None if self._lead is None else", "most = None if True else"
+    ),
+    Mutant("held audio is sent", "mouth", "if turn is None or self.held:", "if turn is None:"),
+    Mutant(
+        "closing drops the tail",
+        "mouth",
+        "turn.closed = True",
+        "turn.closed = True\n        self._playing = []",
+    ),
+    Mutant("closed with audio unsent", "mouth", "and not self.live.pending", ""),
+    Mutant(
+        "heard of the turn before counts",
+        "mouth",
+        "self._playout.heard(now) - turn.base",
+        "self._playout.heard(now)",
+    ),
+    Mutant("a deadline too early", "mouth", "self._playout.time_when_ahead(self._lead - needed)", "now"),
+    Mutant(
+        "samples are doubled at a cut",
+        "turn",
+        "self.pending.appendleft(head[fits:])",
+        "self.pending.appendleft(head[fits - 1 :])",
+    ),
+    Mutant(
+        "samples are lost at a cut",
+        "turn",
+        "self.pending.appendleft(head[fits:])",
+        "self.pending.appendleft(head[fits + 1 :])",
+    ),
+    Mutant("text is not cut", "turn", "return cut_to_heard(item, samples)", "return item"),
+    Mutant("no flush", "replies", "made += [act.Flush(turn.id) for turn, _, _ in cut]", "pass"),
+    Mutant("the engine is not told", "replies", "made.append(act.CancelTurn(live.id))", "pass"),
+    Mutant(
+        "late engine events count",
+        "replies",
+        "live is None or event.turn != live.id or live.ended is not None",
+        "live is None",
+    ),
+    Mutant(
+        "new pieces are not announced", "controller", "made = _encode(fresh)", "made: list[act.Action] = []"
+    ),
+    Mutant(
+        "an answer is forgotten",
+        "controller",
+        "if self._due and",
+        "if self._due and self.mouth is Mouth.IDLE and False and",
+    ),
+    Mutant(
+        "the held turn is never released",
+        "controller",
+        "self._replies.mouth.held = True",
+        "self._replies.mouth.held = True\n        self._let_go = lambda: []",
+    ),
+    Mutant("interruptions are never confirmed", "controller", "< CONFIRM:", "< CONFIRM * 2:"),
+    Mutant("interruptions are confirmed at once", "controller", "< CONFIRM:", "< 0:"),
+    Mutant(
+        "the cough is kept",
+        "controller",
+        "                self._ear.forget(everything=False)\n            made",
+        "                pass\n            made",
+    ),
+    Mutant(
+        "a second reply at once",
+        "controller",
+        "if self._replies.mouth.live is not None:\n            message",
+        "if False:\n            message",
+    ),
+    Mutant(
+        "an utterance waits for ever for news",
+        "ear",
+        "return None if self.state is Ear.QUIET else self._heard_at + STARVED_S",
+        "return None",
+    ),
+)
+
+
+@contextmanager
+def planted(mutant: Mutant) -> Iterator[None]:
+    """The wrong line takes effect inside; afterwards everything is as it was."""
+    module = importlib.import_module(f"voiceagent.core.{mutant.module}")
+    source = Path(str(module.__file__)).read_text(encoding="utf-8")
+    assert source.count(mutant.right) == 1, (
+        f"{mutant.name}: the line to replace is there {source.count(mutant.right)} times"
+    )
+    bad = types.ModuleType(module.__name__)
+    sys.modules["mutant"] = bad  # dataclasses look their module up
+    code = source.replace(mutant.right, mutant.wrong)
+    exec(compile(code, mutant.name, "exec"), bad.__dict__)
+    undo = []
+    for name, cls in vars(module).items():
+        if not isinstance(cls, type) or cls.__module__ != module.__name__:
+            continue
+        for member, value in vars(getattr(bad, name)).items():
+            if isinstance(value, types.FunctionType | property) and not member.startswith("__"):
+                undo.append((cls, member, vars(cls)[member]))
+                setattr(cls, member, value)
+    try:
+        yield
+    finally:
+        del sys.modules["mutant"]
+        for cls, member, value in undo:
+            setattr(cls, member, value)
+
+
+def found_after(mutant: Mutant, *, worlds: int) -> int | None:
+    """How many events the walk needed to find it; None if it did not."""
+    from world import World
+
+    events = 0
+    with planted(mutant):
+        for seed in range(worlds):
+            world = World(seed, voice_only=seed % 3 == 0)
+            try:
+                world.run(1500)
+            except Exception:  # whatever breaks, it is found
+                return events + world.events
+            events += world.events
+    return None
+
+
+if __name__ == "__main__":
+    import faulthandler
+
+    faulthandler.dump_traceback_later(500, exit=True)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    for each in MUTANTS:
+        print(f"{found_after(each, worlds=60)!s:>8}  {each.module}: {each.name}", flush=True)  # noqa: T201

@@ -1,0 +1,638 @@
+"""An independent model of everything around a controller, and the oracles that judge what it does.
+
+A client with a microphone of numbered samples and a simulated player; an engine that makes numbered samples; a clock.
+The oracles look only at events and actions, never at the controller's own state (but for the pair of machine states,
+which is collected).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from simplayer import Player
+
+from voiceagent.core import actions as act
+from voiceagent.core import events as ev
+from voiceagent.core.controller import Controller
+from voiceagent.core.history import AssistantItem, AudioContent, TextContent, UserItem
+from voiceagent.core.tables import REACHABLE, REACHABLE_BY_VOICE
+
+WINDOW = 512
+CONFIRM_WINDOWS = 7  # 200 ms in windows of 32 ms, rounded up
+ONSET_WINDOWS = 3
+TOKEN = 960
+WAY_S = 0.1  # the delay that the core assumes of a player that does not acknowledge
+
+
+@dataclass
+class Run:
+    """A stretch of voice: windows [start, end) of the input."""
+
+    start: int
+    end: int
+    busy: bool = False  # we had a turn open or sounding at some time of it
+    disturbed: bool = False  # the client or the line interfered
+
+
+@dataclass
+class Job:
+    """What the engine makes of a turn."""
+
+    turn: int
+    plan: list[ev.TurnEvent]
+    spoken: bool
+    interruptible: bool
+    in_history: bool
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    made: int = 0  # samples told to the controller while the turn was open
+    sent: int = 0
+    ended: bool = False
+    item_id: str = ""
+    acked: int = 0  # samples that the player has acknowledged
+    calls: list[str] = field(default_factory=list)
+    previous: str | None = None
+    jostled: bool = False  # the client put an item where the reply might go
+    flushed: bool = False
+    cancelled: bool = False
+
+
+@dataclass
+class World:
+    """One call. `run` plays random events; every broken promise is an AssertionError."""
+
+    seed: int
+    make: Callable[..., Controller] = Controller
+    voice_only: bool = False
+    t: float = 0.0
+    mic: int = 0  # samples given
+    judged: int = 0  # windows whose probability was delivered
+    runs: list[Run] = field(default_factory=list)
+    utterances: list[tuple[int, int]] = field(default_factory=list)
+    jobs: dict[int, Job] = field(default_factory=dict)
+    live: int | None = None
+    opened: int = 0
+    speaking: tuple[str, int] | None = None  # announced utterance
+    answer_due: bool = False
+    blind_until: int = 0  # samples before it were committed or cleared, whatever was in them
+    quiet_from: float = -1.0  # when the last of what was sent can have been played
+    encoded: set[int] = field(default_factory=set)
+    up: bool = True
+    acked: bool = False
+    events: int = 0
+    states: set[tuple[Any, Any]] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        rng = self.rng
+        vad: ev.ServerVad | None = ev.ServerVad(
+            prefix_padding_ms=rng.choice((0, 100, 300, 300)),
+            silence_duration_ms=rng.choice((200, 500, 800)),
+            create_response=self.voice_only or rng.random() < 0.85,
+            interrupt_response=self.voice_only or rng.random() < 0.8,
+        )
+        if not self.voice_only and rng.random() < 0.15:
+            vad = None
+        self.config = ev.SessionConfig(
+            modalities="text" if rng.random() < 0.1 and not self.voice_only else "audio",
+            turn_detection=vad,
+            transcribe=rng.random() < 0.5,
+            lead_ms=rng.choice((None, 40, 200, 300, 1000)),
+        )
+        self.acks = rng.random() < 0.4
+        self.liar = self.acks and rng.random() < 0.2  # acknowledges what it cannot have played
+        slow = self.acks and not self.liar
+        self.player = Player(rng.uniform(0, 0.5) if slow else 0.0 if self.liar else rng.uniform(0, WAY_S))
+        self.fastest = Player(0.0)
+        self.plan: list[bool] = []  # voice or not, by window, as far as decided
+        self.controller = self.make(self.config, id_prefix="item_")
+
+    # --- the clock ----------------------------------------------------------------------------------------------
+
+    def pass_time(self, seconds: float, *, punctual: bool = True) -> None:
+        until = self.t + seconds
+        for _ in range(100_000):
+            deadline = self.controller.next_deadline()
+            if not punctual or deadline is None or deadline > until:
+                break
+            self.move(max(deadline, self.t))
+            self.check(self.controller.handle_timeout(self.t), None)
+        else:
+            raise AssertionError("deadlines without end")
+        self.move(until)
+        if not punctual:
+            self.check(self.controller.handle_timeout(self.t), None)
+
+    def move(self, to: float) -> None:
+        self.t = max(self.t, to)
+        self.player.advance(self.t)
+        self.fastest.advance(self.t)
+
+    def give(self, event: ev.Event) -> list[act.Action]:
+        self.events += 1
+        made = self.controller.handle(event, self.t)
+        self.check(made, event)
+        if self.acks and not self.acked and self.player.played:
+            self.acked = True  # a player that acknowledges says so when it gets its first audio
+            self.give(ev.Played(max(self.player.played), 0))
+        return made
+
+    # --- what happens -------------------------------------------------------------------------------------------
+
+    def run(self, events: int) -> None:
+        while self.events < events:
+            self.step()
+        self.come_to_rest()
+        self.check_runs()
+        self.end_call()
+
+    def step(self) -> None:
+        rng = self.rng
+        if rng.random() < 0.5:
+            self.pass_time(rng.choice((0.0, 0.001, 0.02, 0.02, 0.06, 0.3)), punctual=rng.random() < 0.9)
+        dice = rng.random()
+        if dice < 0.30:
+            self.speak(rng.choice((100, 512, 640, 1600, 8000, 16_000)))
+        elif dice < 0.68:
+            long = self.voiced(self.judged + 150) and all(self.plan[self.judged : self.judged + 150])
+            self.judge(40 if long else rng.choice((1, 1, 2, 5)))
+        elif dice < 0.92:
+            self.compute()
+        elif dice < 0.95:
+            self.player_moves()
+        elif dice < 0.96 or self.voice_only:
+            self.rare()
+        else:
+            self.request()
+
+    def speak(self, samples: int) -> None:
+        if self.mic - self.judged * WINDOW > 50 * 16_000:
+            return  # a detector that lags a minute behind has lost what it did not hear
+        self.give(ev.AudioIn(self.mic, np.arange(self.mic, self.mic + samples, dtype=np.float32)))
+        self.mic += samples
+
+    def voiced(self, window: int) -> bool:
+        while len(self.plan) <= window:
+            voice = not (self.plan and self.plan[-1])
+            dice = self.rng.random()
+            if voice:
+                length = (
+                    self.rng.randint(1, 2) if dice > 0.9 else self.rng.randint(3, 6 if dice > 0.6 else 60)
+                )
+                length = self.rng.randint(700, 1700) if dice < 0.006 else length  # pieces of 25 s
+            else:
+                length = self.rng.randint(1, 8) if dice < 0.4 else self.rng.randint(8, 60)
+            self.plan += [voice] * length
+        return self.plan[window]
+
+    def judge(self, windows: int) -> None:
+        for _ in range(windows):
+            if (self.judged + 1) * WINDOW > self.mic:
+                return
+            voice = self.voiced(self.judged)
+            fresh = voice and not (self.judged and self.voiced(self.judged - 1))
+            if fresh:
+                blind = self.config.turn_detection is None or self.judged * WINDOW < self.blind_until
+                self.runs.append(Run(self.judged, self.judged, disturbed=blind))
+            inside = voice and self.judged - self.runs[-1].start >= ONSET_WINDOWS
+            self.judged += 1
+            if voice:
+                run = self.runs[-1]
+                run.end = self.judged
+                run.busy = run.busy or self.busy()
+            open_before = self.live
+            p = (0.42 if inside and self.rng.random() < 0.2 else 0.9) if voice else 0.05
+            self.give(ev.SpeechProb(self.judged * WINDOW, p))
+            if voice:
+                self.runs[-1].busy = self.runs[-1].busy or self.busy()
+                self.check_interrupted(open_before)
+
+    def busy(self) -> bool:
+        owed = self.acks and any(j.sent > j.acked and not j.flushed for j in self.jobs.values())
+        return self.live is not None or self.player.waiting > 0 or self.fading() or owed
+
+    def fading(self) -> bool:
+        """The controller may not yet be sure that the last audio was heard."""
+        return self.t < self.quiet_from + WAY_S + 0.001
+
+    def compute(self) -> None:
+        """The engine says something of a turn; rarely of one that is long over."""
+        choices = [job for job in self.jobs.values() if job.plan]
+        stale = self.rng.random() < 0.1
+        chosen = [job for job in choices if (job.turn == self.live) is not stale]
+        if not chosen or not self.up:
+            return
+        job = self.rng.choice(chosen)
+        event = job.plan.pop(0)
+        if job.turn == self.live:
+            match event:
+                case ev.TextOut(_, text, ids):
+                    job.text += text
+                case ev.AudioOut(_, _, pcm, ids):
+                    job.made += len(pcm)
+                    job.ids += ids
+                case ev.TurnEnded() | ev.TurnFailed():
+                    job.ended = True
+                    job.plan = [event] if self.rng.random() < 0.2 else []
+        self.give(event)
+
+    def player_moves(self) -> None:
+        if not self.acks:
+            return
+        if self.rng.random() < 0.3 and not self.liar:
+            self.player.paused = not self.player.paused
+        for turn in list(self.player.played)[-2:]:
+            self.acknowledge(turn)
+
+    def acknowledge(self, turn: int) -> None:
+        self.jobs[turn].acked = 10**9 if self.liar else int(self.player.played[turn] + 0.5)
+        self.give(ev.Played(turn, self.jobs[turn].acked))
+
+    def rare(self) -> None:
+        dice = self.rng.random()
+        if dice < 0.4:
+            self.up = not self.up
+            self.give(ev.EngineUp() if self.up else ev.EngineDown(1.0))
+            if not self.up:
+                for job in self.jobs.values():
+                    job.plan = []
+        elif dice < 0.6:
+            self.pass_time(5.0, punctual=self.rng.random() < 0.5)  # longer than an utterance waits for news
+            assert self.speaking is None or self.config.turn_detection is None, "an utterance without end"
+            self.disturb()
+        else:
+            users = [item.id for item in self.controller.history if isinstance(item, UserItem)]
+            self.give(ev.Transcript(self.rng.choice([*users, "nobody"]), "words"))
+
+    def disturb(self) -> None:
+        self.blind_until = self.mic
+        done = self.utterances[-1][1] if self.utterances else 0
+        for run in self.runs:
+            if run.end * WINDOW > done or run.end == self.judged:
+                run.disturbed = True
+        self.speaking = None
+
+    def request(self) -> None:
+        rng = self.rng
+        ids = [item.id for item in self.controller.history] + ["nobody"]
+        match rng.randrange(12):
+            case 0:
+                self.disturb_with(ev.Commit("e"))
+            case 1:
+                self.disturb_with(ev.Clear())
+            case 2 | 3 | 4:
+                options = replace(
+                    self.config.turn_options(),
+                    modalities=rng.choice(("audio", "audio", "text")),
+                    interruptible=rng.random() < 0.8,
+                    conversation=rng.random() < 0.8,
+                    input=rng.choice((None, None, (ev.ItemReference(rng.choice(ids)),))),
+                )
+                self.give(ev.Respond(options, "e"))
+            case 5:
+                self.give(ev.Cancel(rng.choice((None, self.live, 10**6)), "e"))
+            case 6:
+                self.give(ev.ItemTruncate(rng.choice(ids), rng.choice((0, 500, 10**6))))
+            case 7:
+                self.give(ev.ItemDelete(rng.choice(ids)))
+            case 8:
+                self.give(ev.ItemRetrieve(rng.choice(ids)))
+            case 9:
+                item = UserItem(rng.choice(("", "", rng.choice(ids))), (TextContent("hello"),))
+                place = rng.choice((None, None, "root", rng.choice(ids)))
+                if place is not None and self.live is not None:
+                    self.jobs[self.live].jostled = True
+                self.give(ev.ItemCreate(item, place))
+            case 10:
+                self.give(ev.OutputClear())
+            case _:
+                self.configure()
+
+    def configure(self) -> None:
+        vad = self.config.turn_detection
+        flip = self.rng.random()
+        new = (
+            None
+            if flip < 0.3
+            else replace(vad or ev.ServerVad(), silence_duration_ms=self.rng.choice((200, 500)))
+        )
+        self.config = replace(self.config, turn_detection=new, lead_ms=self.rng.choice((None, 40, 300)))
+        self.disturb_with(ev.Configure(self.config))
+
+    def disturb_with(self, event: ev.Event) -> None:
+        made = self.give(event)
+        if not any(isinstance(action, act.Error) for action in made):
+            self.disturb()
+
+    def come_to_rest(self) -> None:
+        """The line falls silent, the engine finishes, the player plays: everything must end by itself."""
+        self.player.paused = False
+        if not self.up:
+            self.up = True
+            self.give(ev.EngineUp())
+        for _ in range(400):
+            self.plan = self.plan[: self.judged] + [False] * 100
+            self.speak(WINDOW)
+            self.judge(20)
+            self.pass_time(0.05)
+            for _ in range(3):
+                self.rest_engine()
+            if self.acks:
+                for turn in list(self.player.played)[-8:]:
+                    self.acknowledge(turn)
+        self.pass_time(120.0)
+        for turn in list(self.player.played) if self.acks else ():
+            self.acknowledge(turn)
+        assert self.live is None, "a turn never ended"
+        assert self.controller.mouth.name == "IDLE", "the mouth did not come to rest"
+        assert self.controller.ear.name == "QUIET", "the ear did not come to rest"
+        assert self.controller.next_deadline() is None, "something still waits"
+
+    def rest_engine(self) -> None:
+        job = self.jobs.get(self.live) if self.live is not None else None
+        if job is None:
+            return
+        if not job.plan and not job.ended:
+            job.plan = [ev.TurnEnded(job.turn, "stop", ev.Usage(), ())]
+        self.rng.random()
+        while job.plan and job.turn == self.live:
+            event = job.plan.pop(0)
+            if isinstance(event, ev.AudioOut):
+                job.made += len(event.pcm)
+                job.ids += event.ids
+            elif isinstance(event, ev.TextOut):
+                job.text += event.text
+            elif isinstance(event, ev.TurnEnded | ev.TurnFailed):
+                job.ended = True
+            self.give(event)
+
+    def end_call(self) -> None:
+        event = self.rng.choice((ev.Detached(), ev.Hangup("bye")))
+        made = self.give(event)
+        assert any(isinstance(a, act.Close) for a in made) == isinstance(event, ev.Hangup)
+        assert self.controller.handle(ev.Commit(), self.t) == []
+        assert self.controller.handle_timeout(self.t + 9) == []
+        assert self.controller.next_deadline() is None
+
+    # --- the oracles ----------------------------------------------------------------------------------------------
+
+    def check(self, made: list[act.Action], event: ev.Event | None) -> None:
+        refused = isinstance(event, ev.Respond) and self.live is not None
+        idle_cancel = isinstance(event, ev.Cancel) and (self.live is None or event.turn == 10**6)
+        codes = [action.code for action in made if isinstance(action, act.Error)]
+        assert refused == ("conversation_already_has_active_response" in codes)
+        assert idle_cancel == ("response_cancel_not_active" in codes)
+        for number, action in enumerate(made):
+            self.seen.add(type(action).__name__)
+            self.check_action(action, made[number + 1 :], event)
+        pair = (self.controller.ear, self.controller.mouth)
+        assert pair in (REACHABLE_BY_VOICE if self.voice_only else REACHABLE), f"{pair} is not in the table"
+        self.states.add(pair)
+        if self.fastest.waiting:
+            self.quiet_from = self.t + self.fastest.waiting / 24_000
+        deadline = self.controller.next_deadline()
+        if deadline is not None and event is None:
+            assert deadline > self.t, "a deadline that has passed"
+        ids = [item.id for item in self.controller.history]
+        assert len(ids) == len(set(ids)), "two items of one id"
+        if self.answer_due and self.live is None and self.controller.ear.name == "QUIET":
+            raise AssertionError("an utterance was not answered")
+
+    def check_action(self, action: act.Action, rest: list[act.Action], event: ev.Event | None) -> None:
+        match action:
+            case act.SendAudio():
+                self.on_sound(action)
+            case act.TurnOpened():
+                self.on_opened(action, rest)
+            case act.TurnClosed():
+                self.on_closed(action)
+            case act.Flush(turn):
+                job = self.jobs[turn]
+                assert not job.flushed, "flushed twice"
+                job.flushed = True
+                self.player.flush(turn)
+                self.fastest.flush(turn)
+            case act.CancelTurn(turn):
+                assert turn == self.live
+                self.jobs[turn].cancelled = True
+            case act.TurnTool(turn, item_id):
+                assert turn == self.live
+                self.jobs[turn].calls.append(item_id)
+            case act.TurnText(turn, item_id):
+                assert turn == self.live
+                assert item_id == self.jobs[turn].item_id
+            case act.ItemTruncated(item_id):
+                self.on_truncated(item_id, event)
+            case act.EncodePiece(piece):
+                assert piece.id not in self.encoded, "a piece twice"
+                assert 0 < len(piece.audio) <= 400_000
+                assert not piece.audio.flags.writeable
+                self.encoded.add(piece.id)
+            case act.SpeechStarted(item_id, start):
+                assert self.speaking is None, "speech started twice"
+                run = self.runs[-1]
+                assert run.disturbed or run.end - run.start >= ONSET_WINDOWS, "a click is taken for a voice"
+                self.speaking = (item_id, start)
+            case act.SpeechStopped(item_id):
+                assert self.speaking is None or self.speaking[0] == item_id
+                assert isinstance(rest[0], act.Committed)
+            case act.Committed(item_id):
+                self.on_committed(item_id, rest, event)
+            case _:
+                pass
+
+    def on_opened(self, action: act.TurnOpened, rest: list[act.Action]) -> None:
+        assert self.live is None, "two turns at once"
+        assert action.turn > self.opened
+        self.live = self.opened = action.turn
+        self.answer_due = False
+        starts = [a for a in rest if isinstance(a, act.StartTurn)]
+        assert bool(starts) == self.up
+        options = action.options
+        for start in starts:
+            pieces = [p for i in start.items if isinstance(i, UserItem) for p in audio_of(i)]
+            assert {piece.id for piece in pieces} <= self.encoded, "a piece that the engine was not told of"
+        self.jobs[action.turn] = Job(
+            action.turn,
+            self.imagine(action.turn, options),
+            options.modalities == "audio",
+            options.interruptible,
+            options.conversation,
+            item_id=action.item_id,
+            previous=action.previous_item_id,
+        )
+
+    def imagine(self, turn: int, options: ev.TurnOptions) -> list[ev.TurnEvent]:
+        """The script of a turn: numbered samples, words of one token each."""
+        rng = self.rng
+        plan: list[ev.TurnEvent] = [ev.TurnStarted(turn)]
+        at = 0
+        for seq in range(rng.choice((0, 1, 3, 8))):
+            plan.append(ev.TextOut(turn, f" word{seq}", (seq,)))
+            if options.modalities == "audio":
+                tokens = rng.choice((1, 5, 25))
+                plan.append(ev.AudioOut(turn, seq, numbered(turn, at, tokens * TOKEN), (seq,) * tokens))
+                at += tokens * TOKEN
+        if rng.random() < 0.15:
+            plan.append(ev.ToolCalled(turn, f"call{turn}", "f", "{}"))
+        if rng.random() < 0.1:
+            plan.insert(rng.randrange(len(plan) + 1), ev.TurnFailed(turn, "broken", "it broke"))
+            return plan
+        reason = "stop" if rng.random() < 0.9 else rng.choice(("max_tokens", "cancelled"))
+        return [*plan, ev.TurnEnded(turn, reason, ev.Usage(), (1, 2))]
+
+    def on_sound(self, action: act.SendAudio) -> None:
+        job = self.jobs[action.turn]
+        assert action.turn == self.live, "audio of a turn that is not open"
+        assert not job.flushed, "audio after the flush"
+        assert not job.cancelled
+        vad, run = self.config.turn_detection, self.runs[-1] if self.runs else Run(0, 0)
+        over = vad is not None and vad.interrupt_response and job.interruptible and not run.disturbed
+        if over and run.end == self.judged and self.opened_at[action.turn] <= run.start:
+            assert run.end - run.start <= ONSET_WINDOWS, "we speak on over a voice"
+        size = len(action.pcm)
+        assert size > 0
+        assert job.sent + size <= job.made, "audio that nobody made"
+        assert np.array_equal(action.pcm, numbered(action.turn, job.sent, size)), (
+            "samples lost, doubled or moved"
+        )
+        job.sent += size
+        self.player.receive(action.turn, size, self.t)
+        self.fastest.receive(action.turn, size, self.t)
+        self.player.advance(self.t)
+        self.fastest.advance(self.t)
+        if self.config.lead_ms is not None:
+            lead = max(self.config.lead_ms * 24, 2 * TOKEN)
+            assert self.fastest.waiting <= lead + 2, "more is ahead than the lead allows"
+
+    def on_closed(self, action: act.TurnClosed) -> None:
+        job = self.jobs[action.turn]
+        assert action.turn == self.live, "closed twice, or never opened"
+        self.live = None
+        if action.status in ("completed", "incomplete"):
+            assert job.ended, "closed before the engine was done"
+            assert job.sent == job.made, "closed with audio unsent"
+            assert action.item is None or action.item.text == job.text
+        self.check_place(job, action.item)
+        if action.reason == "turn_detected":
+            run = self.runs[-1]
+            assert job.interruptible
+            assert run.end == self.judged
+            assert run.end - run.start >= CONFIRM_WINDOWS, "a cough interrupted"
+        if action.status == "cancelled":
+            assert job.flushed == (job.sent > 0), "what the player holds is not dropped"
+            assert job.cancelled or job.ended, "the engine works on"
+            self.check_heard(job, action.item)
+
+    def check_place(self, job: Job, item: AssistantItem | None) -> None:
+        """What a turn made stands right behind what it answers."""
+        ids = [given.id for given in self.controller.history]
+        made = ([] if item is None or item.id not in ids else [item.id]) + job.calls
+        if not job.in_history:
+            assert not set(made) & set(ids)
+        elif job.jostled:
+            pass
+        elif job.previous is None:
+            assert ids[: len(made)] == made
+        elif job.previous in ids and (item is None or item.id in ids):
+            at = ids.index(job.previous) + 1
+            assert ids[at : at + len(made)] == made, "a reply in the wrong place"
+        assert not job.in_history or set(job.calls) <= set(ids), "a tool call was lost"
+
+    def check_heard(self, job: Job, item: AssistantItem | None) -> None:
+        """Never ahead of the player; and not far behind what it must have played."""
+        if item is None or not item.spoken:
+            return
+        played = self.player.played.get(job.turn, 0.0)
+        assert item.samples <= played + 2, "more was kept than heard"
+        assert job.ids[: len(item.audio_ids)] == item.audio_ids
+        assert job.text.startswith(item.text)
+        assert len(item.text_ids) == item.text.count("word"), "text and ids do not end together"
+        if not self.acks:
+            least = self.fastest.played.get(job.turn, 0.0) - WAY_S * 24_000 - TOKEN - 2
+            assert item.samples >= least, "much less was kept than heard"
+        if item.samples < job.made:
+            assert item.raw_ids is None
+            assert len(item.audio_ids) * TOKEN == item.samples
+            assert len(item.text) * job.made <= len(job.text) * (item.samples + TOKEN)
+
+    def on_truncated(self, item_id: str, event: ev.Event | None) -> None:
+        item = self.controller.history.find(item_id)
+        job = next((j for j in self.jobs.values() if j.item_id == item_id), None)
+        if job is None or not isinstance(item, AssistantItem) or not item.spoken:
+            return
+        if isinstance(event, ev.ItemTruncate):  # the client's word, within what time allows
+            assert item.samples <= self.fastest.played.get(job.turn, 0.0) + 2
+        else:
+            self.check_heard(job, item)
+
+    def on_committed(self, item_id: str, rest: list[act.Action], event: ev.Event | None) -> None:
+        added = next(a for a in rest if isinstance(a, act.ItemAdded))
+        assert added.item.id == item_id
+        assert isinstance(added.item, UserItem)
+        pieces = audio_of(added.item)
+        assert {piece.id for piece in pieces} <= self.encoded
+        assert all(len(piece.audio) == 400_000 for piece in pieces[:-1])
+        samples = np.concatenate([piece.audio for piece in pieces])
+        start, size = int(samples[0]), len(samples)
+        assert np.array_equal(samples, np.arange(start, start + size, dtype=np.float32)), (
+            "input lost or moved"
+        )
+        assert start >= (self.utterances[-1][1] if self.utterances else 0), "a sample in two utterances"
+        if self.speaking is not None:
+            assert self.speaking == (item_id, start * 1000 // 16_000), "announced otherwise than committed"
+        vad = self.config.turn_detection
+        if isinstance(event, ev.SpeechProb) and vad is not None:
+            silence = (self.judged - self.runs[-1].end) * WINDOW
+            assert silence >= vad.silence_duration_ms * 16, "ended in the middle of a sentence"
+            late = silence >= vad.silence_duration_ms * 16 + WINDOW
+            assert not late or self.runs[-1].disturbed, "ended too late"
+        self.utterances.append((start, start + size))
+        self.speaking = None
+        wanted = self.config.transcribe
+        assert wanted == any(isinstance(a, act.Transcribe) and a.item_id == item_id for a in rest)
+        if not isinstance(event, ev.Commit) and vad is not None and vad.create_response:
+            self.answer_due = True
+
+    def check_interrupted(self, open_before: int | None) -> None:
+        vad, run = self.config.turn_detection, self.runs[-1]
+        if vad is None or not vad.interrupt_response or run.disturbed or self.live != open_before:
+            return
+        sounding = [job for job in self.jobs.values() if job.sent and not job.flushed]
+        last = self.jobs[self.live] if self.live is not None else sounding[-1] if sounding else None
+        if last is None or (self.live is None and not self.fastest.waiting):
+            return
+        if last.interruptible and self.opened_at.get(last.turn, self.judged) <= run.start:
+            assert run.end - run.start <= CONFIRM_WINDOWS, "a voice over ours was ignored"
+
+    @property
+    def opened_at(self) -> dict[int, int]:
+        """Window at which each turn was opened, as far as it matters."""
+        known = self.__dict__.setdefault("_opened_at", {})
+        if self.live is not None:
+            known.setdefault(self.live, self.judged)
+        return known
+
+    def check_runs(self) -> None:
+        """Every voice that was not a cough over ours is in an utterance, whole."""
+        for run in self.runs:
+            length = run.end - run.start
+            needed = CONFIRM_WINDOWS if run.busy else ONSET_WINDOWS
+            if run.disturbed or length < needed:
+                continue
+            inside = [u for u in self.utterances if u[0] <= run.start * WINDOW and run.end * WINDOW <= u[1]]
+            assert len(inside) == 1, f"a voice was lost: windows {run.start}..{run.end}"
+
+
+def audio_of(item: UserItem) -> list[Any]:
+    return [piece for part in item.content if isinstance(part, AudioContent) for piece in part.pieces]
+
+
+def numbered(turn: int, start: int, count: int) -> np.ndarray:
+    """Samples that say which turn they belong to and where."""
+    return ((np.arange(start, start + count) + 4_099 * turn) % 32_749).astype(np.int16)
