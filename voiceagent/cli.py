@@ -8,11 +8,11 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -29,6 +29,7 @@ from voiceagent.models.folder import find_model
 from voiceagent.server.app import Server, find_page
 from voiceagent.units import VOICE_RATE
 
+T = TypeVar("T")
 USER_ERROR = 2
 TIME_TOOL = {
     "type": "function",
@@ -154,7 +155,10 @@ async def _serve(config: Config) -> None:
     stopping = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stopping.set)
-    async with _running(config) as (ready, address):
+    async with _running(config, stopping) as running:
+        if running is None:  # interrupted while loading
+            return
+        ready, address = running
         words = f"voiceagent is ready: open [bold]http://{address}[/] and talk  "
         console.print(
             f"{words}[dim]({ready.model} on {ready.device}, loaded in {ready.load_seconds:.1f} s)[/]"
@@ -165,19 +169,34 @@ async def _serve(config: Config) -> None:
 
 
 @asynccontextmanager
-async def _running(config: Config) -> AsyncIterator[tuple[Ready, str]]:
-    """A server with a loaded engine; (what is loaded, "host:port")."""
+async def _running(
+    config: Config, stopping: asyncio.Event | None = None
+) -> AsyncIterator[tuple[Ready, str] | None]:
+    """A server with a loaded engine: (what is loaded, "host:port"); None if `stopping` was set meanwhile."""
     engine = LocalEngine(
         _worker(config), hang_s=config.engine.heartbeat_timeout_s, load_s=config.engine.load_timeout_s
     )
     server = Server(config, engine, page=find_page())
     host, port = await server.start()
     try:
-        ready = await _load(engine, config.engine.model)
-        yield ready, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        ready = await _unless(stopping or asyncio.Event(), _load(engine, config.engine.model))
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        yield None if ready is None else (ready, address)
     finally:
         await server.stop()
         await engine.stop()
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work returns; None, and the work is cancelled, if `stopping` is set first."""
+    task, stop = asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for one in (task, stop):
+            one.cancel()
+        await asyncio.wait([task, stop])
 
 
 def _worker(config: Config) -> WorkerSpec:
@@ -222,10 +241,11 @@ async def _ask(arguments: argparse.Namespace) -> int:
             config = _config(arguments)
             overrides = {"server.host": "127.0.0.1", "server.port": 0, "server.api_keys": []}
             overrides |= {"engine.model": config.engine.model, "engine.device": config.engine.device}
-            _, address = await stack.enter_async_context(
+            running = await stack.enter_async_context(
                 _running(load_config(arguments.config, overrides=overrides))
             )
-            url = f"ws://{address}"
+            assert running is not None  # nothing stops it but an exception
+            url = f"ws://{running[1]}"
         client = await stack.enter_async_context(RealtimeClient(url, api_key=arguments.api_key))
         await client.update(**_ask_session(arguments))
         answer = await _answer(client, samples, rate)

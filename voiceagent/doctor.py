@@ -90,10 +90,17 @@ def _device(device: str) -> Finding:
         import torch
     except ImportError as error:
         return Finding("fail", "Device", f"torch cannot be imported: {error}.")
+    try:
+        index = torch.device(device).index or 0
+    except RuntimeError:
+        return Finding("fail", "Device", f"{device!r} is no torch device; use --device cpu or cuda:0.")
     if device.startswith("cuda"):
-        if not torch.cuda.is_available():
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if index >= count:
             return Finding(
-                "fail", "Device", f"{device} is configured, but torch sees no CUDA GPU; use --device cpu."
+                "fail",
+                "Device",
+                f"{device} is configured, but torch sees {count} CUDA GPUs; use --device cpu.",
             )
         free, total = torch.cuda.mem_get_info(device)
         name = torch.cuda.get_device_name(device)

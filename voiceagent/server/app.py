@@ -16,8 +16,8 @@ from voiceagent import __version__
 from voiceagent.config import Config
 from voiceagent.core.controller import Controller
 from voiceagent.core.events import ServerVad, SessionConfig
-from voiceagent.engine.api import EngineClient, EngineSession
-from voiceagent.errors import CapacityError, ConfigError, VoiceAgentError
+from voiceagent.engine.api import EngineClient, EngineSession, Ready
+from voiceagent.errors import ConfigError, EngineError, VoiceAgentError
 from voiceagent.server.auth import SUBPROTOCOL, Gatekeeper, Refused
 from voiceagent.server.connection import Connection
 from voiceagent.server.session import Session
@@ -26,7 +26,9 @@ from voiceagent.wire.realtime import RealtimeDialect
 log = logging.getLogger("voiceagent.server")
 
 RETRY_AFTER_S = 2
+CLOSING_S = 2.0  #: a peer may take this long to answer our close
 RESTART = 1012  # the clients' SDKs reconnect on it
+POLICY = 1008
 PAGE_FILES = {
     ".html": "text/html",
     ".js": "text/javascript",
@@ -129,13 +131,20 @@ class Server:
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._awaited.discard(request.protocol)
+        response: web.StreamResponse
         try:
             offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
             if request.path not in ("/healthz", "/readyz"):
                 self._gate.check(request.headers, subprotocols=offered, page=self._is_page(request))
-            return await handler(request)
+            response = await handler(request)
         except Refused as error:
-            return _json_error(error, error.status)
+            response = _json_error(error, error.status)
+        except web.HTTPException as error:
+            error.force_close()
+            raise
+        if not response.prepared:
+            response.force_close()  # one request per socket: a second one could drip in unguarded
+        return response
 
     # --- plain requests -------------------------------------------------------------------------------------
 
@@ -151,13 +160,17 @@ class Server:
             return web.json_response(
                 {"status": "loading"}, status=503, headers={"Retry-After": str(RETRY_AFTER_S)}
             )
-        return web.json_response({"status": "ready", "model": ready.model, "device": ready.device})
+        if len(self._connections) >= ready.max_sessions:
+            return web.json_response(
+                {"status": "full"}, status=503, headers={"Retry-After": str(RETRY_AFTER_S)}
+            )
+        return web.json_response({"status": "ready", "model": _model_name(ready), "device": ready.device})
 
     async def _models(self, _: web.Request) -> web.Response:
         ready = self._engine.ready
         data = []
         if ready is not None:  # `voices` is an extra key of ours, for pages that let people choose one
-            model = {"id": ready.model, "object": "model", "created": 0, "owned_by": "voiceagent"}
+            model = {"id": _model_name(ready), "object": "model", "created": 0, "owned_by": "voiceagent"}
             data.append({**model, "voices": list(ready.voices)})
         return web.json_response({"object": "list", "data": data})
 
@@ -183,6 +196,7 @@ class Server:
             heartbeat=self._config.server.ping_interval_s,
             max_msg_size=self._config.limits.message_bytes,
             compress=False,  # PCM gains nothing, and it costs 56 KiB a connection
+            timeout=CLOSING_S,
         )
         if not upgrade.can_prepare(request):
             return _json_error(_UPGRADE_NEEDED, 426)
@@ -194,7 +208,7 @@ class Server:
         controller = Controller(base, id_prefix=f"item_{name}_")
         dialect = RealtimeDialect(
             session_id=name,
-            model=request.query.get("model", ready.model),
+            model=request.query.get("model") or _model_name(ready),
             base=base,
             voices=ready.voices,
         )
@@ -203,7 +217,7 @@ class Server:
         session = Session(name=name, controller=controller, dialect=dialect, line=connection, clock=clock)
         try:
             engine_session = await self._engine.open_session(session.on_engine)
-        except CapacityError as error:
+        except EngineError as error:  # full, or it went down this moment
             return _json_error(error, 503)
         return await self._converse(request, upgrade, connection, session, engine_session)
 
@@ -216,22 +230,23 @@ class Server:
         engine_session: EngineSession,
     ) -> web.StreamResponse:
         reason = "handshake failed"
+        loop, limits = asyncio.get_running_loop(), self._config.limits
+        limit = loop.call_later(limits.session_s, connection.close, POLICY, "session limit reached")
         try:
             await upgrade.prepare(request)
             self._connections.add(connection)
             self._nobody.clear()
             log.info("session %s: open", session.name)
             session.begin(engine_session)
-            async with asyncio.timeout(self._config.limits.session_s):
-                reason = await connection.run(session.on_frame, clock=asyncio.get_running_loop().time)
-        except TimeoutError:
-            reason = "session limit reached"
-            await upgrade.close(code=1008, message=reason.encode())
+            reason = await connection.run(
+                session.on_frame, backlog_s=lambda: session.backlog_s, clock=loop.time
+            )
         finally:
+            limit.cancel()
             self._connections.discard(connection)
             if not self._connections:
                 self._nobody.set()
-            session.end(reason)
+            session.end()
             engine_session.close()
             log.info("session %s: %s", session.name, reason)
         return upgrade
@@ -248,6 +263,11 @@ _UPGRADE_NEEDED = VoiceAgentError("This address speaks WebSocket only.", code="u
 _NOT_READY = VoiceAgentError(
     "The model is still loading.", code="engine_down", remedy="Try again in a few seconds."
 )
+
+
+def _model_name(ready: Ready) -> str:
+    """The model's folder without its path, which is nobody's business out there."""
+    return Path(ready.model).name
 
 
 def _json_error(error: VoiceAgentError, status: int) -> web.Response:

@@ -18,6 +18,7 @@ log = logging.getLogger("voiceagent.connection")
 OUTBOX_BYTES = 64 << 20  #: more than this waiting means that the client does not read
 SEND_BUFFER_BYTES = 64 << 10  #: the kernel may hold this much; the default grows to 80 s of stale audio
 OVERLOAD = 1013
+BACKLOG_POLL_S = 0.02  #: how often a reader that waits for the voice detector looks again
 
 
 class Connection:
@@ -57,25 +58,51 @@ class Connection:
             self._closing = (code, reason)
             self._wake.set()
 
-    async def run(self, on_frame: Callable[[str | bytes], None], *, clock: Callable[[], float]) -> str:
-        """Reads and writes until either side closes; returns why it ended."""
+    async def run(
+        self,
+        on_frame: Callable[[str | bytes], None],
+        *,
+        backlog_s: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> str:
+        """Reads and writes until either side closes; returns why it ended.
+
+        Args:
+            on_frame: called with every frame of the peer's; must not raise.
+            backlog_s: seconds of audio that were read but not processed yet; above the limit reading pauses.
+            clock: the event loop's time.
+        """
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(self._write(), name="writer")
-            reason = await self._read(on_frame, clock)
-            writer.cancel()
+            reason = await self._read(on_frame, backlog_s, clock)
+            if self._closing is None:
+                writer.cancel()  # else it is at the closing handshake, which has a time-out of its own
         return reason
 
-    async def _read(self, on_frame: Callable[[str | bytes], None], clock: Callable[[], float]) -> str:
+    async def _read(
+        self,
+        on_frame: Callable[[str | bytes], None],
+        backlog_s: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> str:
         budget = MessageBudget(self._limits.messages_per_s, self._limits.message_burst)
         async for message in self._socket:
+            if self._over():
+                return "closed"  # what a peer that is gone has left unread would hold its slot for long
             if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
                 on_frame(message.data)
                 pause = budget.take(clock())
                 if pause > 0.0:
                     await asyncio.sleep(pause)
+                # Polling: it is rare, and simpler than a signal of every probability.
+                while backlog_s() > self._limits.unprocessed_audio_s and not self._over():  # noqa: ASYNC110
+                    await asyncio.sleep(BACKLOG_POLL_S)
             elif message.type is WSMsgType.ERROR:
                 return "connection error"
         return f"closed {self._socket.close_code}"
+
+    def _over(self) -> bool:
+        return self._closing is not None or self._transport is None or self._transport.is_closing()
 
     async def _write(self) -> None:
         while True:

@@ -15,6 +15,8 @@ from voiceagent.core import actions as act
 from voiceagent.core import events as core
 from voiceagent.core.controller import Controller
 from voiceagent.engine.api import EngineSession
+from voiceagent.errors import VoiceAgentError
+from voiceagent.units import MODEL_RATE
 from voiceagent.wire.dialect import Dialect, Reply, WireError
 
 log = logging.getLogger("voiceagent.session")
@@ -46,6 +48,16 @@ class Session:
         self._engine: EngineSession | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._over = False
+        self._engine_up = True
+        self._heard = self._judged = 0  # input samples given to the voice detector, and answered by it
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of input that the voice detector has not answered: a file may come faster than it listens.
+
+        Without a bound one client's flood of audio would fill the engine's pipe, and the engine is everybody's.
+        """
+        return (self._heard - self._judged) / MODEL_RATE if self._engine_up else 0.0
 
     def begin(self, engine: EngineSession) -> None:
         """Binds the engine's handle and greets the client."""
@@ -75,20 +87,15 @@ class Session:
         """An event of the engine; called by the engine client, so nothing may escape from here."""
         if self._over:
             return
+        self._note(event)
         try:
             self._handle(event)
         except Exception:
             self._crash()
         self._arm()
 
-    def end(self, reason: str) -> None:
-        """The connection is gone: hang up, free the engine's slot. Ending twice is fine."""
-        if self._over:
-            return
-        try:
-            self._handle(core.Hangup(reason))
-        except Exception:
-            log.exception("session %s: while hanging up", self.name)
+    def end(self) -> None:
+        """The connection is gone: nothing is handled any more, the engine forgets us. Ending twice is fine."""
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
@@ -97,9 +104,22 @@ class Session:
 
     def _handle(self, event: core.Event) -> None:
         if isinstance(event, core.AudioIn) and self._engine is not None:
+            self._heard = event.at + len(event.pcm)
             self._engine.hear(event.at, event.pcm)
         for action in self._controller.handle(event, self._clock()):
             self._perform(action)
+
+    def _note(self, event: core.Event) -> None:
+        """Keeps count of what the voice detector has answered; what came while the engine was away it never will."""
+        match event:
+            case core.SpeechProb(at):
+                self._judged = at
+            case core.EngineDown():
+                self._engine_up = False
+            case core.EngineUp():
+                self._engine_up, self._judged = True, self._heard
+            case _:
+                pass
 
     def _perform(self, action: act.Action) -> None:
         match action:
@@ -134,8 +154,10 @@ class Session:
     def _crash(self) -> None:
         """A bug of ours ends this session, tells its client so, and touches no other."""
         log.exception("session %s: unexpected error", self.name)
-        error = act.Error("internal_error", "The server had an internal error. Please connect again.")
-        for frame in self._dialect.render(error):
-            self._line.send(frame)
+        words = "The server had an internal error. Please connect again."
+        try:
+            self._line.send(self._dialect.render_error(VoiceAgentError(words, code="internal_error")))
+        except Exception:  # the bug may be the dialect's
+            log.exception("session %s: while telling of the error", self.name)
         self._line.close(INTERNAL_ERROR, "internal error")
-        self.end("internal error")
+        self.end()
