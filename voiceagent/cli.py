@@ -31,6 +31,7 @@ from voiceagent.units import VOICE_RATE
 
 T = TypeVar("T")
 USER_ERROR = 2
+LEAST_S = 0.1  #: the protocol takes no shorter turn
 TIME_TOOL = {
     "type": "function",
     "name": "get_time",
@@ -212,7 +213,7 @@ def _worker(config: Config) -> WorkerSpec:
 
 async def _load(engine: LocalEngine, name: str) -> Ready:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"loading {name}", total=1.0)
 
         def show(stage: Loading) -> None:
@@ -231,6 +232,12 @@ def run_ask(arguments: argparse.Namespace) -> int:
 
 async def _ask(arguments: argparse.Namespace) -> int:
     samples, rate = wavio.read(arguments.question)
+    if len(samples) < LEAST_S * rate:
+        raise InputError(
+            f"The file {arguments.question} holds only {len(samples) / rate:.3f} s of audio.",
+            code="audio_too_short",
+            remedy=f"Give at least {LEAST_S} s.",
+        )
     if not arguments.output.parent.is_dir():
         raise InputError(
             f"There is no folder {arguments.output.parent}.", remedy="Create it, or choose another --output."
@@ -270,7 +277,7 @@ def _ask_session(arguments: argparse.Namespace) -> dict[str, Any]:
 
 async def _answer(client: RealtimeClient, samples: Any, rate: int) -> Answer:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("asking", total=None)
         spoken = 0.0
 

@@ -251,10 +251,10 @@ class LocalEngine:
             try:
                 await self._live(first)
             except VoiceAgentError as error:
-                log.error("the engine did not start: %s", error)
                 if not first.done():
-                    first.set_exception(error)
+                    first.set_exception(error)  # whoever waits for the start reports it
                     return
+                log.error("the engine did not start again: %s", error)
             self._deaths.append(loop.time())
             self._streak = 1 if loop.time() - began > CALM_S else self._streak + 1
             await asyncio.sleep(self._backoff())

@@ -178,6 +178,7 @@ def _load(
     from voiceagent.engine.runner import StepAudioRunner
     from voiceagent.models.silero import Silero, VadStream
 
+    _check_device(args.device)
     progress("voice activity detector", 0.0)
     silero = Silero()
     runner = StepAudioRunner.load(
@@ -197,6 +198,21 @@ def _load(
         load_seconds=time.monotonic() - began,
     )
     return runner, lambda: VadStream(silero), ready
+
+
+def _check_device(device: str) -> None:
+    """Raises EngineError unless torch can use the device: a wrong flag is no crash."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch says "not compiled with CUDA" by assertion
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise EngineError(
+            f"The device {device!r} cannot be used: {reason}.",
+            code="device_unavailable",
+            remedy="`voiceagent doctor` says what this machine has; --device cpu always works.",
+        ) from error
 
 
 def main(argv: list[str] | None = None) -> int:
