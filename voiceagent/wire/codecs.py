@@ -9,10 +9,13 @@ from voiceagent.audio import g711, pcm
 from voiceagent.audio.resample import ResampleStream
 from voiceagent.units import MODEL_RATE, VOICE_RATE
 
+Samples = npt.NDArray[np.float32]
+
 RATES = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
+"""Sample rates of the formats, Hz."""
 
 
-def decode(raw: bytes, *, kind: str) -> npt.NDArray[np.float32]:
+def decode(raw: bytes, *, kind: str) -> Samples:
     """Bytes of one format to float32 samples at the format's own rate; InputError for an odd byte count."""
     if kind == "audio/pcmu":
         return pcm.int16_to_float(g711.mulaw_decode(raw))
@@ -41,17 +44,17 @@ class AudioDecoder:
         self._kind = kind
         self._stream = ResampleStream(source=RATES[kind], target=MODEL_RATE)
 
-    def push(self, raw: bytes) -> tuple[int, npt.NDArray[np.float32]]:
+    def push(self, raw: bytes) -> tuple[int, Samples]:
         """Returns (position of the first sample, float32 samples at 16 kHz); may be empty while the filter fills."""
         return self._take(self._stream.push(decode(raw, kind=self._kind)))
 
-    def reset(self, kind: str) -> tuple[int, npt.NDArray[np.float32]]:
+    def reset(self, kind: str) -> tuple[int, Samples]:
         """Ends the stream, returns what the filter held, and goes on in the given format."""
         rest = self._take(self._stream.finish())
         self._start(kind)
         return rest
 
-    def _take(self, samples: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float32]]:
+    def _take(self, samples: Samples) -> tuple[int, Samples]:
         at, self._at = self._at, self._at + len(samples)
         return at, samples
 
@@ -77,5 +80,5 @@ class AudioEncoder:
         """Forgets what is held back: the reply was cut."""
         self._stream = ResampleStream(source=VOICE_RATE, target=RATES[self._kind])
 
-    def _bytes(self, samples: npt.NDArray[np.float32]) -> bytes:
+    def _bytes(self, samples: Samples) -> bytes:
         return encode(pcm.float_to_int16(samples), kind=self._kind)

@@ -1,132 +1,178 @@
 """The client messages of the OpenAI Realtime protocol (GA) as typed structs: validation and decoding in one step.
 
-Shapes only. What a message means is in realtime.py; fields that we accept without acting on them are kept as they came.
+Shapes, lengths and ranges only; what a message means is in realtime.py. Keys that are not named here are tolerated.
+In sparse objects, None and UNSET mean "not there"; UNSET is used where the protocol gives null a meaning of its own.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
+
+Id = Annotated[str, Meta(max_length=128)]
+Text = Annotated[str, Meta(max_length=64 * 1024)]
+Modalities = Annotated[list[Literal["audio", "text"]], Meta(min_length=1, max_length=1)]
+TokenLimit = Annotated[int, Meta(ge=1, le=4096)] | Literal["inf"]
+Temperature = Annotated[float, Meta(ge=0.0, le=2.0)]
+Metadata = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+]
 
 
-class Format(msgspec.Struct, forbid_unknown_fields=False):
+class Format(msgspec.Struct):
     """An audio format: 16-bit PCM at 24 kHz, or G.711 at 8 kHz."""
 
     type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
     rate: int | None = None
 
 
-class TurnDetection(msgspec.Struct):
-    """server_vad or semantic_vad with the knobs of both; absent ones keep their defaults."""
+class TurnDetection(msgspec.Struct, omit_defaults=True):
+    """server_vad or semantic_vad with the knobs of both; what is absent stays as it is."""
 
-    type: Literal["server_vad", "semantic_vad"] = "server_vad"
-    threshold: float | None = None
-    prefix_padding_ms: int | None = None
-    silence_duration_ms: int | None = None
-    idle_timeout_ms: int | None = None
+    type: Literal["server_vad", "semantic_vad"] | None = None
+    threshold: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
+    prefix_padding_ms: Annotated[int, Meta(ge=0, le=5_000)] | None = None
+    silence_duration_ms: Annotated[int, Meta(ge=50, le=10_000)] | None = None
+    idle_timeout_ms: Annotated[int, Meta(ge=1_000, le=600_000)] | UnsetType | None = UNSET
     eagerness: Literal["low", "medium", "high", "auto"] | None = None
     create_response: bool | None = None
     interrupt_response: bool | None = None
 
 
+class NoiseReduction(msgspec.Struct, omit_defaults=True):
+    """Accepted and shown; the model hears the audio as it comes."""
+
+    type: Literal["near_field", "far_field"]
+    strength: float | None = None
+
+
+class Transcription(msgspec.Struct, omit_defaults=True):
+    """Only these keys are shown again: others (`delay`, `keywords`) break the parser of a stock client."""
+
+    model: Id | None = None
+    language: Id | None = None
+    prompt: Text | None = None
+
+
 class Tool(msgspec.Struct):
     """A function tool; other tool types are refused by name."""
 
-    type: str
-    name: str = ""
-    description: str = ""
-    parameters: dict[str, Any] = {}
+    type: Id
+    name: Id | None = None
+    description: Text | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class FunctionChoice(msgspec.Struct):
+    """Call this function."""
+
+    type: Literal["function"]
+    name: Id
+
+
+ToolChoice = Literal["auto", "none", "required"] | FunctionChoice
+Tools = Annotated[list[Tool], Meta(max_length=128)]
+
+
+class VoiceId(msgspec.Struct):
+    """The long way to name a voice."""
+
+    id: Id
 
 
 class InputAudioPatch(msgspec.Struct):
     """audio.input of a session update; only present keys change."""
 
-    format: Format | UnsetType = UNSET
-    noise_reduction: dict[str, Any] | UnsetType | None = UNSET
-    transcription: dict[str, Any] | UnsetType | None = UNSET
+    format: Format | None = None
+    noise_reduction: NoiseReduction | UnsetType | None = UNSET
+    transcription: Transcription | UnsetType | None = UNSET
     turn_detection: TurnDetection | UnsetType | None = UNSET
 
 
 class OutputAudioPatch(msgspec.Struct):
-    """audio.output of a session update or a response."""
+    """audio.output of a session update or a response; `speed` is accepted and stays 1."""
 
-    format: Format | UnsetType = UNSET
-    voice: str | dict[str, Any] | UnsetType = UNSET
-    speed: float | UnsetType = UNSET
+    format: Format | None = None
+    voice: Id | VoiceId | None = None
+    speed: Annotated[float, Meta(ge=0.25, le=1.5)] | None = None
 
 
 class AudioPatch(msgspec.Struct):
-    """audio of a session update or a response."""
+    """audio of a session update."""
 
-    input: InputAudioPatch | UnsetType = UNSET
-    output: OutputAudioPatch | UnsetType = UNSET
+    input: InputAudioPatch | None = None
+    output: OutputAudioPatch | None = None
 
 
 class SessionPatch(msgspec.Struct):
     """A sparse session object; our `output_lead_ms`: how far ahead of playing audio is sent, null: unpaced."""
 
     type: Literal["realtime", "transcription"] = "realtime"
-    model: str | UnsetType = UNSET
-    instructions: str | UnsetType = UNSET
-    output_modalities: list[Literal["audio", "text"]] | UnsetType = UNSET
-    tools: list[Tool] | UnsetType = UNSET
-    tool_choice: str | dict[str, Any] | UnsetType = UNSET
-    parallel_tool_calls: bool | UnsetType = UNSET
-    max_output_tokens: int | Literal["inf"] | UnsetType = UNSET
-    audio: AudioPatch | UnsetType = UNSET
-    truncation: str | dict[str, Any] | UnsetType = UNSET
-    tracing: str | dict[str, Any] | UnsetType | None = UNSET
+    instructions: Text | None = None
+    output_modalities: Modalities | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    max_output_tokens: TokenLimit | None = None
+    temperature: Temperature | None = None
+    audio: AudioPatch | None = None
+    truncation: Literal["auto", "disabled"] | dict[str, Any] | None = None
+    reasoning: dict[str, Any] | None = None
+    tracing: Literal["auto"] | dict[str, Any] | UnsetType | None = UNSET
     prompt: dict[str, Any] | UnsetType | None = UNSET
-    include: list[str] | UnsetType | None = UNSET
-    reasoning: dict[str, Any] | UnsetType | None = UNSET
-    temperature: float | UnsetType = UNSET
-    output_lead_ms: int | UnsetType | None = UNSET
+    include: list[Id] | UnsetType | None = UNSET
+    output_lead_ms: Annotated[int, Meta(ge=20, le=10_000)] | UnsetType | None = UNSET
 
 
 class ContentPart(msgspec.Struct):
     """One part of a message item."""
 
-    type: str
-    text: str | None = None
+    type: Id
+    text: Text | None = None
     audio: str | None = None
-    transcript: str | None = None
+    transcript: Text | None = None
 
 
 class ItemParam(msgspec.Struct):
     """A conversation item as clients write it."""
 
-    type: str
-    id: str | None = None
-    role: str | None = None
-    content: list[ContentPart] = []
-    call_id: str | None = None
-    name: str | None = None
-    arguments: str | None = None
-    output: str | None = None
-    status: str | None = None
+    type: Id
+    id: Id | None = None
+    role: Id | None = None
+    content: list[ContentPart] | None = None
+    call_id: Id | None = None
+    name: Id | None = None
+    arguments: Text | None = None
+    output: Text | None = None
+
+
+class ResponseAudio(msgspec.Struct):
+    """audio of a response."""
+
+    output: OutputAudioPatch | None = None
 
 
 class ResponseParam(msgspec.Struct):
     """The response object of response.create; everything absent comes from the session."""
 
-    instructions: str | None = None
-    output_modalities: list[Literal["audio", "text"]] | None = None
-    audio: AudioPatch | None = None
-    tools: list[Tool] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    max_output_tokens: int | Literal["inf"] | None = None
-    temperature: float | None = None
-    metadata: dict[str, Any] | None = None
-    conversation: Literal["auto", "none"] = "auto"
+    instructions: Text | None = None
+    output_modalities: Modalities | None = None
+    audio: ResponseAudio | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    max_output_tokens: TokenLimit | None = None
+    temperature: Temperature | None = None
+    metadata: Metadata | None = None
+    conversation: Literal["auto", "none"] | None = None
     input: list[ItemParam] | None = None
 
 
 class ClientEvent(msgspec.Struct, tag_field="type", kw_only=True):
     """Base of all client events."""
 
-    event_id: str | None = None
+    event_id: Id | None = None
 
 
 class SessionUpdate(ClientEvent, tag="session.update"):
@@ -157,27 +203,26 @@ class ItemCreate(ClientEvent, tag="conversation.item.create"):
     """Adds an item; `previous_item_id` "root" puts it first."""
 
     item: ItemParam
-    previous_item_id: str | None = None
+    previous_item_id: Id | None = None
 
 
 class ItemRetrieve(ClientEvent, tag="conversation.item.retrieve"):
     """Asks for an item with its audio."""
 
-    item_id: str
+    item_id: Id
 
 
 class ItemTruncate(ClientEvent, tag="conversation.item.truncate"):
-    """Says how much of an assistant item was played."""
+    """Says how much of an assistant item was played; players that compute it may send fractions of a millisecond."""
 
-    item_id: str
-    audio_end_ms: int
-    content_index: int = 0
+    item_id: Id
+    audio_end_ms: Annotated[float, Meta(ge=0)]
 
 
 class ItemDelete(ClientEvent, tag="conversation.item.delete"):
     """Removes an item."""
 
-    item_id: str
+    item_id: Id
 
 
 class ResponseCreate(ClientEvent, tag="response.create"):
@@ -189,7 +234,7 @@ class ResponseCreate(ClientEvent, tag="response.create"):
 class ResponseCancel(ClientEvent, tag="response.cancel"):
     """Stops the response in progress."""
 
-    response_id: str | None = None
+    response_id: Id | None = None
 
 
 AnyClientEvent = (

@@ -26,84 +26,97 @@ from voiceagent.units import MODEL_RATE, VOICE_RATE
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError
 
-MAX_TEXT = 64 * 1024
-MAX_ID = 128
+REASONS = ("turn_detected", "client_cancelled", "max_output_tokens")
+"""Reasons that the protocol has a name for."""
 
 
-def from_wire(param: ev.ItemParam) -> Item:
+def from_wire(given: ev.ItemParam, *, param: str = "item") -> Item:
     """A client's item as the core keeps it; without an id of its own the core gives it one.
+
+    Args:
+        given: the item.
+        param: where it stands in the request, for errors.
 
     Raises:
         WireError: an item or content type that we do not have, or a missing field; `param` names it.
+        InputError: audio that is not a whole number of samples.
     """
-    item_id = param.id or ""
-    if len(item_id) > MAX_ID:
-        raise WireError(f"item.id is longer than {MAX_ID} characters.", param="item.id")
-    if param.type == "message":
-        return _message(param, item_id)
-    if param.type == "function_call":
-        call_id, name = _needed(param.call_id, "item.call_id"), _needed(param.name, "item.name")
-        return ToolCallItem(item_id, call_id, name, param.arguments or "{}")
-    if param.type == "function_call_output":
-        call_id = _needed(param.call_id, "item.call_id")
-        return ToolResultItem(item_id, call_id, _text(param.output or "", "item.output"))
+    item_id = given.id or ""
+    if given.type == "message":
+        return _message(given, item_id, param)
+    if given.type == "function_call":
+        call_id, name = needed(given.call_id, f"{param}.call_id"), needed(given.name, f"{param}.name")
+        return ToolCallItem(item_id, call_id, name, given.arguments or "{}")
+    if given.type == "function_call_output":
+        return ToolResultItem(item_id, needed(given.call_id, f"{param}.call_id"), given.output or "")
     raise WireError(
-        f"Items of type {param.type!r} are not supported.",
-        param="item.type",
+        f"Items of type {given.type!r} are not supported.",
+        code="unsupported_item",
+        param=f"{param}.type",
         remedy="Use message, function_call or function_call_output.",
     )
 
 
-def _message(param: ev.ItemParam, item_id: str) -> Item:
-    if param.role == "user":
-        return UserItem(item_id, tuple(_user_part(p, i) for i, p in enumerate(param.content)))
-    text = " ".join(_text(p.text or p.transcript or "", "item.content") for p in param.content)
-    if param.role == "system":
+def _message(given: ev.ItemParam, item_id: str, param: str) -> Item:
+    parts = given.content or []
+    if given.role == "user":
+        content = tuple(_user_part(part, f"{param}.content[{i}]") for i, part in enumerate(parts))
+        return UserItem(item_id, content)
+    text = " ".join(part.text or part.transcript or "" for part in parts)
+    if given.role == "system":
         return SystemItem(item_id, text)
-    if param.role == "assistant":
+    if given.role == "assistant":
         return AssistantItem(item_id, text)
     raise WireError(
-        f"Unknown role {param.role!r}.", param="item.role", remedy="Use user, system or assistant."
+        f"Unknown role {given.role!r}.", param=f"{param}.role", remedy="Use user, system or assistant."
     )
 
 
-def _user_part(part: ev.ContentPart, index: int) -> TextContent | AudioContent:
-    where = f"item.content[{index}]"
+def _user_part(part: ev.ContentPart, where: str) -> TextContent | AudioContent:
     if part.type == "input_text":
-        return TextContent(_text(_needed(part.text, f"{where}.text"), f"{where}.text"))
+        return TextContent(needed(part.text, f"{where}.text"))
     if part.type != "input_audio":
         raise WireError(
             f"Content of type {part.type!r} is not supported.",
+            code="unsupported_content",
             param=f"{where}.type",
             remedy="Use input_text or input_audio.",
         )
-    try:
-        raw = binascii.a2b_base64(_needed(part.audio, f"{where}.audio"), strict_mode=True)
-    except (binascii.Error, ValueError) as error:
-        raise WireError(f"Invalid base64: {error}.", code="invalid_base64", param=f"{where}.audio") from error
+    raw = from_base64(needed(part.audio, f"{where}.audio"), param=f"{where}.audio")
     samples = resample(pcm.s16_to_float(raw), source=VOICE_RATE, target=MODEL_RATE)
     if not len(samples):
         raise WireError("The audio is empty.", code="empty_audio", param=f"{where}.audio")
-    samples.setflags(write=False)
     return AudioContent((Piece(0, samples),), part.transcript)  # the core cuts and numbers it
 
 
-def _needed(value: str | None, param: str) -> str:
+def needed(value: str | None, param: str) -> str:
+    """The value; WireError if it is not there."""
     if value is None:
         raise WireError(f"{param} is missing.", code="missing_required_parameter", param=param)
     return value
 
 
-def _text(value: str, param: str) -> str:
-    if len(value) > MAX_TEXT:
-        raise WireError(f"{param} is longer than {MAX_TEXT} characters.", param=param)
-    return value.encode(
-        "utf-8", "replace"
-    ).decode()  # lone surrogates decode from JSON but cannot be sent again
+def from_base64(text: str, *, param: str) -> bytes:
+    """Strict base64, for the lax one ignores junk and turns it into noise; WireError if it is not."""
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:  # binascii.Error is one
+        raise WireError(
+            f"The audio is not valid base64: {error}.",
+            code="invalid_base64",
+            param=param,
+            remedy="Use standard base64 with padding.",
+        ) from error
 
 
-def to_wire(item: Item, *, status: str = "completed", with_audio: bool = False) -> dict[str, Any]:
-    """An item as the client sees it; audio bytes only on request, as 24 kHz PCM."""
+def to_wire(item: Item, *, status: str | None = None, with_audio: bool = False) -> dict[str, Any]:
+    """An item as the client sees it; a person's audio only on request, as 24 kHz PCM.
+
+    Without a `status` it is completed, or incomplete if it is a reply that was cut.
+    """
+    if status is None:
+        cut = isinstance(item, AssistantItem) and not item.complete
+        status = "incomplete" if cut else "completed"
     base: dict[str, Any] = {"id": item.id, "object": "realtime.item", "status": status}
     match item:
         case SystemItem(_, text):
@@ -189,4 +202,4 @@ def status_details(status: str, reason: str | None, error: TurnError | None) -> 
             "type": status,
             "error": {"type": "server_error", "code": error.code, "message": error.message},
         }
-    return {"type": status, "reason": reason}
+    return {"type": status, "reason": reason} if reason in REASONS else {"type": status}

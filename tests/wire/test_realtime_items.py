@@ -1,0 +1,155 @@
+import base64
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from voiceagent.core.actions import TurnError
+from voiceagent.core.events import Usage
+from voiceagent.core.history import (
+    AssistantItem,
+    AudioContent,
+    Item,
+    Piece,
+    SystemItem,
+    TextContent,
+    ToolCallItem,
+    ToolResultItem,
+    UserItem,
+)
+from voiceagent.errors import InputError
+from voiceagent.wire import realtime_events as ev
+from voiceagent.wire import realtime_items as items
+from voiceagent.wire.dialect import WireError
+
+
+def read(**item: Any) -> Item:
+    return items.from_wire(msgspec.convert(item, ev.ItemParam))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        SystemItem("s", "Rhyme."),
+        UserItem("u", (TextContent("Hi"), TextContent("there"))),
+        AssistantItem("a", "Hello"),
+        ToolCallItem("c", "call", "clock", '{"x": 1}'),
+        ToolResultItem("r", "call", "12:00"),
+    ],
+)
+def test_what_is_shown_reads_back(item: Item) -> None:
+    shown = items.to_wire(item)
+    assert (shown["status"], shown["object"]) == ("completed", "realtime.item")
+    assert read(**shown) == item
+
+
+def test_what_may_be_left_out() -> None:
+    assert read(type="message", role="user") == UserItem("", ())
+    assert read(type="message", role="system", content=None) == SystemItem("", "")
+    assert read(type="function_call", call_id="c", name="n") == ToolCallItem("", "c", "n", "{}")
+    assert read(type="function_call_output", call_id="c") == ToolResultItem("", "c", "")
+
+
+def test_a_replayed_spoken_reply_is_its_transcript() -> None:
+    content = [
+        {"type": "output_audio", "transcript": "Hello"},
+        {"type": "output_text", "text": "there"},
+        {"type": "x"},
+    ]
+    assert read(type="message", role="assistant", id="a", content=content) == AssistantItem(
+        "a", "Hello there "
+    )
+
+
+def test_audio_of_a_person_goes_in_and_comes_out_on_request() -> None:
+    samples = (np.sin(np.arange(2400) / 20) * 9000).astype("<i2")
+    part = {
+        "type": "input_audio",
+        "audio": base64.b64encode(samples.tobytes()).decode(),
+        "transcript": "la",
+    }
+    item = read(type="message", role="user", id="u", content=[part])
+    assert isinstance(item, UserItem)
+    assert items.audio_seconds(item) == pytest.approx(0.1)
+    assert items.to_wire(item)["content"] == [{"type": "input_audio", "transcript": "la"}]
+    back = np.frombuffer(base64.b64decode(items.to_wire(item, with_audio=True)["content"][0]["audio"]), "<i2")
+    assert len(back) == 2400
+    assert np.abs(back[200:-200].astype(int) - samples[200:-200]).max() < 200
+
+
+def test_the_transcript_key_is_always_there() -> None:
+    item = UserItem("u", (AudioContent((Piece(1, np.zeros(1600, np.float32)),)),))
+    assert items.to_wire(item)["content"] == [{"type": "input_audio", "transcript": None}]
+    bare = UserItem("u", (AudioContent(()), TextContent("x")))
+    assert "audio" not in items.to_wire(bare, with_audio=True)["content"][0]
+    assert items.audio_seconds(bare) == 0.0
+    assert items.audio_seconds(SystemItem("s", "")) == 0.0
+
+
+def test_a_reply_is_shown_as_it_stands() -> None:
+    reply = AssistantItem("a", "Hel", spoken=True, complete=False)
+    assert items.to_wire(reply)["status"] == "incomplete"
+    assert items.to_wire(reply)["content"] == [{"type": "output_audio", "transcript": "Hel"}]
+    assert items.to_wire(AssistantItem("a", ""), status="in_progress")["content"] == []
+
+
+@pytest.mark.parametrize(
+    ("item", "code", "param"),
+    [
+        ({"type": "mcp_call"}, "unsupported_item", "item.type"),
+        ({"type": "message", "role": "judge"}, "invalid_request_error", "item.role"),
+        ({"type": "message"}, "invalid_request_error", "item.role"),
+        ({"type": "function_call", "name": "n"}, "missing_required_parameter", "item.call_id"),
+        ({"type": "function_call", "call_id": "c"}, "missing_required_parameter", "item.name"),
+        ({"type": "function_call_output"}, "missing_required_parameter", "item.call_id"),
+    ],
+)
+def test_items_that_cannot_be(item: dict[str, Any], code: str, param: str) -> None:
+    with pytest.raises(WireError) as caught:
+        read(**item)
+    assert (caught.value.code, caught.value.param) == (code, param)
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "param"),
+    [
+        ({"type": "input_image", "image_url": "data:"}, "unsupported_content", "type"),
+        ({"type": "input_text"}, "missing_required_parameter", "text"),
+        ({"type": "input_audio"}, "missing_required_parameter", "audio"),
+        ({"type": "input_audio", "audio": ""}, "empty_audio", "audio"),
+        ({"type": "input_audio", "audio": "AAAA!"}, "invalid_base64", "audio"),
+        ({"type": "input_audio", "audio": "é"}, "invalid_base64", "audio"),
+    ],
+)
+def test_content_that_cannot_be(part: dict[str, Any], code: str, param: str) -> None:
+    with pytest.raises(WireError) as caught:
+        read(type="message", role="user", content=[{"type": "input_text", "text": "x"}, part])
+    assert (caught.value.code, caught.value.param) == (code, f"item.content[1].{param}")
+
+
+def test_half_a_sample_is_refused() -> None:
+    with pytest.raises(InputError):
+        read(type="message", role="user", content=[{"type": "input_audio", "audio": "AAAA"}])
+
+
+def test_usage_adds_up() -> None:
+    shown = items.usage(Usage(40, 25, 30, 12, 48))
+    assert shown is not None
+    assert (shown["total_tokens"], shown["input_tokens"], shown["output_tokens"]) == (125, 65, 60)
+    assert shown["input_token_details"]["cached_tokens"] == 30
+    assert items.usage(None) is None
+
+
+def test_status_details() -> None:
+    assert items.status_details("completed", None, None) is None
+    assert items.status_details("cancelled", "turn_detected", None) == {
+        "type": "cancelled",
+        "reason": "turn_detected",
+    }
+    assert items.status_details("cancelled", "hangup", None) == {"type": "cancelled"}
+    failed = items.status_details("failed", "error", TurnError("engine_down", "It died."))
+    assert failed == {
+        "type": "failed",
+        "error": {"type": "server_error", "code": "engine_down", "message": "It died."},
+    }

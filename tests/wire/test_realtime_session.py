@@ -1,0 +1,268 @@
+import json
+from typing import Any
+
+import pytest
+
+from voiceagent.core.events import ItemReference, ServerVad, SessionConfig, Tool, TurnOptions
+from voiceagent.core.history import TextContent, UserItem
+from voiceagent.wire import realtime_events as ev
+from voiceagent.wire.dialect import WireError
+from voiceagent.wire.realtime_decode import decode
+from voiceagent.wire.realtime_session import Session
+
+
+def fresh(**config: Any) -> Session:
+    return Session(SessionConfig(**config), session_id="s", model="m", voices=("anna", "bert"))
+
+
+def apply(session: Session, **patch: Any) -> SessionConfig:
+    message = decode(json.dumps({"type": "session.update", "session": patch}))
+    assert isinstance(message, ev.SessionUpdate)
+    session.apply(message.session)
+    return session.to_core()
+
+
+def options(session: Session, **response: Any) -> TurnOptions:
+    message = decode(json.dumps({"type": "response.create", "response": response}))
+    assert isinstance(message, ev.ResponseCreate)
+    assert message.response is not None
+    return session.turn_options(message.response)
+
+
+def test_shown_and_core_agree_at_the_start() -> None:
+    base = SessionConfig(
+        instructions="Hi",
+        voice="bert",
+        tools=(Tool("t", "d", {"type": "object"}),),
+        tool_choice="t",
+        max_tokens=9,
+        temperature=0.5,
+        top_k=3,
+        turn_detection=ServerVad(0.4, 100, 600),
+        transcribe=True,
+        lead_ms=300,
+    )
+    assert Session(base, session_id="s", model="m", voices=("anna", "bert")).to_core() == base
+
+
+def test_manual_from_the_start() -> None:
+    session = fresh(turn_detection=None)
+    assert session.shown["audio"]["input"]["turn_detection"] is None
+    assert session.to_core().turn_detection is None
+
+
+def test_only_present_keys_change() -> None:
+    session = fresh(instructions="Hi")
+    apply(session, audio={"output": {"voice": "bert"}}, temperature=0.3)
+    before = json.dumps(session.shown)
+    apply(session, audio={"input": {}, "output": {}})
+    apply(session, instructions=None, tools=None, audio=None, temperature=None, max_output_tokens=None)
+    assert json.dumps(session.shown) == before
+    assert apply(session, instructions="").instructions == ""
+
+
+def test_an_update_changes_all_or_nothing() -> None:
+    session = fresh()
+    before = json.dumps(session.shown)
+    with pytest.raises(WireError):
+        apply(session, instructions="new", audio={"input": {"format": {"type": "audio/pcm", "rate": 16000}}})
+    assert json.dumps(session.shown) == before
+
+
+def test_tools_are_set_and_cleared() -> None:
+    session = fresh()
+    tools = [{"type": "function", "name": "t", "description": None, "parameters": None}]
+    chosen = {"type": "function", "name": "t"}
+    config = apply(session, tools=tools, tool_choice=chosen)
+    assert (config.tools, config.tool_choice) == ((Tool("t", "", {}),), "t")
+    assert session.shown["tool_choice"] == chosen
+    assert apply(session, tools=[], tool_choice="none").tools == ()
+
+
+def test_semantic_vad_of_the_stock_clients() -> None:
+    session = fresh()
+    config = apply(session, audio={"input": {"turn_detection": {"type": "semantic_vad"}}})
+    assert config.turn_detection == ServerVad(silence_duration_ms=700)
+    assert session.shown["audio"]["input"]["turn_detection"] == {
+        "type": "semantic_vad",
+        "eagerness": "auto",
+        "create_response": True,
+        "interrupt_response": True,
+    }
+    patch = {"type": "semantic_vad", "eagerness": "low", "interrupt_response": False}
+    vad = apply(session, audio={"input": {"turn_detection": patch}}).turn_detection
+    assert vad == ServerVad(silence_duration_ms=1200, interrupt_response=False)
+
+
+def test_turn_detection_merges_within_its_type() -> None:
+    session = fresh()
+    apply(session, audio={"input": {"turn_detection": {"threshold": 0.7, "idle_timeout_ms": 5000}}})
+    vad = apply(session, audio={"input": {"turn_detection": {"silence_duration_ms": 900}}}).turn_detection
+    assert vad == ServerVad(threshold=0.7, silence_duration_ms=900, idle_timeout_ms=5000)
+    vad = apply(session, audio={"input": {"turn_detection": {"idle_timeout_ms": None}}}).turn_detection
+    assert vad == ServerVad(threshold=0.7, silence_duration_ms=900)
+    assert apply(session, audio={"input": {"turn_detection": None}}).turn_detection is None
+    vad = apply(session, audio={"input": {"turn_detection": {"type": "server_vad"}}}).turn_detection
+    assert vad == ServerVad()
+
+
+def test_transcription_shows_only_what_every_client_parses() -> None:
+    session = fresh()
+    given = {"model": "gpt-4o-mini-transcribe", "language": None, "delay": "low", "keywords": ["x"]}
+    assert apply(session, audio={"input": {"transcription": given}}).transcribe
+    assert session.shown["audio"]["input"]["transcription"] == {"model": "gpt-4o-mini-transcribe"}
+    apply(session, audio={"input": {"transcription": {}}})
+    assert session.shown["audio"]["input"]["transcription"] == {"model": "builtin"}
+    assert not apply(session, audio={"input": {"transcription": None}}).transcribe
+
+
+def test_settings_that_change_nothing_here_are_shown_again() -> None:
+    session = fresh()
+    given = {
+        "tracing": "auto",
+        "prompt": {"id": "p", "version": "1", "variables": {}},
+        "truncation": {"type": "retention_ratio", "retention_ratio": 0.8},
+        "include": ["item.input_audio_transcription.logprobs"],
+        "reasoning": {"effort": "low"},
+        "parallel_tool_calls": True,
+        "output_lead_ms": 250,
+    }
+    noise = {"type": "far_field", "strength": 0.5}
+    config = apply(session, **given, audio={"input": {"noise_reduction": noise}, "output": {"speed": 1.2}})
+    assert session.shown.items() >= given.items()
+    assert session.shown["audio"]["input"]["noise_reduction"] == noise
+    assert session.shown["audio"]["output"]["speed"] == 1.0
+    assert config.lead_ms == 250
+    off = {"tracing": None, "prompt": None, "include": None, "output_lead_ms": None}
+    apply(session, **off, audio={"input": {"noise_reduction": None}})
+    assert session.shown.items() >= off.items()
+    assert session.shown["audio"]["input"]["noise_reduction"] is None
+
+
+@pytest.mark.parametrize(
+    ("voice", "used"), [("bert", "bert"), ("marin", "anna"), ({"id": "bert"}, "bert"), ({"id": "x"}, "anna")]
+)
+def test_unknown_voices_fall_back(voice: Any, used: str) -> None:
+    session = fresh()
+    assert apply(session, audio={"output": {"voice": voice}}).voice == used
+    assert session.shown["audio"]["output"]["voice"] == used
+
+
+def test_an_engine_without_voices_takes_any_name() -> None:
+    session = Session(SessionConfig(), session_id="s", model="m", voices=())
+    assert session.to_core().voice == ""
+    assert apply(session, audio={"output": {"voice": "marin"}}).voice == "marin"
+
+
+@pytest.mark.parametrize("kind", ["audio/pcmu", "audio/pcma"])
+def test_telephony_formats(kind: str) -> None:
+    session = fresh()
+    apply(session, audio={"input": {"format": {"type": kind}}, "output": {"format": {"type": kind}}})
+    assert session.input_format == kind
+    assert session.output_format == {"type": kind}
+
+
+@pytest.mark.parametrize(
+    ("patch", "param"),
+    [
+        ({"type": "transcription"}, "session.type"),
+        ({"output_modalities": ["text", "audio"]}, "session.output_modalities"),
+        ({"output_modalities": []}, "session.output_modalities"),
+        ({"tools": [{"type": "mcp", "server_label": "x"}]}, "session.tools[0].type"),
+        ({"tools": [{"type": "function", "name": ""}]}, "session.tools[0].name"),
+        ({"tools": [{"type": "function"}]}, "session.tools[0].name"),
+        (
+            {"tools": [{"type": "function", "name": "t", "parameters": {"x": "y" * 40_000}}]},
+            "session.tools[0].parameters",
+        ),
+        ({"tools": [{"type": "function", "name": "t"}] * 129}, "session.tools"),
+        ({"tool_choice": "sometimes"}, "session.tool_choice"),
+        ({"tool_choice": {"type": "mcp", "server_label": "x"}}, "session.tool_choice.type"),
+        ({"max_output_tokens": 0}, "session.max_output_tokens"),
+        ({"max_output_tokens": 5000}, "session.max_output_tokens"),
+        ({"max_output_tokens": "many"}, "session.max_output_tokens"),
+        ({"temperature": 2.5}, "session.temperature"),
+        ({"instructions": "x" * 70_000}, "session.instructions"),
+        ({"output_lead_ms": 5}, "session.output_lead_ms"),
+        ({"audio": {"output": {"speed": 9}}}, "session.audio.output.speed"),
+        (
+            {"audio": {"output": {"format": {"type": "audio/pcmu", "rate": 16000}}}},
+            "session.audio.output.format.rate",
+        ),
+        ({"audio": {"input": {"format": {"type": "audio/opus"}}}}, "session.audio.input.format.type"),
+        (
+            {"audio": {"input": {"turn_detection": {"threshold": 2}}}},
+            "session.audio.input.turn_detection.threshold",
+        ),
+        (
+            {"audio": {"input": {"turn_detection": {"idle_timeout_ms": 5}}}},
+            "session.audio.input.turn_detection.idle_timeout_ms",
+        ),
+        (
+            {"audio": {"input": {"turn_detection": {"type": "magic"}}}},
+            "session.audio.input.turn_detection.type",
+        ),
+    ],
+)
+def test_values_that_we_cannot_go_by_are_named(patch: dict[str, Any], param: str) -> None:
+    session = fresh()
+    before = json.dumps(session.shown)
+    with pytest.raises(WireError) as caught:
+        apply(session, **patch)
+    assert caught.value.param == param
+    assert json.dumps(session.shown) == before
+
+
+def test_a_response_takes_from_the_session_what_it_does_not_say() -> None:
+    session = fresh(instructions="Hi", temperature=0.4, max_tokens=7, top_p=0.9, tool_choice="none")
+    assert options(session) == session.to_core().turn_options()
+
+
+def test_a_response_may_differ_from_the_session() -> None:
+    session = fresh(instructions="Hi", max_tokens=7)
+    made = options(
+        session,
+        instructions="",
+        output_modalities=["text"],
+        audio={"output": {"voice": "bert", "format": {"type": "audio/pcm", "rate": 24000}}},
+        tools=[{"type": "function", "name": "t"}],
+        tool_choice={"type": "function", "name": "t"},
+        max_output_tokens="inf",
+        temperature=0.0,
+        metadata={"a": "b"},
+        conversation="none",
+        input=[
+            {"type": "item_reference", "id": "i"},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]},
+        ],
+    )
+    assert made == TurnOptions(
+        modalities="text",
+        instructions="",
+        tools=(Tool("t", "", {}),),
+        tool_choice="t",
+        voice="bert",
+        temperature=0.0,
+        metadata={"a": "b"},
+        conversation=False,
+        input=(ItemReference("i"), UserItem("", (TextContent("x"),))),
+    )
+    assert options(session, max_output_tokens=5).max_tokens == 5
+
+
+@pytest.mark.parametrize(
+    ("response", "param"),
+    [
+        ({"metadata": {"a": 1}}, "response.metadata[...]"),
+        ({"metadata": {str(i): "" for i in range(17)}}, "response.metadata"),
+        ({"input": [{"type": "item_reference"}]}, "response.input[0].id"),
+        ({"input": [{"type": "mcp_call"}]}, "response.input[0].type"),
+        ({"audio": {"output": {"format": {"type": "audio/pcmu"}}}}, "response.audio.output.format"),
+        ({"tools": [{"type": "mcp"}]}, "response.tools[0].type"),
+        ({"instructions": "x" * 70_000}, "response.instructions"),
+    ],
+)
+def test_responses_that_cannot_be(response: dict[str, Any], param: str) -> None:
+    with pytest.raises(WireError) as caught:
+        options(fresh(), **response)
+    assert caught.value.param == param

@@ -1,0 +1,176 @@
+"""Plays transcripts through the Realtime dialect and a real controller, the engine's part scripted, time by hand.
+
+A transcript is a text file. Lines that begin with `#` are for readers; the others are JSON behind one character:
+
+    > client message       audio as "@1200": that many samples of silence at 24 kHz
+    < server event         audio likewise; checked
+    ! what the engine does {"voice_ms": n} {"quiet_ms": n} {"text": s} {"audio_tokens": n}
+                           {"tool": name, "arguments": s} {"end": reason} {"fail": code} {"transcript": s},
+                           of the newest turn or user item
+    + seconds              time passes
+
+`python tests/wire/wire_player.py FILE...` writes the `<` lines anew; read the difference before you commit it.
+"""
+
+import base64
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai.types.realtime as published
+from pydantic import BaseModel
+
+from voiceagent.core import actions as act
+from voiceagent.core import events as core
+from voiceagent.core.controller import Controller
+from voiceagent.units import MODEL_RATE, TOKEN_SAMPLES
+from voiceagent.wire.dialect import Reply, WireError
+from voiceagent.wire.realtime import RealtimeDialect
+
+WINDOW = 512
+OUR_KEYS = {"object", "id", "temperature", "output_lead_ms"}
+MODELS: dict[str, type[BaseModel]] = {
+    model.model_fields["type"].annotation.__args__[0]: model  # type: ignore[union-attr]
+    for model in published.RealtimeServerEvent.__origin__.__args__  # type: ignore[attr-defined]
+}
+
+
+def check_published(frame: str) -> dict[str, Any]:
+    """The event, once it has been parsed strictly by the published types and has no key that they do not know."""
+    event: dict[str, Any] = json.loads(frame)
+    parsed = MODELS[event["type"]].model_validate_json(frame, strict=True)
+    assert not _strangers(parsed) - OUR_KEYS, event
+    return event
+
+
+def _strangers(model: Any) -> set[str]:
+    if isinstance(model, BaseModel):
+        found = set(model.model_extra or {})
+        return found.union(*(_strangers(value) for _, value in model))
+    if isinstance(model, list):
+        return set().union(*map(_strangers, model))
+    return set()
+
+
+class Phone:
+    """One call: dialect, controller, a clock moved by hand."""
+
+    def __init__(self, **config: Any) -> None:
+        self.now = 100.0
+        base = core.SessionConfig(**{"instructions": "Be kind.", "transcribe": True, **config})
+        self.dialect = RealtimeDialect(session_id="call", model="m", base=base, voices=("anna", "bert"))
+        self.controller = Controller(base, id_prefix="item_")
+        self.turn = 0
+        self.seq = 0
+        self.judged = 0
+        self.user_item = ""
+        self.sent: list[str] = list(self.dialect.open())
+
+    def client(self, frame: str | bytes) -> list[str]:
+        """What is answered to a message of the client."""
+        self.sent = []
+        try:
+            for event in self.dialect.receive(frame):
+                if isinstance(event, Reply):
+                    self.sent.append(str(event.frame))
+                else:
+                    self._do(self.controller.handle(event, self.now))
+        except WireError as error:
+            self.sent.append(self.dialect.render_error(error))
+        return self.sent
+
+    def engine(self, does: dict[str, Any]) -> list[str]:
+        """What the client is told when the engine does something."""
+        self.sent = []
+        for event in self._engine_events(does):
+            self._do(self.controller.handle(event, self.now))
+        return self.sent
+
+    def wait(self, seconds: float) -> list[str]:
+        """What the client is told while time passes."""
+        self.sent = []
+        until = self.now + seconds
+        while (deadline := self.controller.next_deadline()) is not None and deadline <= until:
+            self.now = max(self.now, deadline)
+            self._do(self.controller.handle_timeout(self.now))
+        self.now = until
+        return self.sent
+
+    def _do(self, actions: list[act.Action]) -> None:
+        for action in actions:
+            if isinstance(action, act.StartTurn):
+                self.turn, self.seq = action.turn, 0
+            if isinstance(action, act.Committed):
+                self.user_item = action.item_id
+            self.sent += [str(frame) for frame in self.dialect.render(action)]
+
+    def _engine_events(self, does: dict[str, Any]) -> list[core.Event]:
+        match does:
+            case {"voice_ms": ms}:
+                return self._probabilities(ms, 0.95)
+            case {"quiet_ms": ms}:
+                return self._probabilities(ms, 0.02)
+            case {"text": text}:
+                return [core.TextOut(self.turn, text, (1,))]
+            case {"audio_tokens": count}:
+                self.seq += 1
+                pcm = np.zeros(count * TOKEN_SAMPLES, np.int16)
+                return [core.AudioOut(self.turn, self.seq - 1, pcm, (7,) * count)]
+            case {"tool": name, "arguments": arguments}:
+                return [core.ToolCalled(self.turn, f"call_{self.turn}", name, arguments)]
+            case {"end": reason}:
+                return [core.TurnEnded(self.turn, reason, core.Usage(40, 25, 30, 12, 48), (1, 2))]
+            case {"fail": code}:
+                return [core.TurnFailed(self.turn, code, "It broke.")]
+            case {"transcript": text}:
+                return [core.Transcript(self.user_item, text)]
+            case _:
+                raise ValueError(does)
+
+    def _probabilities(self, ms: int, p: float) -> list[core.Event]:
+        made: list[core.Event] = []
+        for _ in range(ms * MODEL_RATE // 1000 // WINDOW):
+            self.judged += WINDOW
+            made.append(core.SpeechProb(self.judged, p))
+        return made
+
+
+def play(script: list[str]) -> list[str]:
+    """The transcript's lines with the `<` lines as they are now."""
+    phone = Phone()
+    played: list[str] = []
+    for line in script:
+        if line.startswith("<"):
+            continue
+        played.append(line)
+        match line[:1]:
+            case ">":
+                frames = phone.client(_expand(line[2:]))
+            case "!":
+                frames = phone.engine(json.loads(line[2:]))
+            case "+":
+                frames = phone.wait(float(line[2:]))
+            case _:
+                frames = phone.sent if line == "# connected" else []
+        played += [f"< {_shorten(check_published(frame))}" for frame in frames]
+    return played
+
+
+def _expand(text: str) -> str:
+    message = json.loads(text)
+    if str(message.get("audio", "")).startswith("@"):
+        message["audio"] = base64.b64encode(bytes(2 * int(message["audio"][1:]))).decode()
+    return json.dumps(message)
+
+
+def _shorten(event: dict[str, Any]) -> str:
+    if event["type"] == "response.output_audio.delta":
+        event["delta"] = f"@{len(base64.b64decode(event['delta'])) // 2}"
+    return json.dumps(event)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        Path(name).write_text("\n".join(play(Path(name).read_text().splitlines())) + "\n")

@@ -1,0 +1,135 @@
+"""Realtime client messages from text to structs, and every way in which that text can be wrong.
+
+It knows shapes, not meanings. What it lets through can be copied, shown again and encoded without further care: no
+lone surrogates, no numbers without end, nothing nested so deep that a recursive function would give up.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+import msgspec
+
+from voiceagent.wire import realtime_events as ev
+from voiceagent.wire.dialect import WireError
+
+MAX_DEPTH = 64
+MAX_BRACKETS = 50_000
+"""Opening brackets and braces in one message: what bounds the time that its decoding takes."""
+
+# Any escape of a JSON string, so that a match begins at an escape and not within one; whole surrogate pairs first.
+_HEX = "[0-9a-fA-F]"
+_ESCAPE = re.compile(rf"\\(?:u[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}}|u{_HEX}{{4}}|.)")
+_SURROGATE = re.compile(rf"\\u[dD][89a-fA-F]{_HEX}{{2}}")
+
+
+class _Head(msgspec.Struct):
+    """What an error answer needs, read before the message is checked."""
+
+    type: str = ""
+    event_id: ev.Id | None = None
+
+
+_head = msgspec.json.Decoder(_Head)
+_message = msgspec.json.Decoder(ev.AnyClientEvent)
+
+
+def decode(frame: str | bytes) -> ev.AnyClientEvent:
+    """One client message.
+
+    Raises:
+        WireError: it is not one; carries the message's `event_id` as far as that can be read, and `param`.
+    """
+    if isinstance(frame, bytes):
+        raise WireError(
+            "Binary frames are not part of this protocol.", code="invalid_message", remedy="Send JSON text."
+        )
+    event_id = None
+    try:
+        frame = whole_characters(frame)
+        head = _head.decode(frame)
+        event_id = head.event_id
+        if head.type not in ev.EVENT_TYPES:
+            raise _unknown_type(head)
+        _check_nesting(frame)
+        message: ev.AnyClientEvent = _message.decode(frame)
+        return message
+    except msgspec.ValidationError as error:
+        raise _invalid_value(str(error), event_id) from error
+    except RecursionError as error:
+        raise _too_deep(event_id) from error
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        raise WireError(
+            f"The message is not valid JSON: {error}.",
+            code="invalid_json",
+            event_id=event_id,
+            remedy="Send one JSON object.",
+        ) from error
+    except WireError as error:
+        error.event_id = event_id
+        raise
+
+
+def whole_characters(frame: str) -> str:
+    """The text with U+FFFD for every half of a character: a text that was cut in an emoji must not fail a session."""
+    if _SURROGATE.search(frame) is None:
+        return frame
+    return _ESCAPE.sub(lambda m: "\\ufffd" if _SURROGATE.fullmatch(m[0]) else m[0], frame)
+
+
+def _unknown_type(head: _Head) -> WireError:
+    if not head.type:
+        return WireError(
+            "The message has no type.",
+            code="missing_required_parameter",
+            param="type",
+            remedy='Send an object with a "type", such as "session.update".',
+        )
+    known = difflib.get_close_matches(head.type[:64], ev.EVENT_TYPES, n=1)
+    remedy = f"Did you mean {known[0]!r}?" if known else f"Known are {', '.join(sorted(ev.EVENT_TYPES))}."
+    return WireError(
+        f"Unknown event type {head.type[:64]!r}.", code="unknown_event_type", param="type", remedy=remedy
+    )
+
+
+def _check_nesting(frame: str) -> None:
+    brackets = frame.count("{") + frame.count("[")
+    if brackets <= MAX_DEPTH:
+        return
+    if brackets > MAX_BRACKETS:
+        raise WireError(
+            f"The message has {brackets} objects and arrays.",
+            code="message_too_complex",
+            remedy=f"Send at most {MAX_BRACKETS} in one message.",
+        )
+    level = [msgspec.json.decode(frame)]
+    for _ in range(MAX_DEPTH):
+        values = (value for node in level for value in (node.values() if isinstance(node, dict) else node))
+        level = [value for value in values if isinstance(value, dict | list)]
+        if not level:
+            return
+    raise _too_deep(None)
+
+
+def _too_deep(event_id: str | None) -> WireError:
+    return WireError(
+        f"The message is nested deeper than {MAX_DEPTH} levels.",
+        code="message_too_deep",
+        event_id=event_id,
+        remedy="Send flatter JSON.",
+    )
+
+
+def _invalid_value(text: str, event_id: str | None) -> WireError:
+    """From the decoder's text, such as "Expected `str`, got `int` - at `$.session.tools[0].name`"."""
+    what, _, path = text.partition(" - at ")
+    param = path.strip("`").removeprefix("$").removeprefix(".") or None
+    missing = re.fullmatch(r"Object missing required field `(\w+)`", what)
+    if missing is not None:
+        param = f"{param}.{missing[1]}" if param else missing[1]
+        return WireError(
+            f"{param} is missing.", code="missing_required_parameter", param=param, event_id=event_id
+        )
+    where = f" for {param}" if param else ""
+    return WireError(f"Invalid value{where}: {what}.", code="invalid_value", param=param, event_id=event_id)

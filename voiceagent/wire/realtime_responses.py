@@ -1,0 +1,210 @@
+"""The assistant's turns as Realtime responses: which server events each action makes, in the order that clients accept.
+
+It keeps what has been announced and said of each open response, and knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+from voiceagent.core import actions as act
+from voiceagent.core.history import AssistantItem
+from voiceagent.wire import realtime_items as items
+from voiceagent.wire.codecs import AudioEncoder
+from voiceagent.wire.realtime_session import Session
+from voiceagent.wire.realtime_writer import Writer
+
+TurnAction = act.TurnOpened | act.TurnText | act.SendAudio | act.TurnTool | act.Flush | act.TurnClosed
+
+
+@dataclass(slots=True)
+class _Response:
+    """One response on this connection: what has been announced and said of it so far."""
+
+    id: str
+    item_id: str
+    previous_item_id: str | None
+    options: act.TurnOptions
+    format: dict[str, Any]
+    encoder: AudioEncoder
+    announced: bool = False
+    text: str = ""
+    calls: list[act.TurnTool] = field(default_factory=list)
+    output: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def spoken(self) -> bool:
+        return self.options.modalities == "audio"
+
+    @property
+    def at(self) -> dict[str, Any]:
+        """Where the message's content is."""
+        return {"response_id": self.id, "item_id": self.item_id, "output_index": 0, "content_index": 0}
+
+
+class Responses:
+    """The responses of one connection.
+
+    Args:
+        session: whose audio format a response takes when it opens.
+        prefix: unique among the sessions of a server; part of the ids made here.
+        writer: writes the events.
+    """
+
+    def __init__(self, session: Session, *, prefix: str, writer: Writer) -> None:
+        self._session = session
+        self._prefix = prefix
+        self._event = writer.event
+        self._open: dict[int, _Response] = {}
+
+    def turn_of(self, response_id: str) -> int | None:
+        """Number of the turn behind a response that is not done; None if there is no such response."""
+        return next((turn for turn, response in self._open.items() if response.id == response_id), None)
+
+    def render(self, action: TurnAction) -> Iterator[str]:
+        """Server events for one action."""
+        match action:
+            case act.TurnOpened():
+                yield from self._opened(action)
+            case act.TurnText(turn, _, delta):
+                yield from self._text(self._open[turn], delta)
+            case act.SendAudio(turn, _, pcm):
+                yield from self._announce(self._open[turn])
+                yield from self._audio(self._open[turn], self._open[turn].encoder.push(pcm))
+            case act.TurnTool(turn):
+                self._open[turn].calls.append(action)  # told behind the message, when that is done
+            case act.Flush(turn):
+                if turn in self._open:  # otherwise it is all sent, and the player is still at it
+                    self._open[turn].encoder.drop()
+                yield self._event("output_audio_buffer.cleared", response_id=self._id(turn))
+            case act.TurnClosed():
+                yield from self._closed(action)
+            case _:
+                assert_never(action)
+
+    def _id(self, turn: int) -> str:
+        return f"resp_{self._prefix}_{turn}"
+
+    def _opened(self, action: act.TurnOpened) -> Iterator[str]:
+        audio_format = self._session.output_format
+        response = _Response(
+            id=self._id(action.turn),
+            item_id=action.item_id,
+            previous_item_id=action.previous_item_id,
+            options=action.options,
+            format=audio_format,
+            encoder=AudioEncoder(audio_format["type"]),
+        )
+        self._open[action.turn] = response
+        yield self._event("response.created", response=self._show(response, "in_progress"))
+
+    # --- the message ----------------------------------------------------------------------------------------
+
+    def _announce(self, response: _Response) -> Iterator[str]:
+        """The events that must precede the first delta of a message: one stock client drops all audio otherwise."""
+        if response.announced:
+            return
+        response.announced = True
+        item = AssistantItem(response.item_id, "", spoken=response.spoken)
+        shown = items.to_wire(item, status="in_progress")
+        yield from self._item_added(response, shown, index=0, previous=response.previous_item_id)
+        yield self._event("response.content_part.added", **response.at, part=_part(response.spoken, ""))
+
+    def _text(self, response: _Response, delta: str) -> Iterator[str]:
+        yield from self._announce(response)
+        response.text += delta
+        name = "response.output_audio_transcript.delta" if response.spoken else "response.output_text.delta"
+        yield self._event(name, **response.at, delta=delta)
+
+    def _audio(self, response: _Response, raw: bytes) -> Iterator[str]:
+        if raw:
+            delta = binascii.b2a_base64(raw, newline=False).decode()
+            yield self._event("response.output_audio.delta", **response.at, delta=delta)
+
+    def _message_done(self, response: _Response, action: act.TurnClosed) -> Iterator[str]:
+        at, text = response.at, response.text
+        if response.spoken:
+            yield self._event("response.output_audio.done", **at)
+            yield self._event("response.output_audio_transcript.done", **at, transcript=text)
+        else:
+            yield self._event("response.output_text.done", **at, text=text)
+        yield self._event("response.content_part.done", **at, part=_part(response.spoken, text))
+        item = action.item or AssistantItem(response.item_id, "", spoken=response.spoken)
+        shown = items.to_wire(item, status="completed" if action.status == "completed" else "incomplete")
+        yield from self._item_done(response, shown, previous=response.previous_item_id)
+
+    # --- tool calls -----------------------------------------------------------------------------------------
+
+    def _call(self, response: _Response, call: act.TurnTool) -> Iterator[str]:
+        index = len(response.output)
+        previous = response.output[-1]["id"] if response.output else response.previous_item_id
+        names = (call.item_id, call.call_id, call.name)
+        shown = items.show_call(*names, "", status="in_progress")
+        yield from self._item_added(response, shown, index=index, previous=previous)
+        at = {
+            "response_id": response.id,
+            "item_id": call.item_id,
+            "output_index": index,
+            "call_id": call.call_id,
+        }
+        name = "response.function_call_arguments"
+        yield self._event(f"{name}.delta", **at, delta=call.arguments)
+        yield self._event(f"{name}.done", **at, name=call.name, arguments=call.arguments)
+        done = items.show_call(*names, call.arguments, status="completed")
+        yield from self._item_done(response, done, previous=previous)
+
+    # --- items and the whole --------------------------------------------------------------------------------
+
+    def _item_added(
+        self, response: _Response, shown: dict[str, Any], *, index: int, previous: str | None
+    ) -> Iterator[str]:
+        at = {"response_id": response.id, "output_index": index}
+        yield self._event("response.output_item.added", **at, item=shown)
+        if response.options.conversation:
+            yield self._event("conversation.item.added", previous_item_id=previous, item=shown)
+
+    def _item_done(
+        self, response: _Response, shown: dict[str, Any], *, previous: str | None
+    ) -> Iterator[str]:
+        at = {"response_id": response.id, "output_index": len(response.output)}
+        response.output.append(shown)
+        if response.options.conversation:
+            yield self._event("conversation.item.done", previous_item_id=previous, item=shown)
+        yield self._event("response.output_item.done", **at, item=shown)
+
+    def _closed(self, action: act.TurnClosed) -> Iterator[str]:
+        response = self._open.pop(action.turn)
+        if response.announced:
+            if action.status != "cancelled":
+                yield from self._audio(response, response.encoder.finish())
+            yield from self._message_done(response, action)
+        for call in response.calls:
+            yield from self._call(response, call)
+        final = self._show(response, action.status)
+        final["usage"] = items.usage(action.usage)
+        final["status_details"] = items.status_details(action.status, action.reason, action.error)
+        yield self._event("response.done", response=final)
+
+    def _show(self, response: _Response, status: str) -> dict[str, Any]:
+        options = response.options
+        return {
+            "id": response.id,
+            "object": "realtime.response",
+            "status": status,
+            "status_details": None,
+            "output": response.output,
+            "conversation_id": f"conv_{self._prefix}" if options.conversation else None,
+            "output_modalities": [options.modalities],
+            "max_output_tokens": options.max_tokens or "inf",
+            "audio": {"output": {"format": response.format, "voice": options.voice}},
+            "usage": None,
+            "metadata": options.metadata,
+        }
+
+
+def _part(spoken: bool, text: str) -> dict[str, Any]:
+    # `audio` must be absent rather than null: clients reject null here.
+    return {"type": "audio", "transcript": text} if spoken else {"type": "text", "text": text}

@@ -1,0 +1,19 @@
+"""Server events as JSON text, each with an id of its own; it knows no event by name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+class Writer:
+    """Writes the events of one connection; their ids count from 1 behind `prefix`."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._count = 0
+
+    def event(self, name: str, /, **fields: Any) -> str:
+        """One server event, ASCII only."""
+        self._count += 1
+        return json.dumps({"type": name, "event_id": f"event_{self._prefix}_{self._count}", **fields})
