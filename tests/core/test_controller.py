@@ -746,3 +746,34 @@ def test_audio_lost_on_the_way_in_is_not_committed() -> None:
     made = call.wait(5.0)
     assert kinds(made) == ["SpeechStopped"]
     assert call.items == []
+
+
+def test_who_speaks_for_ten_minutes_is_answered_in_between() -> None:
+    call = Call()
+    call.hear(1, 0.0)
+    made = []
+    for _ in range(600):
+        made += call.do(ev.AudioIn(call.mic, np.zeros(16_000, np.float32)))
+        call.mic += 16_000
+        for at in range(call.mic - 16_000, call.mic, 512):
+            made += call.do(ev.SpeechProb(at, 0.9))
+    assert kinds(made).count("Committed") == 1
+    assert call.controller.ear is Ear.SPEECH
+    assert kinds(made)[-3:] == [
+        "SpeechStarted",
+        "CancelTurn",
+        "TurnClosed",
+    ]  # who goes on, interrupts the answer
+
+
+def test_a_detector_that_lags_more_than_a_minute_loses_audio_and_no_more() -> None:
+    call = Call()
+    for _ in range(70):
+        call.do(ev.AudioIn(call.mic, np.zeros(16_000, np.float32)))
+        call.mic += 16_000
+    made = []
+    for at in range(512, call.mic, 512):
+        made += call.do(ev.SpeechProb(at, 0.9))
+    assert only(made, act.SpeechStarted).audio_start_ms >= 10_000 - 300
+    made = call.do(ev.Commit())
+    assert np.concatenate([a.piece.audio for a in made if isinstance(a, act.EncodePiece)]).size > 0

@@ -18,6 +18,14 @@ def test_the_clock_runs_in_real_time_and_waits_when_dry() -> None:
     assert playout.ahead(20.5) == RATE // 2
 
 
+def test_long_ago_is_answered_with_the_oldest_that_is_known() -> None:
+    playout = Playout()
+    for n in range(5):
+        playout.send(960, float(n))
+    assert playout.clock(0.5) == 3 * 960
+    assert playout.clock(4.5) == 5 * 960
+
+
 def test_what_was_heard_lags_by_the_way_to_the_ear() -> None:
     playout = Playout()
     playout.send(RATE, 0.0)

@@ -230,15 +230,9 @@ class World:
         job = self.rng.choice(chosen)
         event = job.plan.pop(0)
         if job.turn == self.live:
-            match event:
-                case ev.TextOut(_, text, ids):
-                    job.text += text
-                case ev.AudioOut(_, _, pcm, ids):
-                    job.made += len(pcm)
-                    job.ids += ids
-                case ev.TurnEnded() | ev.TurnFailed():
-                    job.ended = True
-                    job.plan = [event] if self.rng.random() < 0.2 else []
+            self.note_made(job, event)
+            if job.ended:
+                job.plan = [event] if self.rng.random() < 0.2 else []
         self.give(event)
 
     def player_moves(self) -> None:
@@ -359,17 +353,24 @@ class World:
             return
         if not job.plan and not job.ended:
             job.plan = [ev.TurnEnded(job.turn, "stop", ev.Usage(), ())]
-        self.rng.random()
+        self.work(job)
+
+    def work(self, job: Job) -> None:
+        """The engine says all that it has of a turn, while that is open."""
         while job.plan and job.turn == self.live:
             event = job.plan.pop(0)
-            if isinstance(event, ev.AudioOut):
-                job.made += len(event.pcm)
-                job.ids += event.ids
-            elif isinstance(event, ev.TextOut):
-                job.text += event.text
-            elif isinstance(event, ev.TurnEnded | ev.TurnFailed):
-                job.ended = True
+            self.note_made(job, event)
             self.give(event)
+
+    def note_made(self, job: Job, event: ev.TurnEvent) -> None:
+        match event:
+            case ev.TextOut(_, text):
+                job.text += text
+            case ev.AudioOut(_, _, pcm, ids):
+                job.made += len(pcm)
+                job.ids += ids
+            case ev.TurnEnded() | ev.TurnFailed():
+                job.ended = True
 
     def end_call(self) -> None:
         event = self.rng.choice((ev.Detached(), ev.Hangup("bye")))

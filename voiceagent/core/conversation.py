@@ -54,9 +54,7 @@ class Conversation:
     # --- items of the ear and of a turn -------------------------------------------------------------------------
 
     def add_user(self, item_id: str, pieces: tuple[Piece, ...]) -> list[act.Action]:
-        """A person's utterance comes in."""
-        if self.history.find(item_id) is not None:
-            item_id = self.new_item_id()  # the client took the id that was announced
+        """A person's utterance comes in, under an id that nobody else has."""
         item = UserItem(item_id, (AudioContent(pieces),))
         previous = self.history.last_id
         self.history = self.history.append(item)

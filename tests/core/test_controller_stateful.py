@@ -1,0 +1,145 @@
+"""Hypothesis drives the same world as the walk, and shrinks what it finds to a few steps.
+
+`CORE_STATEFUL_EXAMPLES=10000 pytest tests/core/test_controller_stateful.py` looks longer.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from world import World, numbered
+
+from voiceagent.core import events as ev
+from voiceagent.core.history import TextContent, UserItem
+
+EXAMPLES = int(os.environ.get("CORE_STATEFUL_EXAMPLES", "200"))
+
+
+class Calls(RuleBasedStateMachine):
+    """A call in which Hypothesis decides what happens next; the oracles are the world's."""
+
+    @initialize(
+        voice=st.booleans(),
+        interrupt=st.booleans(),
+        lead=st.sampled_from([None, 40, 300]),
+        acks=st.booleans(),
+    )
+    def begin(self, voice: bool, interrupt: bool, lead: int | None, acks: bool) -> None:
+        self.world = World(0)
+        self.world.imagine = lambda turn, options: []  # type: ignore[method-assign]  # the rules say what it makes
+        vad = ev.ServerVad(interrupt_response=interrupt, silence_duration_ms=200) if voice else None
+        self.world.config = ev.SessionConfig(turn_detection=vad, lead_ms=lead)
+        self.world.acks, self.world.liar = acks, False
+        self.world.player.delay = 0.05
+        self.world.controller = self.world.make(self.world.config, id_prefix="item_")
+
+    @rule(windows=st.integers(1, 12), voice=st.booleans())
+    def somebody_is_heard(self, windows: int, voice: bool) -> None:
+        world = self.world
+        world.plan = world.plan[: world.judged] + [voice] * windows
+        while world.mic < (world.judged + windows) * 512:
+            world.speak(512)
+        world.judge(windows)
+
+    @rule(seconds=st.sampled_from([0.01, 0.1, 0.5, 2.0]), punctual=st.booleans())
+    def time_passes(self, seconds: float, punctual: bool) -> None:
+        self.world.pass_time(seconds, punctual=punctual)
+
+    @precondition(lambda self: self.world.live is not None)
+    @rule(tokens=st.sampled_from([1, 5, 25, 60]), words=st.booleans())
+    def the_engine_speaks(self, tokens: int, words: bool) -> None:
+        world, job = self.world, self.world.jobs[self.world.live or 0]
+        if words:
+            job.plan.append(ev.TextOut(job.turn, " word", (0,)))
+        if job.spoken:
+            job.plan.append(
+                ev.AudioOut(job.turn, 0, numbered(job.turn, job.made, tokens * 960), (1,) * tokens)
+            )
+        world.work(job)
+
+    @precondition(lambda self: self.world.live is not None)
+    @rule(end=st.sampled_from(["stop", "stop", "max_tokens", "cancelled", "failed", "tool"]))
+    def the_engine_ends(self, end: str) -> None:
+        job = self.world.jobs[self.world.live or 0]
+        if end == "tool":
+            job.plan.append(ev.ToolCalled(job.turn, "call", "f", "{}"))
+            end = "stop"
+        if end == "failed":
+            job.plan.append(ev.TurnFailed(job.turn, "broken", "it broke"))
+        else:
+            job.plan.append(ev.TurnEnded(job.turn, end, ev.Usage(), ()))
+        self.world.work(job)
+
+    @rule(windows=st.integers(6, 9))
+    def somebody_speaks_over_us(self, windows: int) -> None:
+        self.somebody_is_heard(1, False)
+        self.somebody_is_heard(windows, True)
+
+    @precondition(lambda self: self.world.acks and self.world.player.played)
+    @rule()
+    def the_player_acknowledges(self) -> None:
+        self.world.acknowledge(max(self.world.player.played))
+
+    @rule(spoken=st.booleans(), interruptible=st.booleans(), conversation=st.booleans())
+    def the_client_asks(self, spoken: bool, interruptible: bool, conversation: bool) -> None:
+        options = replace(
+            self.world.config.turn_options(),
+            modalities="audio" if spoken else "text",
+            interruptible=interruptible,
+            conversation=conversation,
+        )
+        self.world.give(ev.Respond(options))
+
+    @rule(request=st.sampled_from([ev.Commit(), ev.Clear()]))
+    def the_client_ends_or_clears(self, request: ev.Event) -> None:
+        self.world.disturb_with(request)
+
+    @rule(request=st.sampled_from([ev.Cancel(), ev.OutputClear(), ev.TurnFailed(1, "x", "y"), ev.EngineUp()]))
+    def something_stops(self, request: ev.Event) -> None:
+        if not isinstance(request, ev.TurnFailed) or self.world.live != 1:
+            self.world.give(request)
+
+    @precondition(lambda self: len(self.world.controller.history) > 0)
+    @rule(which=st.integers(0, 5), how=st.sampled_from(["truncate", "delete", "retrieve", "create"]))
+    def the_client_edits(self, which: int, how: str) -> None:
+        items = self.world.controller.history.items
+        item_id = items[which % len(items)].id
+        if self.world.live is not None:
+            self.world.jobs[self.world.live].jostled = True
+        match how:
+            case "truncate":
+                self.world.give(ev.ItemTruncate(item_id, 200))
+            case "delete":
+                self.world.give(ev.ItemDelete(item_id))
+            case "retrieve":
+                self.world.give(ev.ItemRetrieve(item_id))
+            case _:
+                self.world.give(ev.ItemCreate(UserItem("", (TextContent("x"),)), item_id))
+
+    @rule(samples=st.integers(0, 3000))
+    def stray_audio_comes(self, samples: int) -> None:
+        self.world.give(
+            ev.AudioIn(self.world.mic, np.arange(self.world.mic, self.world.mic + samples, dtype=np.float32))
+        )
+        self.world.mic += samples
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.world.come_to_rest()
+            self.world.check_runs()
+            self.world.end_call()
+
+
+Calls.TestCase.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+TestCalls = Calls.TestCase
