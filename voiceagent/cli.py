@@ -162,9 +162,12 @@ async def _serve(config: Config) -> None:
         ready, address = running
         words = f"voiceagent is ready: open [bold]http://{address}[/] and talk  "
         console.print(
-            f"{words}[dim]({ready.model} on {ready.device}, loaded in {ready.load_seconds:.1f} s)[/]"
+            f"{words}[dim]({ready.model} on {ready.device}, loaded in {ready.load_seconds:.1f} s)[/]",
+            soft_wrap=True,
         )
-        console.print(f"[dim]Realtime clients: ws://{address}/v1/realtime   Stop with Ctrl-C.[/]")
+        console.print(
+            f"[dim]Realtime clients: ws://{address}/v1/realtime   Stop with Ctrl-C.[/]", soft_wrap=True
+        )
         await stopping.wait()
         console.print("stopping ...")
 

@@ -50,7 +50,7 @@ async def test_two_questions_in_a_row_with_memory(pocket_server: str) -> None:
         first = await caller.ask(ASKED["name"])
         assert caller.said(first) == plain(ASKED["name"]["reply"])
         second = await caller.type("what is my name")
-        assert caller.said(second) == "your name is nick"
+        assert caller.said(second) == f"your name is {plain(ASKED['name']['text']).split()[-1]}"
         assert audible(caller.samples(second))
 
 

@@ -100,6 +100,17 @@ async def test_health_models_and_readiness() -> None:
         await site.engine.stop()
 
 
+async def test_a_storm_on_a_full_server_is_refused_and_the_call_goes_on() -> None:
+    engine = FakeEngine(max_sessions=1)
+    await engine.start()
+    async with serving(engine) as site, calling(site) as caller:
+        await caller.manual()
+        answers = await asyncio.gather(caller.ask("hello"), *(refused(site) for _ in range(100)))
+        assert answers[0].status == "completed"
+        assert set(answers[1:]) == {"503 overloaded"}
+    await engine.stop()
+
+
 async def test_the_socket_address_speaks_websocket_only() -> None:
     async with serving() as site:
         status, _, text = await get(site, "/v1/realtime")
