@@ -351,7 +351,7 @@ class FeatureBank:
         """mel (B, 128, T) float32, zero beyond frames (B,) int64; with `clean`, the clean mel as a third."""
         index = np.asarray(ids, np.int64)
         width = int(self.frames[index].max())
-        on_device = torch.from_numpy(index).to(self.device)
+        on_device = torch.from_numpy(index).to(self.device, non_blocking=True)
         frames = self._counts[on_device]
         at = torch.arange(width, device=self.device)
         inside = at < frames[:, None]

@@ -33,10 +33,19 @@ from voiceagent.models.step_audio2.prompt import ASR_INSTRUCTIONS, render, ta4_i
 from voiceagent.models.step_audio2.tokenizer import TextTokenizer
 from voiceagent.units import TOKEN_SAMPLES
 
-# What one training sequence is, and how often.
-SHARES = {"asr": 0.30, "dialogue": 0.45, "text_in": 0.06, "text_out": 0.06, "speak": 0.13}
-KINDS, CUMULATIVE = tuple(SHARES), np.cumsum(list(SHARES.values()))
-ASR_AGENT_SHARE = 0.15  # of "asr": the agent's own voice, so that the model can also judge what it says
+# What one training sequence is: a transcript (more often at first, while the ear is weak), or one of the others.
+ASR_FIRST, ASR_LAST = 0.45, 0.28
+OTHERS = {"dialogue": 0.64, "text_in": 0.09, "text_out": 0.08, "speak": 0.19}
+KINDS, CUMULATIVE = tuple(OTHERS), np.cumsum(list(OTHERS.values()))
+ASR_AGENT_SHARE = 0.12  # of transcripts: the agent's own voice, so that the model can also judge what it says
+ASR_GENERIC_SHARE = (
+    0.45  # of the callers' transcripts: sentences of any words, which no context helps to hear
+)
+# How often a dialogue with such a turn is drawn, others once: what has many values, or hangs on a single word.
+EMPHASIS = {
+    "count": 4.0, "sum": 4.0, "spell": 3.0, "name": 3.0, "repeat": 2.0, "weather": 2.0,
+    "time": 1.5, "order": 1.5, "cancel": 1.5, "change_booking": 1.5,
+}  # fmt: skip
 CUT_SHARE = 0.15  # of dialogues with several turns: an earlier reply was interrupted
 DROP_SHARE = 0.1  # of those: before anything of it was heard
 SPEAK_PHRASES = (
@@ -288,15 +297,16 @@ class Teacher:
         self.scribe, self.ears = scribe, scribe.ears
         self.dialogues: list[dict[str, Any]] = corpus["train"]
         self.first_item = first_items(self.dialogues)
+        self.emphasis = np.cumsum([emphasis(dialogue) for dialogue in self.dialogues])
         self.sentences = [text for text in corpus["agent_generic"] if text in scribe.speech]
         self.systems = sorted({dialogue["system"] for dialogue in self.dialogues})
         check_bank(self.dialogues, self.ears.texts)
 
-    def draw(self, rng: np.random.Generator) -> Sample:
-        """One sample of a kind drawn by SHARES."""
-        kind = KINDS[int(np.searchsorted(CUMULATIVE, rng.random() * CUMULATIVE[-1], side="right"))]
-        if kind == "asr":
+    def draw(self, rng: np.random.Generator, *, progress: float = 0.0) -> Sample:
+        """One sample of a random kind; `progress` of the training is 0 to 1."""
+        if rng.random() < ASR_FIRST + (ASR_LAST - ASR_FIRST) * progress:
             return self.asr(rng)
+        kind = KINDS[_pick(CUMULATIVE, rng)]
         if kind == "speak":
             return self.speak(rng)
         return self.dialogue(rng, text_in=kind == "text_in", spoken=kind != "text_out")
@@ -309,14 +319,16 @@ class Teacher:
             self.scribe.hear(talk, ears.agent(item))
             text = ears.texts[ears.caller_n + item]
         else:
-            item = int(rng.integers(ears.caller_n))
+            generic = int(self.first_item[-1])  # the dialogues' turns lie before it
+            any_words = rng.random() < ASR_GENERIC_SHARE and generic < ears.caller_n
+            item = int(rng.integers(generic if any_words else 0, ears.caller_n))
             self.scribe.hear(talk, ears.caller(item, rng))
             text = ears.texts[item]
         return self.scribe.transcript(talk, text)
 
     def dialogue(self, rng: np.random.Generator, *, text_in: bool = False, spoken: bool = True) -> Sample:
         """A whole conversation with every reply to be learned; `text_in`: most human turns are typed."""
-        row = int(rng.integers(len(self.dialogues)))
+        row = _pick(self.emphasis, rng)
         made = self.dialogues[row]
         talk = Talk(made["system"], made["tools"] or (), spoken)
         turns = made["turns"]
@@ -347,6 +359,16 @@ class Teacher:
         return self.scribe.sample(talk)
 
 
+def emphasis(dialogue: dict[str, Any]) -> float:
+    """How often a dialogue is drawn: as its hardest turn asks."""
+    return max(EMPHASIS.get(turn["intent"], 1.0) for turn in dialogue["turns"])
+
+
+def _pick(cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:
+    """An index with the probability of its part of the rising sums."""
+    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+
+
 def first_items(dialogues: Sequence[dict[str, Any]]) -> NDArray[np.int64]:
     """Number of each dialogue's first utterance in its bank; the generic sentences begin at the last value."""
     return np.cumsum([0] + [len(dialogue["turns"]) for dialogue in dialogues])
@@ -362,44 +384,89 @@ def check_bank(dialogues: Sequence[dict[str, Any]], texts: Sequence[str]) -> Non
         raise ValueError(f"the bank has {len(texts)} utterances, the corpus {len(spoken)}")
 
 
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""ids (B, T) int32, weights (B, T) float16, numbers of the audio in order of appearance (N,) int64."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples of similar length, right-padded with id 0. Places count through the flattened batch.
+
+    Attributes:
+        ids: (B, T) int32.
+        learned: (L,) int64 places whose next id is learned; weights: (L,) float32 of that id.
+        patches: (P,) int64 places of `<audio_patch>`.
+        audio: (N,) int64 numbers of what is heard, in order of appearance; each has its run of patches.
+    """
+
+    ids: torch.Tensor
+    learned: torch.Tensor
+    weights: torch.Tensor
+    patches: torch.Tensor
+    audio: torch.Tensor
+
+    def pin_memory(self) -> Batch:
+        """A copy that the GPU can fetch while the CPU goes on."""
+        return Batch(*(getattr(self, name).pin_memory() for name in self.__slots__))
 
 
 class Batches(torch.utils.data.IterableDataset[Batch]):
-    """Endless batches of samples of similar length, at most `tokens` padded tokens each."""
+    """Endless batches of samples of similar length, at most `tokens` padded tokens each.
 
-    def __init__(self, teacher: Teacher, *, tokens: int, pool: int = 2500, seed: int = 0) -> None:
+    `progress` is a shared tensor of one number, which the training process moves from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        *,
+        tokens: int,
+        pool: int = 2500,
+        seed: int = 0,
+        progress: torch.Tensor | None = None,
+    ) -> None:
         self.teacher, self.tokens, self.pool, self.seed = teacher, tokens, pool, seed
+        self.progress = torch.zeros(1) if progress is None else progress
 
     def __iter__(self) -> Iterator[Batch]:
         worker = torch.utils.data.get_worker_info()
         rng = np.random.default_rng((self.seed, worker.id if worker else 0))
+        patch = self.teacher.scribe.tokenizer.ids.audio_patch
         while True:
-            drawn = [self.teacher.draw(rng) for _ in range(self.pool)]
+            progress = min(1.0, float(self.progress[0]))
+            drawn = [self.teacher.draw(rng, progress=progress) for _ in range(self.pool)]
             drawn.sort(key=lambda sample: len(sample.ids) + 8 * rng.random())
-            groups, start = [], 0
-            while start < len(drawn):
-                stop = start + 1
-                longest = len(drawn[start].ids)
-                while stop < len(drawn) and stop - start < 512:
-                    longest = max(longest, len(drawn[stop].ids))
-                    if (stop + 1 - start) * longest > self.tokens:
-                        break
-                    stop += 1
-                groups.append(drawn[start:stop])
-                start = stop
+            groups = self._groups(drawn)
             for k in rng.permutation(len(groups)):
-                yield collate(groups[k])
+                yield collate(groups[k], patch=patch)
+
+    def _groups(self, drawn: list[Sample]) -> list[list[Sample]]:
+        """Neighbours, as many as fit into a batch."""
+        groups, start = [], 0
+        while start < len(drawn):
+            stop = start + 1
+            longest = len(drawn[start].ids)
+            while stop < len(drawn) and stop - start < 512:
+                longest = max(longest, len(drawn[stop].ids))
+                if (stop + 1 - start) * longest > self.tokens:
+                    break
+                stop += 1
+            groups.append(drawn[start:stop])
+            start = stop
+        return groups
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Right-padded with id 0 and weight 0."""
-    width = max(len(sample.ids) for sample in samples)
+def collate(samples: Sequence[Sample], *, patch: int) -> Batch:
+    """One batch; everything that hangs on the values is looked up here, so that the GPU need not be asked."""
+    width = -(-max(len(sample.ids) for sample in samples) // 8) * 8
     ids = np.zeros((len(samples), width), np.int32)
-    weights = np.zeros((len(samples), width), np.float16)
+    weights = np.zeros((len(samples), width), np.float32)
     for row, sample in enumerate(samples):
         ids[row, : len(sample.ids)] = sample.ids
         weights[row, : len(sample.ids)] = sample.weights
+    following = weights.reshape(-1)
+    learned = np.flatnonzero(following[1:])  # no row begins with a weight, so none reaches into the next row
     audio = np.array([number for sample in samples for number in sample.audio], np.int64)
-    return torch.from_numpy(ids), torch.from_numpy(weights), torch.from_numpy(audio)
+    return Batch(
+        torch.from_numpy(ids),
+        torch.from_numpy(learned),
+        torch.from_numpy(following[learned + 1]),
+        torch.from_numpy(np.flatnonzero(ids == patch)),
+        torch.from_numpy(audio),
+    )

@@ -35,9 +35,10 @@ class Hearing:
 
     def batch(self, numbers: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """mel (N, 128, T) and frames (N,) in the order of `numbers`."""
-        if len(self.banks) == 1:
-            mel, frames = self.banks[0].batch(numbers)
-            return mel, frames
+        for k, bank in enumerate(self.banks):
+            if self.starts[k] <= numbers.min() and numbers.max() < self.starts[k + 1]:
+                mel, frames = bank.batch(numbers - self.starts[k])
+                return mel, frames
         width, device = int(self.frames[numbers].max()), self.banks[0].device
         mel = torch.zeros(len(numbers), 128, width, device=device)
         frames = torch.zeros(len(numbers), dtype=torch.int64, device=device)
@@ -45,7 +46,7 @@ class Hearing:
             own = np.flatnonzero((numbers >= self.starts[k]) & (numbers < self.starts[k + 1]))
             if len(own):
                 part, counts = bank.batch(numbers[own] - self.starts[k])
-                rows = torch.from_numpy(own).to(device)
+                rows = torch.from_numpy(own).to(device, non_blocking=True)
                 mel[rows, :, : part.shape[2]] = part
                 frames[rows] = counts
         return mel, frames

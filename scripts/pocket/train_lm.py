@@ -1,13 +1,14 @@
 """Trains the pocket encoder, adapter and language model: to hear, to answer by voice and text, and to call tools.
 
-    python3 scripts/pocket/train_lm.py --data DATA --out CK --seconds 600 [--ctc-seconds 240] [--resume]
+    python3 scripts/pocket/train_lm.py --data DATA --out CK --seconds 780 [--init voiceagent/assets/pocket] [--resume]
 
-First the encoder alone learns to spell what it hears (a CTC head that only training has), until the speech tokenizer's
-agent_tokens.npz exists or --ctc-seconds are over. Then all parts learn together, for --seconds in all: transcripts,
-spoken dialogues, typed questions, written replies and sentences to be repeated. `--resume` goes on with the joint run.
+First the encoder alone learns to spell what it hears (a CTC head that only training has), for --hear-seconds or until
+it makes few errors. Then all parts learn together, for --seconds: transcripts, spoken dialogues, typed questions,
+written replies and sentences to be repeated. `--init` begins with the weights of a packaged checkpoint, or of a .pt
+file of an earlier run; `--resume` goes on with a joint run that was broken off. All visible GPUs learn together.
 
-Writes to CK: encoder_ctc.pt, lm.pt (model, ctc, optimizer, elapsed, step), lm_eval.json,
-lm_misses.json (what went wrong).
+Needs CK/agent_tokens.npz, of train_speech_tokenizer.py or tokenise.py. Writes to CK: encoder_ctc.pt, lm.pt (model, ctc,
+optimizer, elapsed, step), lm_eval.json, lm_misses.json (what went wrong).
 """
 
 from __future__ import annotations
@@ -22,32 +23,36 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from scripts.pocket.features import (
-    ALPHABET,
     Budget,
     FeatureBank,
     cer_wer,
     ctc_greedy,
-    ctc_targets,
     length_buckets,
     log,
     lr_at,
     plain_text,
-    spec_augment,
     use_fast_math,
     wait_for,
 )
 from scripts.pocket.lm_data import Batches, CachedTokenizer, Ears, Scribe, SpeechTokens, Teacher
-from scripts.pocket.lm_eval import Exam, Hearing, embed_with_audio, examine, load_judge
+from scripts.pocket.lm_eval import Exam, Hearing, examine, load_judge
+from scripts.pocket.lm_step import Ints, Learner, Loss
+from scripts.pocket.ranks import Descent, Ranks, adamw, run, trainable
+from voiceagent.models.step_audio2.checkpoint import load_step_audio2
 from voiceagent.models.step_audio2.config import StepAudio2Config
 from voiceagent.models.step_audio2.model import StepAudio2
 
-PEAK, ENCODER_PEAK, CTC_PEAK = 1.2e-3, 6e-4, 8e-4
-CTC_WEIGHT = 0.4
-RANDOM_AUDIO = 0.05  # of the audio ids that the model reads are replaced, so that a slip does not derail it
-AGENT_HEARD = 20_000  # utterances of the agent that the encoder hears
+PEAK, ENCODER_PEAK, HEAR_PEAK = 1.2e-3, 8e-4, 1e-3
+BLANK_OUT = 0.5  # SpecAugment, from the time that the encoder understands something
+UNDERSTANDS = 1.2  # nats per character
+CLOCK_STEPS = 10  # how often the ranks look at the clock
+DRY: dict[str, Any] = {
+    "versions": 1, "tokens": 3000, "hear_frames": 4000, "hear_steps": 4, "steps": 5, "pool": 30, "questions": 3,
+    "glance_seconds": 1.0, "workers": 1,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -55,63 +60,88 @@ def main() -> None:
     args = parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are forked
-    use_fast_math(args.device)
-    torch.manual_seed(0)
-    run = Run(args)
-    state_file = args.out / "lm.pt"
+    run(stage, args, device=args.device, count=args.gpus)
+
+
+def stage(ranks: Ranks, args: argparse.Namespace) -> None:
+    """One rank's part of the stage."""
+    use_fast_math(ranks.device)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and our shapes never end
+    torch.manual_seed(0)  # always the same, so that the CTC head of --init begins near where it was left
+    training = Training(args, ranks)
     state: dict[str, Any] | None = None
-    if args.resume and state_file.exists():
-        state = torch.load(state_file, map_location=args.device, weights_only=True)
-        run.model.load_state_dict(state["model"])
-        run.ctc.load_state_dict(state["ctc"])
-        log(f"resumed at step {state['step']}, {state['elapsed']:.0f} s")
+    saved, ear = args.out / "lm.pt", args.out / "encoder_ctc.pt"
+    if args.resume and saved.exists():
+        state = torch.load(saved, map_location=ranks.device, weights_only=True)
+        training.model.load_state_dict(state["model"])
+        training.learner.ctc.load_state_dict(state["ctc"])
+        training.say(f"resumed at step {state['step']}, {state['elapsed']:.0f} s")
+    elif args.resume and ear.exists():
+        heard = torch.load(ear, map_location=ranks.device, weights_only=True)
+        training.model.encoder.load_state_dict(heard["encoder"])
+        training.learner.ctc.load_state_dict(heard["ctc"])
     else:
-        run.learn_to_hear()
-    run.learn_all(state)
-    if not run.stopped_early:
-        run.report()
+        training.begin()
+        training.learn_to_hear()
+    if training.learn_all(state) and ranks.first:
+        training.report()
+    ranks.meet()
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line; --dry only changes values that have options of their own."""
+    cores = len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of gen_data.py's banks")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument(
-        "--seconds", type=float, default=600.0, help="joint training in all, earlier parts included"
+    option = parser.add_argument
+    option("--data", type=Path, required=True, help="folder of gen_data.py's banks")
+    option("--out", type=Path, required=True, help="folder for the results")
+    option("--seconds", type=float, default=780.0, help="joint training in all, earlier parts included")
+    option("--hear-seconds", type=float, default=300.0, help="longest time that the encoder learns alone")
+    option("--hear-cer", type=float, default=5.0, help="percent of wrong characters that end it earlier")
+    option("--hear-steps", type=int, default=10**9, help="most steps that the encoder learns alone")
+    option("--hear-frames", type=int, default=256 * 300, help="padded frames of a batch of the encoder alone")
+    option("--steps", type=int, default=10**9, help="most steps of joint training in this command")
+    option("--tokens", type=int, default=40_000, help="padded tokens of a GPU's batch")
+    option("--pool", type=int, default=2500, help="samples from which a worker makes batches")
+    option("--init", type=Path, help="checkpoint folder or .pt file of weights to begin with")
+    option("--resume", action="store_true", help="go on from CK/lm.pt (or CK/encoder_ctc.pt)")
+    option(
+        "--stop-after", type=float, default=1e9, help="save and leave after so many seconds of this command"
     )
-    parser.add_argument(
-        "--ctc-seconds", type=float, default=420.0, help="longest time that the encoder learns alone"
+    option("--assets", type=Path, default=Path("voiceagent/assets/pocket"), help="config and tokenizer")
+    option(
+        "--device", type=torch.device, default=torch.device("cuda" if torch.cuda.is_available() else "cpu")
     )
-    parser.add_argument(
-        "--stop-after", type=float, help="save and leave after so many seconds of this command"
+    option("--gpus", type=int, help="processes that learn together; default: as many as there are GPUs")
+    option("--workers", type=int, help="processes that write batches, for each GPU")
+    option(
+        "--versions", type=int, default=4, help="augmented versions of every caller's utterance, on each GPU"
     )
-    parser.add_argument("--resume", action="store_true", help="go on from CK/lm.pt (or CK/encoder_ctc.pt)")
-    parser.add_argument(
-        "--assets", type=Path, default=Path("voiceagent/assets/pocket"), help="config and tokenizer"
-    )
-    parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, default=max(1, min(12, (os.cpu_count() or 2) - 2)))
-    parser.add_argument(
-        "--versions", type=int, default=4, help="augmented versions of every caller's utterance"
-    )
-    parser.add_argument("--tokens", type=int, default=40_000, help="padded tokens of a batch")
-    parser.add_argument("--dry", action="store_true", help="a few small steps: proves that everything runs")
-    args = parser.parse_args()
-    args.began = time.monotonic()
+    option("--compile", action=argparse.BooleanOptionalAction, help="fuse operations; default: on a GPU")
+    option("--glance-seconds", type=float, default=150.0, help="time between two looks at the figures")
+    option("--save-seconds", type=float, default=100.0, help="time between two saves")
+    option("--questions", type=int, default=10_000, help="test dialogues of the final figures")
+    option("--dry", action="store_true", help="a few small steps: proves that everything runs")
+    args = parser.parse_args(argv)
+    args.began = time.time()
     if args.dry:
-        args.versions, args.tokens, args.workers, args.ctc_min = 1, 3000, 1, 3.0
-        args.ctc_seconds = max(args.ctc_seconds, 30.0)
+        vars(args).update(DRY)
+    if args.gpus is None:
+        args.gpus = max(1, torch.cuda.device_count()) if args.device.type == "cuda" else 1
+    if args.workers is None:
+        args.workers = max(1, min(14, cores // args.gpus - 2))
+    if args.compile is None:
+        args.compile = args.device.type == "cuda"
     return args
 
 
-class Run:
-    """Everything that one run holds: banks, networks, and where it writes."""
+class Training:
+    """Everything that one rank holds: banks, networks, and where it writes."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.device, self.dry = args, args.device, args.dry
-        self.stopped_early = False
+    def __init__(self, args: argparse.Namespace, ranks: Ranks) -> None:
+        self.args, self.ranks, self.device = args, ranks, ranks.device
         self.corpus: dict[str, Any] = json.loads(wait_for(args.data / "corpus.json").read_text())
         self.tokenizer = CachedTokenizer(args.assets)
         config = StepAudio2Config.from_folder(args.assets)
@@ -119,212 +149,229 @@ class Run:
             raise SystemExit(
                 f"the tokenizer has {self.tokenizer.size} tokens, config.json {config.text.vocab_size}"
             )
-        self.model = StepAudio2(config, dropout=0.05, encoder_dropout=0.1).to(self.device)
-        initialise(self.model)
-        self.ctc = nn.Linear(config.audio.n_audio_state, len(ALPHABET) + 1).to(self.device)
-        for name, part in self.model.named_children():
-            log(f"{name}: {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters")
-        seed = int(time.time()) if args.resume else 2  # a resumed run hears new versions
+        seed = (int(args.began) if args.resume else 2) + 1000 * ranks.rank  # every rank hears other versions
         common = {"device": self.device, "augmented": True, "seed": seed}
         self.caller = FeatureBank(args.data, "caller", variants=args.versions, **common)
-        self.agent = FeatureBank(args.data, "agent", keep=0.4, limit=AGENT_HEARD, **common)
+        self.agent = FeatureBank(args.data, "agent", keep=0.4, limit=20_000, **common)
         self.tests = {
             tag: FeatureBank(args.data, tag, device=self.device)
-            for tag in ("test_new", "test_seen")
-            if (args.data / f"{tag}.json").exists()
+            for tag in ("test_seen", "test_new")
+            if ranks.first and (args.data / f"{tag}.json").exists()
         }
-        self.hearing = Hearing([self.caller, self.agent])
         callers = texts_of(self.caller)[: self.caller.base_n]
         self.texts = callers + [plain_text(text) for text in self.agent.texts[: self.agent.base_n]]
-        self.targets, self.target_counts = ctc_targets(self.texts, self.device)
+        self.learner = Learner(
+            config,
+            self.tokenizer.ids,
+            device=self.device,
+            hearing=Hearing([self.caller, self.agent]),
+            texts=self.texts,
+            rows_of=self.rows_of,
+        )
+        self.model = self.learner.model
+        for name, part in self.model.named_children():
+            self.say(f"{name}: {sum(p.numel() for p in part.parameters()) / 1e6:.2f} M parameters")
+        self.say(f"{ranks.count} GPUs, {args.workers} workers each")
+        if args.compile:
+            self.learner.compile()
 
-    def utterances(self, numbers: np.ndarray) -> Tensor:
-        """Row of `texts` and `targets` of each audio number."""
+    def say(self, *parts: object) -> None:
+        """Logs once, not once a rank."""
+        if self.ranks.first:
+            log(*parts)
+
+    def rows_of(self, numbers: Ints) -> Ints:
+        """Row of `texts` of each audio number."""
         callers = self.caller.n
-        rows = np.where(
+        return np.where(
             numbers < callers, numbers % self.caller.base_n, numbers - callers + self.caller.base_n
         )
-        return torch.from_numpy(rows).to(self.device)
 
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
-
-    def ctc_loss(self, rows: Tensor, lengths: Tensor, numbers: np.ndarray) -> Tensor:
-        """Of encoder rows (N, T, D) against what the utterances say."""
-        at = self.utterances(numbers)
-        counts = self.target_counts.to(self.device)[at]
-        targets = self.targets[at][:, : max(1, int(counts.max()))]
-        scores = self.ctc(rows).float().log_softmax(-1).transpose(0, 1)
-        return F.ctc_loss(scores, targets, lengths, counts, zero_infinity=True)
+    def begin(self) -> None:
+        """The first weights: of --init, or random; the same on all ranks."""
+        initialise(self.model)
+        if self.args.init is not None:
+            self.model.load_state_dict(weights_of(self.args.init))
+            self.say(f"begins with the weights of {self.args.init}")
+        self.ranks.equalise(trainable(self.model, self.learner.ctc))
 
     # ---- phase 1
 
     def learn_to_hear(self) -> None:
-        """The encoder alone, until there are speech tokens to learn from."""
-        saved, ready = self.args.out / "encoder_ctc.pt", self.args.out / "agent_tokens.npz"
-        shortest = self.args.ctc_min
-        if self.args.resume and saved.exists():
-            shortest = 0.0
-            state = torch.load(saved, map_location=self.device, weights_only=True)
-            self.model.encoder.load_state_dict(state["encoder"])
-            self.ctc.load_state_dict(state["ctc"])
-        parameters = [*self.model.encoder.parameters(), *self.ctc.parameters()]
-        optimizer = adamw([{"params": parameters}], self.device)
-        rng, budget, step = np.random.default_rng(0), Budget(self.args.ctc_seconds), 0
+        """The encoder alone. Where it has learned before, its new CTC head learns a little first."""
+        args, learner, ranks = self.args, self.learner, self.ranks
+        warm, first_seconds = args.init is not None, 0.0
+        groups = [{"params": trainable(self.model.encoder)}, {"params": trainable(learner.ctc)}]
+        descent = Descent(adamw(groups, fused=self.device.type == "cuda"), ranks)
+        rng, budget, step = np.random.default_rng(ranks.rank), Budget(args.hear_seconds), 0
+        learner.blank_out = BLANK_OUT if warm else 0.0
+        buckets: list[Ints] = []
+        errors, next_look = 100.0, 40.0
+        torch.manual_seed(1 + ranks.rank)
         self.model.train()
-        groups: list[np.ndarray] = []
-        while budget.fraction() < 1 and not (ready.exists() and budget.elapsed() > shortest):
-            if not groups:
-                total = 4000 if self.dry else 256 * 300
-                groups = length_buckets(self.caller.frames, max_total=total, max_batch=256, rng=rng)
-            numbers = groups.pop()
-            optimizer.param_groups[0]["lr"] = CTC_PEAK * min(1.0, (step + 1) / 800)
-            mel, frames = self.caller.batch(numbers)
-            with self.autocast():
-                rows, lengths = self.model.encoder(spec_augment(mel, 0.5), frames - 2)
-            loss = self.ctc_loss(rows, lengths, numbers)
-            descend(loss, optimizer, parameters)
+        while step < args.hear_steps:
+            if step % CLOCK_STEPS == 0:
+                seconds, errors = ranks.agree(budget.elapsed(), errors)
+                if self.heard_enough(seconds, errors):
+                    break
+                if seconds > next_look:
+                    next_look = seconds + 40.0
+                    errors = self.spelling() if ranks.first else errors
+            if not buckets:
+                buckets = length_buckets(
+                    self.caller.frames, max_total=args.hear_frames, max_batch=256, rng=rng
+                )
+            numbers = buckets.pop()
+            rates = (min(1.0, max(0.0, step - 150) / 400), 1.0) if warm else (min(1.0, step / 800),) * 2
+            for group, rate in zip(descent.optimizer.param_groups, rates, strict=True):
+                group["lr"] = HEAR_PEAK * rate
+            with learner.autocast():
+                heard, counts = learner.hear(numbers)
+                loss = learner.spelling(heard, counts, numbers)
+            descent.step(loss)
             step += 1
-            if step % 200 == 0 or step < 3:
-                log(f"hear {step} {budget.elapsed():.0f} s ctc {loss.item():.3f}")
-            if step % 1500 == 0:
-                self.spelling()
-            if self.dry and step >= 4:
-                break
-        self.spelling()
-        state = {"encoder": self.model.encoder.state_dict(), "ctc": self.ctc.state_dict(), "step": step}
-        save(state, saved)
+            if step % 100 == 0 or step < 3:
+                value = loss.item()
+                if value < UNDERSTANDS:
+                    learner.blank_out = BLANK_OUT
+                first_seconds = first_seconds or budget.elapsed()
+                pace = (step - 1) / max(1e-3, budget.elapsed() - first_seconds)
+                self.say(f"hear {step} {budget.elapsed():.0f} s ctc {value:.3f}, {pace:.1f} steps/s")
+        descent.release()
+        learner.blank_out = BLANK_OUT
+        if ranks.first:
+            self.spelling()
+            state = {"encoder": self.model.encoder.state_dict(), "ctc": learner.ctc.state_dict()}
+            save(state, args.out / "encoder_ctc.pt")
+
+    def heard_enough(self, seconds: float, errors: float) -> bool:
+        """Whether the time is over or the errors are few, and there is something to go on with."""
+        over = seconds >= self.args.hear_seconds or errors <= self.args.hear_cer
+        ready = bool(self.ranks.agree(float((self.args.out / "agent_tokens.npz").exists()))[0])
+        return over and (ready or seconds >= 2 * self.args.hear_seconds)
 
     @torch.inference_mode()
-    def spelling(self, limit: int = 600) -> None:
-        """Logs the error rates of the CTC head on the test banks."""
+    def spelling(self, limit: int = 600) -> float:
+        """Logs the error rates of the CTC head on the test banks; the characters' of the first, in percent."""
         self.model.eval()
+        rates = []
         for tag, bank in self.tests.items():
-            spoken = [i for i in range(bank.n) if bank.kinds[i] == "speech"][: 10 if self.dry else limit]
+            spoken = [i for i in range(bank.n) if bank.kinds[i] == "speech"][: self.args.questions * 10]
+            spoken = spoken[:: max(1, len(spoken) // limit)]
             heard: list[str] = []
             for start in range(0, len(spoken), 100):
                 mel, frames = bank.batch(spoken[start : start + 100])
+                mel = F.pad(mel, (0, -mel.shape[2] % 32))
                 rows, lengths = self.model.encoder(mel, frames - 2)
-                heard += ctc_greedy(self.ctc(rows), lengths)
+                heard += ctc_greedy(self.learner.ctc(rows), lengths)
             cer, wer = cer_wer([bank.texts[i] for i in spoken], heard)
-            log(f"hear {tag}: CER {cer:.1f} WER {wer:.1f}")
+            self.say(f"hear {tag}: CER {cer:.1f} WER {wer:.1f}")
+            rates.append(cer)
         self.model.train()
+        return rates[0] if rates else 100.0
 
     # ---- phase 2
 
-    def learn_all(self, state: dict[str, Any] | None) -> None:
-        """Encoder, adapter and language model together."""
-        args, model = self.args, self.model
-        tokens_file = wait_for(args.out / "agent_tokens.npz")
-        agent_texts = [item["text"] for item in json.loads((args.data / "agent.json").read_text())["items"]]
-        self.speech = SpeechTokens(agent_texts, tokens_file)
-        ears = Ears(self.hearing.frames, self.caller.base_n, args.versions, self.agent.base_n, self.texts)
-        teacher = Teacher(self.corpus, Scribe(self.tokenizer, self.speech, ears))
-        self.exams = {tag: self.exam(bank) for tag, bank in self.tests.items()}
-        hearing = [*model.encoder.parameters(), *self.ctc.parameters()]
-        thinking = [*model.adapter.parameters(), *model.model.parameters(), *model.lm_head.parameters()]
-        optimizer = adamw([{"params": hearing}, {"params": thinking}], self.device)
+    def learn_all(self, state: dict[str, Any] | None) -> bool:
+        """Encoder, adapter and language model together; whether it came to the end."""
+        args, model, ranks = self.args, self.model, self.ranks
+        teacher = self.teacher(wait_for(args.out / "agent_tokens.npz"))
+        parts = [
+            trainable(model.encoder, self.learner.ctc),
+            trainable(model.adapter, model.model, model.lm_head),
+        ]
+        optimizer = adamw([{"params": part} for part in parts], fused=self.device.type == "cuda")
         step, spent = 0, 0.0
         if state is not None:
             optimizer.load_state_dict(state["optimizer"])
             step, spent = state["step"], state["elapsed"]
-        dataset = Batches(teacher, tokens=args.tokens, pool=30 if self.dry else 2500, seed=step + 1)
+        descent, progress = Descent(optimizer, ranks), torch.zeros(1).share_memory_()
+        seed = 1 + step + 100_000 * ranks.rank
+        dataset = Batches(teacher, tokens=args.tokens, pool=args.pool, seed=seed, progress=progress)
+        pinned = self.device.type == "cuda"
         loader = torch.utils.data.DataLoader(
-            dataset, batch_size=None, num_workers=args.workers, prefetch_factor=6, pin_memory=self.device.type == "cuda"
-        )  # fmt: skip
-        batches = iter(loader)
-        first = next(batches)  # the workers' first pools are drawn before the clock runs
-        budget = Budget(args.seconds, spent=spent)
-        next_save, next_eval, waited, first_step = spent + 60, spent + 150, 0.0, step
-        model.train()
-        while budget.fraction() < 1 and not (self.dry and step >= first_step + 5):
-            for group, peak in zip(optimizer.param_groups, (ENCODER_PEAK, PEAK), strict=True):
-                group["lr"] = lr_at(budget.fraction(), peak)
-            before = time.monotonic()
-            batch = first if step == first_step else next(batches)
-            waited += time.monotonic() - before
-            loss, note = self.loss(batch, step, detailed=step % 100 == 0 or step < first_step + 3)
-            descend(loss, optimizer, [*hearing, *thinking])
-            step += 1
-            if note:
-                log(
-                    f"joint {step} {budget.elapsed():.0f} s, waited {waited:.1f} s, loss {loss.item():.3f}, {note}"
-                )
-            if budget.elapsed() > next_eval and budget.fraction() < 0.9:
-                next_eval = budget.elapsed() + 150
-                self.glance()
-            leave = args.stop_after is not None and time.monotonic() - args.began > args.stop_after
-            if budget.elapsed() > next_save or leave:
-                next_save = budget.elapsed() + 60
-                self.keep(optimizer, budget.elapsed(), step)
-            if leave:
-                self.stopped_early = True
-                log("stopped early: go on with --resume")
-                return
-        self.keep(optimizer, budget.elapsed(), step)
-        log(f"trained {step} steps, {budget.elapsed():.0f} s")
-
-    def loss(self, batch: tuple[Tensor, Tensor, Tensor], step: int, *, detailed: bool) -> tuple[Tensor, str]:
-        """Weighted cross-entropy (plus CTC every second step) of one batch, and a line about its parts."""
-        special, model = self.tokenizer.ids, self.model
-        numbers = batch[2].numpy()
-        ids = batch[0].to(self.device, non_blocking=True).long()
-        weights = batch[1].to(self.device, non_blocking=True).float()
-        spelling = torch.zeros((), device=self.device)
-        with self.autocast():
-            rows = counts = None
-            if len(numbers):
-                mel, frames = self.hearing.batch(numbers)
-                heard, lengths = model.encoder(spec_augment(mel, 0.5), frames - 2)
-                rows, counts = model.adapter(heard, lengths)
-                if step % 2 == 0:
-                    spelling = self.ctc_loss(heard, lengths, numbers)
-                if detailed:
-                    assert int((ids == special.audio_patch).sum()) == int(counts.clamp_min(0).sum())
-            is_audio = (ids >= special.audio_0) & (ids < special.audio_pad)
-            slips = is_audio & (torch.rand(ids.shape, device=self.device) < RANDOM_AUDIO)
-            read = torch.where(slips, torch.randint_like(ids, special.audio_0, special.audio_pad), ids)
-            hidden = model.model(embed_with_audio(model, read, rows, counts, patch=special.audio_patch))
-            learned = weights[:, 1:] > 0
-            targets, weight = ids[:, 1:][learned], weights[:, 1:][learned]
-            logits = model.lm_head(hidden[:, :-1][learned])
-        entropy = F.cross_entropy(logits.float(), targets, reduction="none")
-        loss = (entropy * weight).sum() / weight.sum() + CTC_WEIGHT * spelling
-        if not detailed:
-            return loss, ""
-        sound, words = targets >= special.audio_0, targets < special.audio_start
-        parts = {"audio": entropy[sound], "text": entropy[words]}
-        shown = ", ".join(f"{name} {part.mean().item():.4f}" for name, part in parts.items() if len(part))
-        return (
-            loss,
-            f"{shown}, ctc {spelling.item():.3f}, batch {tuple(ids.shape)} with {len(numbers)} audios",
+            dataset, batch_size=None, num_workers=args.workers, prefetch_factor=6, pin_memory=pinned
         )
+        batches = iter(loader)
+        batch = next(batches)  # the workers' first pools are drawn before the clock runs
+        ranks.meet()
+        torch.manual_seed(seed)
+        budget, first, waited = Budget(args.seconds, spent=spent), step, 0.0
+        next_save, next_glance = spent + args.save_seconds, spent + args.glance_seconds
+        model.train()
+        while step < first + args.steps:
+            if (step - first) % CLOCK_STEPS == 0:
+                seconds, age = ranks.agree(budget.elapsed(), time.time() - args.began)
+                progress.fill_(seconds / args.seconds)
+                for group, peak in zip(optimizer.param_groups, (ENCODER_PEAK, PEAK), strict=True):
+                    group["lr"] = lr_at(seconds / args.seconds, peak)
+                if seconds >= args.seconds or age > args.stop_after:
+                    break
+                if seconds > next_glance and seconds < 0.9 * args.seconds:
+                    next_glance = seconds + args.glance_seconds
+                    self.glance()
+                if seconds > next_save:
+                    next_save = seconds + args.save_seconds
+                    self.keep(optimizer, seconds, step)
+            loss = self.learner.loss(batch)
+            descent.step(loss.total)
+            step += 1
+            if step % 100 == 0 or step < first + 3:
+                pace = (step - first) / (budget.elapsed() - spent)
+                self.say(
+                    f"joint {step} {budget.elapsed():.0f} s, {pace:.1f} steps/s, waited {waited:.1f} s, "
+                    f"{self.told(loss)}, batch {tuple(batch.ids.shape)} with {len(batch.audio)} audios"
+                )
+            before = time.monotonic()
+            batch = next(batches)
+            waited += time.monotonic() - before
+        self.keep(optimizer, budget.elapsed(), step)
+        self.say(f"trained {step} steps, {budget.elapsed():.0f} s")
+        return budget.fraction() >= 1 or step >= first + args.steps
 
-    def exam(self, bank: FeatureBank) -> Exam:
-        ears = Ears(bank.frames, bank.base_n, 1, 0, texts_of(bank))
-        return Exam(self.corpus, Scribe(self.tokenizer, self.speech, ears), bank)
+    def teacher(self, tokens_file: Path) -> Teacher:
+        """Draws this rank's samples; on the first rank the exams are set too."""
+        agent_texts = [
+            item["text"] for item in json.loads((self.args.data / "agent.json").read_text())["items"]
+        ]
+        speech = SpeechTokens(agent_texts, tokens_file)
+        frames, caller = self.learner.hearing.frames, self.caller
+        ears = Ears(frames, caller.base_n, self.args.versions, self.agent.base_n, self.texts)
+        self.exams = {}
+        for tag, bank in self.tests.items():
+            heard = Ears(bank.frames, bank.base_n, 1, 0, texts_of(bank))
+            self.exams[tag] = Exam(self.corpus, Scribe(self.tokenizer, speech, heard), bank)
+        return Teacher(self.corpus, Scribe(self.tokenizer, speech, ears))
+
+    def told(self, loss: Loss) -> str:
+        """The parts of a loss in words."""
+        sound = loss.targets >= self.tokenizer.ids.audio_0
+        words = loss.targets < self.tokenizer.ids.audio_start
+        parts = {"audio": loss.entropy[sound], "text": loss.entropy[words], "ctc": loss.spelling[None]}
+        shown = [f"{name} {part.mean().item():.4f}" for name, part in parts.items() if len(part)]
+        return f"loss {loss.total.item():.3f}, " + ", ".join(shown)
 
     def glance(self) -> None:
         """A quick look at how far it is."""
-        exams = dict(list(self.exams.items())[:1])
-        figures, _ = examine(self.model, exams, dialogues=3 if self.dry else 60, transcripts=60)
-        for tag, found in figures.items():
-            log(f"so far {tag}:", json.dumps({k: v for k, v in found.items() if not isinstance(v, dict)}))
+        if self.ranks.first:
+            figures, _ = examine(
+                self.model, self.exams, dialogues=min(60, self.args.questions), transcripts=60
+            )
+            for tag, found in figures.items():
+                short = {name: value for name, value in found.items() if not isinstance(value, dict)}
+                log(f"so far {tag}:", json.dumps(short))
 
     def keep(self, optimizer: torch.optim.Optimizer, elapsed: float, step: int) -> None:
-        state = {
-            "model": self.model.state_dict(),
-            "ctc": self.ctc.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "elapsed": elapsed,
-            "step": step,
-        }
-        save(state, self.args.out / "lm.pt")
+        """Saves the state of the joint run."""
+        if self.ranks.first:
+            state = {"model": self.model.state_dict(), "ctc": self.learner.ctc.state_dict()}
+            state |= {"optimizer": optimizer.state_dict(), "elapsed": elapsed, "step": step}
+            save(state, self.args.out / "lm.pt")
 
     def report(self) -> None:
         """The final figures."""
         judge = load_judge(self.args.out / "speech_tokenizer.pt", self.device)
-        many = 3 if self.dry else 10_000
+        many = self.args.questions
         figures, misses = examine(
             self.model, self.exams, dialogues=many, transcripts=min(many, 600), judge=judge
         )
@@ -342,6 +389,14 @@ def texts_of(bank: FeatureBank) -> list[str]:
     return [text if kind == "speech" else "" for text, kind in zip(bank.texts, bank.kinds, strict=True)]
 
 
+def weights_of(source: Path) -> dict[str, torch.Tensor]:
+    """The model's weights of a checkpoint folder, or of a .pt file, as float32."""
+    if source.is_dir():
+        return dict(load_step_audio2(source).state_dict())
+    state = torch.load(source, map_location="cpu", weights_only=True)
+    return {name: value.float() for name, value in state.get("model", state).items()}
+
+
 def initialise(model: StepAudio2) -> None:
     """Small normal weights for the language model, residual outputs smaller; sinusoids for the encoder's positions."""
     depth = len(model.model.layers)
@@ -357,18 +412,6 @@ def initialise(model: StepAudio2) -> None:
     angles = torch.arange(count)[:, None] * rates
     with torch.no_grad():
         table.copy_(0.5 * torch.cat([angles.sin(), angles.cos()], 1))
-
-
-def adamw(groups: list[dict[str, Any]], device: torch.device) -> torch.optim.AdamW:
-    return torch.optim.AdamW(groups, PEAK, betas=(0.9, 0.98), weight_decay=0.02, fused=device.type == "cuda")
-
-
-def descend(loss: Tensor, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
-    """One step with the gradient's norm clipped to 1."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(parameters, 1.0)
-    optimizer.step()
 
 
 def save(state: dict[str, Any], path: Path) -> None:

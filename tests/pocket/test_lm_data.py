@@ -17,6 +17,7 @@ from scripts.pocket.lm_data import (
     Talk,
     Teacher,
     collate,
+    emphasis,
     tool_specs,
 )
 from scripts.pocket.lm_eval import Exam, Question, same_intent, slots_right
@@ -164,11 +165,33 @@ def test_a_transcript_follows_the_prompt_of_inference(
 
 def test_every_kind_of_sample_fits_into_a_batch(teacher: Teacher) -> None:
     rng = np.random.default_rng(0)
-    drawn = [teacher.draw(rng) for _ in range(200)]
-    ids, weights, audio = collate(drawn)
-    assert ids.shape == weights.shape
-    assert len(audio) == sum(len(sample.audio) for sample in drawn)
+    drawn = [teacher.draw(rng, progress=k / 200) for k in range(200)]
+    patch = teacher.scribe.tokenizer.ids.audio_patch
+    batch = collate(drawn, patch=patch)
+    flat = batch.ids.flatten().numpy()
+    assert batch.ids.shape[0] == 200
+    assert batch.ids.shape[1] % 8 == 0
+    assert batch.audio.tolist() == [number for sample in drawn for number in sample.audio]
+    assert np.array_equal(np.flatnonzero(flat == patch), batch.patches.numpy())
     assert all((sample.weights > 0).any() for sample in drawn)
+    learned = np.concatenate([sample.ids[sample.weights > 0] for sample in drawn])
+    weights = np.concatenate([sample.weights[sample.weights > 0] for sample in drawn])
+    assert np.array_equal(flat[batch.learned.numpy() + 1], learned)
+    assert np.array_equal(batch.weights.numpy(), weights)
+
+
+def test_transcripts_grow_rarer_and_hard_dialogues_come_often(teacher: Teacher) -> None:
+    rng = np.random.default_rng(0)
+
+    def transcripts(progress: float) -> int:
+        special = teacher.scribe.tokenizer.ids
+        drawn = [teacher.draw(rng, progress=progress) for _ in range(400)]
+        return sum(special.tts_start not in sample.ids and len(sample.audio) == 1 for sample in drawn)
+
+    assert transcripts(0.0) > transcripts(1.0) > 0
+    assert emphasis({"turns": [{"intent": "yes"}, {"intent": "count"}]}) > emphasis(
+        {"turns": [{"intent": "yes"}]}
+    )
 
 
 def test_a_bank_that_is_not_the_corpus_is_refused(scribe: Scribe) -> None:
