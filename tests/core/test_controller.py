@@ -337,6 +337,20 @@ def test_acknowledgements_decide_what_was_heard() -> None:
     assert only(call.hear(7, 0.9), act.ItemTruncated).audio_end_ms == 480
 
 
+def test_to_have_played_nothing_of_a_reply_says_nothing_of_the_one_before() -> None:
+    call = Call()
+    call.ask()
+    call.say(1, 50)
+    call.end(1)
+    call.do(ev.Respond(VAD.turn_options()))
+    call.say(2, 50)
+    call.wait(1.0)
+    call.do(ev.Played(1, 12_000))
+    call.do(ev.Played(2, 0))
+    made = call.hear(7, 0.9)
+    assert [a.audio_end_ms for a in made if isinstance(a, act.ItemTruncated)] == [480, 0]
+
+
 def test_two_replies_in_a_row_share_the_player() -> None:
     call = Call()
     call.ask()

@@ -91,7 +91,8 @@ class Speaker:
         """The player is so far in a turn; ignored unless that turn is audible."""
         for turn in self._playing:
             if turn.id == turn_id:
-                self._playout.acknowledge(turn.base + min(max(samples, 0), turn.sent))
+                # "None of it yet" says nothing of the turns before it.
+                self._playout.acknowledge(turn.base + min(samples, turn.sent) if samples > 0 else 0)
 
     def settle(self, now: float) -> None:
         """Lets go of turns that are closed and heard to their end."""
