@@ -239,6 +239,7 @@ class Training:
                 self.say(f"hear {step} {budget.elapsed():.0f} s ctc {value:.3f}, {pace:.1f} steps/s")
         descent.release()
         learner.blank_out = BLANK_OUT
+        args.seconds += ranks.agree(max(0.0, args.hear_seconds - budget.elapsed()))[0]  # what is left over
         if ranks.first:
             self.spelling()
             state = {"encoder": self.model.encoder.state_dict(), "ctc": learner.ctc.state_dict()}
@@ -290,7 +291,7 @@ class Training:
         dataset = Batches(teacher, tokens=args.tokens, pool=args.pool, seed=seed, progress=progress)
         pinned = self.device.type == "cuda"
         loader = torch.utils.data.DataLoader(
-            dataset, batch_size=None, num_workers=args.workers, prefetch_factor=6, pin_memory=pinned
+            dataset, batch_size=None, num_workers=args.workers, prefetch_factor=4, pin_memory=pinned
         )
         batches = iter(loader)
         batch = next(batches)  # the workers' first pools are drawn before the clock runs
