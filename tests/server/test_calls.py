@@ -190,6 +190,10 @@ async def test_reading_waits_for_the_voice_detector() -> None:
         site.engine.die()  # nobody will listen to it any more: it need not wait
         await eventually(lambda: given() > 119)
         await caller.until("error")
+        site.engine.revive()  # what came meanwhile will not be answered: it is not waited for
+        await caller.append(SILENT)
+        await caller.send("response.cancel")
+        await caller.until("error")
 
 
 async def test_the_call_ends_at_its_limit() -> None:
