@@ -70,7 +70,7 @@ def fresh_scores(model: LanguageModel, slots: Sequence[Slot], *pieces: Piece) ->
 
 
 def reply_of(ids: list[int]) -> AssistantItem:
-    return replace(AssistantItem.empty("a", spoken=True), raw_ids=tuple(ids), complete=True)
+    return replace(AssistantItem("a", "", spoken=True, complete=False), raw_ids=tuple(ids), complete=True)
 
 
 def test_a_reply_equals_the_slow_way(model: LanguageModel) -> None:
