@@ -68,6 +68,10 @@ def test_a_folder_for_the_answer_that_is_not_there(capsys: pytest.CaptureFixture
     assert "There is no folder" in complaint(capsys, "ask", QUESTION, "-o", "/nowhere/answer.wav")
 
 
+def test_an_answer_in_a_format_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Use .wav" in complaint(capsys, "ask", QUESTION, "-o", "answer.xyz")
+
+
 def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     line = complaint(capsys, "ask", QUESTION, "--url", "ws://127.0.0.1:1")
     assert "Cannot connect to ws://127.0.0.1:1" in line

@@ -245,6 +245,11 @@ async def _ask(arguments: argparse.Namespace) -> int:
         raise InputError(
             f"There is no folder {arguments.output.parent}.", remedy="Create it, or choose another --output."
         )
+    if arguments.output.suffix.lower() not in wavio.ENDINGS:
+        raise InputError(
+            f"{arguments.output.name} names no format that can be written.",
+            remedy=f"Use {', '.join(wavio.ENDINGS)}.",
+        )
     async with contextlib.AsyncExitStack() as stack:
         url = arguments.url
         if url is None:

@@ -236,7 +236,7 @@ def machine() -> dict[str, Any]:
 
 def show(turns: list[Turn], found: dict[str, Any]) -> None:
     """Prints every turn and the summary."""
-    out = Console()
+    out = Console(width=None if sys.stdout.isatty() else 140)
     each = Table("question", "answer", "first audio", "after true end", "RTF", "whole RTF", "answer s")
     for t in turns:
         mark = t.said if t.right else f"[red]{t.said}[/]"

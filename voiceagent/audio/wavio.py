@@ -10,6 +10,8 @@ import soundfile
 from voiceagent.audio.pcm import Float, Int16, check_finite, to_mono
 from voiceagent.errors import InputError
 
+ENDINGS = (".wav", ".flac", ".ogg")  #: formats that `write` is meant for
+
 
 def read(path: str | Path) -> tuple[Float, int]:
     """Read a whole file as (mono float32 (n,), rate in Hz); several channels become their mean.
