@@ -83,7 +83,7 @@ def parse_args() -> argparse.Namespace:
         "--generic", type=int, default=150, help="sentences to transcribe per bank (at most 300)"
     )
     parser.add_argument(
-        "--speech", dest="replies", type=int, default=150, help="replies to judge the speech of"
+        "--speech", dest="replies", type=int, default=250, help="replies to judge the speech of"
     )
     parser.add_argument("--limit", type=int, help="at most so many of each: a quick look")
     parser.add_argument("--procs", type=int, default=min(2, os.cpu_count() or 1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -80,9 +81,14 @@ def first_item(number: int) -> int:
 
 
 def heard(item: gen_data.Item) -> NDArray[np.float32]:
-    """An utterance as the server's VAD hands it over: 16 kHz float32."""
+    """An utterance as the server's VAD hands it over."""
     samples, _ = gen_data.make(item)
-    audio = np.pad(samples, (LEAD, TAIL)).astype(np.float32) / 32768
+    return padded(samples, before=LEAD, after=TAIL)
+
+
+def padded(samples: synth.Wave, *, before: int, after: int) -> NDArray[np.float32]:
+    """As 16 kHz float32, with samples of silence around it."""
+    audio = np.pad(samples, (before, after)).astype(np.float32) / 32768
     audio.flags.writeable = False
     return audio
 
@@ -196,14 +202,21 @@ class Examiner:
         note = {"what": "speak", "text": text, "own": judge(at_16k), "source": judge(source)}
         return [note | {"audio_s": round(seconds, 2), "rtf": round(spent / max(seconds, 0.04), 3)}]
 
-    def converse(self, bank: str, made: dict[str, Any], heard_items: list[gen_data.Item]) -> list[Note]:
-        """A dialogue in the form of corpus.json, each turn as its item sounds; a note per reply."""
+    def converse(
+        self,
+        bank: str,
+        made: dict[str, Any],
+        heard_items: list[gen_data.Item],
+        *,
+        sounds: Sequence[NDArray[np.float32]] = (),
+    ) -> list[Note]:
+        """A dialogue in the form of corpus.json, each turn as its item or as `sounds` has it; a note per reply."""
         tools = [_Tool(**tool["function"]) for tool in made["tools"] or ()]
         model = self._model()
         call = Call(model, model.open(), made["system"], tools)
         notes: list[Note] = []
         for place, (turn, item) in enumerate(zip(made["turns"], heard_items, strict=True)):
-            piece = call.listen(heard(item))
+            piece = call.listen(sounds[place] if sounds else heard(item))
             common = {
                 "what": "reply", "bank": bank, "voice": item.voice.label(), "kind": item.kind, "said": item.text,
                 "intent": turn["intent"], "slots": turn["slots"], "place": place,

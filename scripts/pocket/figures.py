@@ -7,8 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from scripts.pocket.card import fill, table
-from scripts.pocket.features import cer_wer
+from scripts.pocket.features import cer_wer, edit_distance, plain_text
 from scripts.pocket.lm_eval import percent, same_intent, slots_right, tally
 
 Note = dict[str, Any]
@@ -89,10 +91,27 @@ def speech(notes: Sequence[Note]) -> dict[str, Any]:
         for who in ("own", "source"):
             pairs = [{"said": note["text"], "heard": note[who][judge]} for note in notes]
             rates[who] = word_errors(pairs, "said", "heard")
-        out[judge] = rates | {"ratio": round((rates["own"] or 0.0) / max(rates["source"] or 0.0, 0.1), 2)}
+        ratio = round((rates["own"] or 0.0) / max(rates["source"] or 0.0, 0.1), 2)
+        out[judge] = rates | {"ratio": ratio, "ratio_90_percent": ratio_interval(notes, judge)}
     out["ratio"] = out["desk"]["ratio"]
     rtf = sorted(note["rtf"] for note in notes)
     return out | {"decoder_rtf_median": rtf[len(rtf) // 2]}
+
+
+def ratio_interval(notes: Sequence[Note], judge: str) -> list[float]:
+    """5th and 95th percentile of the ratio over resampled sets of replies: how much the choice of replies decides."""
+    errors = np.array(
+        [[edits(note["text"], note[who][judge]) for who in ("own", "source")] for note in notes], np.float64
+    )
+    drawn = np.random.default_rng(0).integers(len(notes), size=(2000, len(notes)))
+    own, source = errors[drawn].sum(axis=1).T
+    low, high = np.percentile(own / np.maximum(source, 1), [5, 95])
+    return [round(float(low), 2), round(float(high), 2)]
+
+
+def edits(said: str, heard: str) -> int:
+    """Wrong, missing and additional words."""
+    return edit_distance(plain_text(said).split(), plain_text(heard).split())
 
 
 def word_errors(notes: Sequence[Note], said: str, heard: str) -> float | None:
@@ -186,8 +205,9 @@ def speech_table(found: dict[str, Any]) -> str:
     """Word errors of both judges."""
     titles = {"desk": "front-desk bigram", "stock": "stock trigram of general English"}
     rows = [
-        (title, f"{found[judge]['own']} %", f"{found[judge]['source']} %", found[judge]["ratio"])
+        (title, f"{f['own']} %", f"{f['source']} %", f["ratio"], "{} to {}".format(*f["ratio_90_percent"]))
         for judge, title in titles.items()
+        for f in [found[judge]]
     ]
-    made = table(("recogniser's language model", "our speech", "flite slt", "ratio"), rows)
+    made = table(("recogniser's language model", "our speech", "flite slt", "ratio", "90 % interval"), rows)
     return f"{made}\n\nOver {found['replies']} replies, {found['words']} words, streamed synthesis."

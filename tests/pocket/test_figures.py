@@ -75,7 +75,7 @@ def test_card_gets_every_table(tmp_path: Path) -> None:
     figures.write_card(path, figures.figures(NOTES))
     text = path.read_text()
     assert "| tool calls exact, % | 50.0 |" in text
-    assert "| front-desk bigram | 12.5 % | 12.5 % | 1.0 |" in text
+    assert "| front-desk bigram | 12.5 % | 12.5 % | 1.0 | 0.0 to 2.0 |" in text
     assert "| noise | 1/1 |" in text
 
 
