@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -254,11 +255,8 @@ async def _ask(arguments: argparse.Namespace) -> int:
         url = arguments.url
         if url is None:
             config = _config(arguments)
-            overrides = {"server.host": "127.0.0.1", "server.port": 0, "server.api_keys": []}
-            overrides |= {"engine.model": config.engine.model, "engine.device": config.engine.device}
-            running = await stack.enter_async_context(
-                _running(load_config(arguments.config, overrides=overrides))
-            )
+            private = replace(config.server, host="127.0.0.1", port=0, api_keys=())
+            running = await stack.enter_async_context(_running(replace(config, server=private)))
             assert running is not None  # nothing stops it but an exception
             url = f"ws://{running[1]}"
         client = await stack.enter_async_context(RealtimeClient(url, api_key=arguments.api_key))

@@ -18,7 +18,9 @@ class VoiceAgentError(Exception):
 
     default_code = "internal_error"
 
-    def __init__(self, message: str, *, code: str | None = None, remedy: str = "", param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, remedy: str = "", param: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or self.default_code

@@ -16,7 +16,7 @@ from voiceagent import __version__
 from voiceagent.config import Config
 from voiceagent.core.controller import Controller
 from voiceagent.core.events import ServerVad, SessionConfig
-from voiceagent.engine.api import EngineClient, EngineSession, Ready
+from voiceagent.engine.api import EngineClient, EngineSession
 from voiceagent.errors import ConfigError, EngineError, VoiceAgentError
 from voiceagent.server.auth import SUBPROTOCOL, Gatekeeper, Refused
 from voiceagent.server.connection import Connection
@@ -164,13 +164,13 @@ class Server:
             return web.json_response(
                 {"status": "full"}, status=503, headers={"Retry-After": str(RETRY_AFTER_S)}
             )
-        return web.json_response({"status": "ready", "model": _model_name(ready), "device": ready.device})
+        return web.json_response({"status": "ready", "model": ready.model, "device": ready.device})
 
     async def _models(self, _: web.Request) -> web.Response:
         ready = self._engine.ready
         data = []
         if ready is not None:  # `voices` is an extra key of ours, for pages that let people choose one
-            model = {"id": _model_name(ready), "object": "model", "created": 0, "owned_by": "voiceagent"}
+            model = {"id": ready.model, "object": "model", "created": 0, "owned_by": "voiceagent"}
             data.append({**model, "voices": list(ready.voices)})
         return web.json_response({"object": "list", "data": data})
 
@@ -208,7 +208,7 @@ class Server:
         controller = Controller(base, id_prefix=f"item_{name}_")
         dialect = RealtimeDialect(
             session_id=name,
-            model=request.query.get("model") or _model_name(ready),
+            model=request.query.get("model") or ready.model,
             base=base,
             voices=ready.voices,
         )
@@ -263,11 +263,6 @@ _UPGRADE_NEEDED = VoiceAgentError("This address speaks WebSocket only.", code="u
 _NOT_READY = VoiceAgentError(
     "The model is still loading.", code="engine_down", remedy="Try again in a few seconds."
 )
-
-
-def _model_name(ready: Ready) -> str:
-    """The model's folder without its path, which is nobody's business out there."""
-    return Path(ready.model).name
 
 
 def _json_error(error: VoiceAgentError, status: int) -> web.Response:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from voiceagent.core import actions as act
@@ -69,30 +70,25 @@ class Session:
         """A frame from the client. What the protocol does not allow is answered, never raised."""
         if self._over:
             return
-        try:
-            for event in self._dialect.receive(frame):
-                if isinstance(event, Reply):
-                    self._line.send(event.frame)
-                else:
-                    self._handle(event)
-        except WireError as error:
-            self._line.send(self._dialect.render_error(error))
-            if error.fatal:
-                self._line.close(1008, error.code)
-        except Exception:
-            self._crash()
-        self._arm()
+        with self._step():
+            try:
+                for event in self._dialect.receive(frame):
+                    if isinstance(event, Reply):
+                        self._line.send(event.frame)
+                    else:
+                        self._handle(event)
+            except WireError as error:
+                self._line.send(self._dialect.render_error(error))
+                if error.fatal:
+                    self._line.close(1008, error.code)
 
     def on_engine(self, event: core.Event) -> None:
         """An event of the engine; called by the engine client, so nothing may escape from here."""
         if self._over:
             return
         self._note(event)
-        try:
+        with self._step():
             self._handle(event)
-        except Exception:
-            self._crash()
-        self._arm()
 
     def end(self) -> None:
         """The connection is gone: nothing is handled any more, the engine forgets us. Ending twice is fine."""
@@ -132,6 +128,15 @@ class Session:
                 for frame in self._dialect.render(action):
                     self._line.send(frame)
 
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        """Around everything that the loop calls us for: a bug of ours stays in this session, the timer is re-armed."""
+        try:
+            yield
+        except Exception:
+            self._crash()
+        self._arm()
+
     def _arm(self) -> None:
         """Re-arms the one timer of this session to the controller's next deadline."""
         if self._timer is not None:
@@ -144,12 +149,9 @@ class Session:
 
     def _on_timer(self) -> None:
         self._timer = None
-        try:
+        with self._step():
             for action in self._controller.handle_timeout(self._clock()):
                 self._perform(action)
-        except Exception:
-            self._crash()
-        self._arm()
 
     def _crash(self) -> None:
         """A bug of ours ends this session, tells its client so, and touches no other."""
