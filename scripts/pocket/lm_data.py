@@ -43,8 +43,8 @@ ASR_GENERIC_SHARE = (
 )
 # How often a dialogue with such a turn is drawn, others once: what has many values, or hangs on a single word.
 EMPHASIS = {
-    "count": 4.0, "sum": 4.0, "spell": 3.0, "name": 3.0, "repeat": 2.0, "weather": 2.0,
-    "time": 1.5, "order": 1.5, "cancel": 1.5, "change_booking": 1.5,
+    "count": 4.0, "sum": 4.0, "repeat": 4.0, "spell": 3.0, "name": 3.0, "weather": 3.0,
+    "time": 2.0, "order": 1.5, "cancel": 1.5, "change_booking": 1.5,
 }  # fmt: skip
 CUT_SHARE = 0.15  # of dialogues with several turns: an earlier reply was interrupted
 DROP_SHARE = 0.1  # of those: before anything of it was heard
