@@ -18,10 +18,15 @@ from typing import Any
 import dialogue
 import grammar
 
-DIALOGUES, GENERIC, AGENT_GENERIC = 45_000, 26_000, 42_000
+DIALOGUES, GENERIC, AGENT_GENERIC = 90_000, 26_000, 42_000
 TEST_DIALOGUES, TEST_GENERIC = 700, 300
 TEST_SHARE = 12  # one of so many sentences is never in training
 FIXED_TEST_SHARE = 0.15  # of the test dialogues: fixed phrases, whose words training knows
+PLAIN_SHARE = 0.5  # of the training dialogues are as callers talk; the rest all have a turn that is hard to get right
+HARD = frozenset(
+    ("book", "cancel", "change_booking", "count", "name", "name_memory", "order", "price", "repeat", "spell")
+    + ("sum", "time", "weather")
+)
 
 
 def held_out(sentence: str) -> bool:
@@ -50,7 +55,10 @@ def make_dialogue(rng: Random) -> dict[str, Any]:
 def make_dialogues(
     rng: Random, *, train: int, test: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Training and test dialogues. No training turn holds a held-out sentence; every test dialogue with slots does."""
+    """Training and test dialogues. No training turn holds a held-out sentence; every test dialogue with slots does.
+
+    The second half of the training dialogues holds only such with a HARD turn: those whose values must be copied.
+    """
     kept: list[dict[str, Any]] = []
     tested: list[dict[str, Any]] = []
     fixed_left, seen = int(test * FIXED_TEST_SHARE), set[str]()
@@ -67,7 +75,9 @@ def make_dialogues(
             seen.add(key if key else str(len(tested)))
             fixed_left -= 1
             tested.append(made)
-        elif len(kept) < train:
+        elif len(kept) < train * PLAIN_SHARE or (
+            len(kept) < train and any(turn.intent in HARD for turn in turns)
+        ):
             kept.append(made)
     return kept, tested
 

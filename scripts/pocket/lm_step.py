@@ -60,7 +60,7 @@ class Learner:
         rows_of: Callable[[Ints], Ints],
     ) -> None:
         self.special, self.device, self.hearing, self.rows_of = special, device, hearing, rows_of
-        self.model = StepAudio2(config, dropout=0.05, encoder_dropout=0.1).to(device)
+        self.model = StepAudio2(config, dropout=0.08, encoder_dropout=0.1).to(device)
         self.ctc = nn.Linear(config.audio.n_audio_state, len(ALPHABET) + 1).to(device)
         self.blank_out = 0.5  # probability of each span that SpecAugment blanks
         targets, counts = ctc_targets(texts, device)
