@@ -74,3 +74,10 @@ class StepAudio2(nn.Module):
     def new_cache(self) -> KvCache:
         """An empty cache for one conversation."""
         return self.model.new_cache()
+
+    def stored(self) -> dict[str, Tensor]:
+        """Where each tensor of a checkpoint lives: its name there to a view of the parameter that holds it.
+
+        The loader copies into these views, so that parameters may be laid out otherwise than the files are.
+        """
+        return dict(self.state_dict())
