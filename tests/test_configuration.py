@@ -34,11 +34,39 @@ def test_unknown_key_names_the_nearest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("server.port", "many"), ("server.port", 70000), ("turn.threshold", 2), ("server.api_keys", 5)],
+    [
+        ("server.port", "many"),
+        ("server.port", 70000),
+        ("server.port", 80.5),
+        ("turn.threshold", 2),
+        ("server.api_keys", 5),
+        ("engine.dtype", "int4"),
+        ("engine.speech_dtype", "float8"),
+        ("engine.kv_memory_mb", -1),
+        ("engine.max_batch", 0),
+        ("engine.reference_compatible", "maybe"),
+        ("engine.speech_chunks", "12,many"),
+        ("engine.speech_chunks", [12.5]),
+        ("engine.speech_chunks", [12, 0]),
+        ("engine.speech_chunks", ""),
+        ("engine.speech_chunks", 25),
+    ],
 )
 def test_bad_values_name_the_key(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=re.escape(name)):
         load_config(environ={}, overrides={name: value})
+
+
+def test_flags_and_lists_of_numbers_come_from_anywhere(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("[engine]\nreference_compatible = true\nspeech_chunks = [25]\n")
+    assert load_config(file, environ={}).engine.speech_chunks == (25,)
+    environ = {
+        "VOICEAGENT_ENGINE__REFERENCE_COMPATIBLE": "no",
+        "VOICEAGENT_ENGINE__SPEECH_CHUNKS": "5, 25",
+    }
+    engine = load_config(file, environ=environ).engine
+    assert (engine.reference_compatible, engine.speech_chunks) == (False, (5, 25))
 
 
 def test_unreadable_and_broken_files_are_named(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from voiceagent.errors import ConfigError
 
 ENV_PREFIX = "VOICEAGENT_"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,28 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Which model, where it runs, and how many sessions it admits."""
+    """Which model, where it runs, and how many sessions it admits.
 
-    model: str = "pocket"
-    device: str = "cpu"
-    dtype: str = "float32"
+    `device = "auto"` is the first GPU, or the CPU where there is none; `dtype = "auto"` is bfloat16 on a GPU and
+    float32 on a CPU. Those of speech follow the language model's. Memory budgets of 0 are worked out at loading.
+    """
+
+    model: str = (
+        "pocket"  #: pocket, mini, mini-base, mini-think, OWNER/NAME on the Hugging Face hub, or a folder
+    )
+    voices: str = ""  #: folder of voice recordings (NAME.wav) instead of the model's own
+    device: str = "cpu"  #: of encoder and language model: auto, cpu, cuda or cuda:N
+    dtype: str = "float32"  #: auto, float32, bfloat16 or float16
+    speech_device: str = "auto"  #: of Token2Wav
+    speech_dtype: str = "auto"  #: of its flow; the vocoder is always float32
+    kv_memory_mb: int = 0  #: keys and values of all conversations together
+    speech_memory_mb: int = 0  #: state of all speech streams together
+    #: speech ids per chunk, the last number holds; the reference has 25
+    speech_chunks: tuple[int, ...] = (12, 20, 25)
+    reference_compatible: bool = False  #: trim and cross-fade speech exactly as the published code does
     threads: int = 0  #: torch threads; 0 = one per core
     max_sessions: int = 8
+    max_batch: int = 64  #: conversations that one step of the language model serves
     load_timeout_s: float = 600.0
     heartbeat_timeout_s: float = 5.0
 
@@ -186,13 +202,14 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     """A TOML value or a text (environment, flag) as the field's type."""
     try:
         if typing.get_origin(kind) is tuple:
-            items = value.split(",") if isinstance(value, str) else value
-            if not isinstance(items, (list, tuple)) or not all(isinstance(v, str) for v in items):
-                raise ValueError("a list of texts")
-            return tuple(v.strip() for v in items if v.strip())
+            return _convert_list(value, typing.get_args(kind)[0])
+        if kind is bool:
+            return _convert_flag(value)
         if kind is str and isinstance(value, str):
             return value
         if kind in (int, float) and not isinstance(value, bool) and isinstance(value, (int, float, str)):
+            if kind is int and isinstance(value, float) and not value.is_integer():
+                raise ValueError("a whole number")
             return kind(value)
     except ValueError:
         pass
@@ -200,10 +217,37 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     raise ConfigError(f"{name} = {value!r} is not of type {wanted}.", remedy="Correct the value.", param=name)
 
 
+def _convert_list(value: Any, kind: type) -> tuple[Any, ...]:
+    """A list, or a text with commas, as texts or whole numbers."""
+    items = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise ValueError("a list")
+    if kind is int:
+        if any(isinstance(item, bool | float) for item in items):
+            raise ValueError("whole numbers")
+        return tuple(int(item) for item in items)
+    if not all(isinstance(item, str) for item in items):
+        raise ValueError("a list of texts")
+    return tuple(item.strip() for item in items if item.strip())
+
+
+def _convert_flag(value: Any) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ValueError("true or false")
+
+
 def _check(config: Config) -> None:
     ranges: list[tuple[str, float, float, float]] = [
         ("server.port", config.server.port, 0, 65535),
         ("engine.max_sessions", config.engine.max_sessions, 1, 4096),
+        ("engine.max_batch", config.engine.max_batch, 1, 1024),
+        ("engine.kv_memory_mb", config.engine.kv_memory_mb, 0, 1 << 24),
+        ("engine.speech_memory_mb", config.engine.speech_memory_mb, 0, 1 << 24),
+        *(("engine.speech_chunks", size, 1, 500) for size in config.engine.speech_chunks or (0,)),
         ("turn.threshold", config.turn.threshold, 0.0, 1.0),
         ("turn.prefix_padding_ms", config.turn.prefix_padding_ms, 0, 5000),
         ("turn.silence_ms", config.turn.silence_ms, 50, 10_000),
@@ -218,9 +262,20 @@ def _check(config: Config) -> None:
                 remedy=f"Use a value from {low:g} to {high:g}.",
                 param=name,
             )
+    for name in ("dtype", "speech_dtype"):
+        chosen = getattr(config.engine, name)
+        if chosen not in DTYPES:
+            raise ConfigError(
+                f"engine.{name} = {chosen!r} is no number type that the engine has.",
+                code="unknown_dtype",
+                remedy=f"Use one of: {', '.join(DTYPES)}.",
+                param=f"engine.{name}",
+            )
 
 
 def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(v) for v in value) + "]"
     if isinstance(value, str):
