@@ -10,11 +10,12 @@ from safetensors.torch import save_file
 from tiny_checkpoint import tiny_config, tiny_weights, write_checkpoint, write_config, write_shards
 from torch import Tensor, nn
 
-from voiceagent.errors import CheckpointError
+from voiceagent.errors import CapacityError, CheckpointError
 from voiceagent.models.step_audio2.checkpoint import (
     dequantize_rows,
     load_step_audio2,
     load_strictly,
+    out_of_memory_named,
     quantize_rows,
 )
 
@@ -125,6 +126,46 @@ def test_a_scale_that_does_not_fit_is_named(
         load_step_audio2(tmp_path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
+    weights = {name: part.clone() for name, part in WEIGHTS.items()}
+    weights[UP][3, 5] = value
+    with pytest.raises(CheckpointError, match=rf"{UP} holds values that are not finite\.") as caught:
+        load_step_audio2(write_checkpoint(tmp_path, weights))
+    assert caught.value.code == "bad_weights"
+
+
+def test_weights_too_large_for_the_dtype_are_named(tmp_path: Path) -> None:
+    weights = {name: part.clone() for name, part in WEIGHTS.items()}
+    weights[UP][0, 0] = 1e5
+    folder = write_checkpoint(tmp_path, weights)
+    assert load_step_audio2(folder, dtype=torch.bfloat16).config.text.hidden_size == 32
+    with pytest.raises(CheckpointError, match=rf"{UP} holds values .*bfloat16"):
+        load_step_audio2(folder, dtype=torch.float16)
+
+
+def test_a_nan_among_the_factors_of_int8_rows(tmp_path: Path) -> None:
+    small = quantize_rows(WEIGHTS)
+    small[UP + "_scale"][7] = float("nan")
+    write_config(tmp_path, tiny_config(quantization="int8_rows"))
+    save_file(small, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"{UP} holds values that are not finite"):
+        load_step_audio2(tmp_path)
+
+
+def test_a_device_without_room(tmp_path: Path) -> None:
+    with (
+        pytest.raises(CapacityError, match=r"has no room for the 1\.0 GB of weights") as caught,
+        out_of_memory_named("cuda:0", what="the 1.0 GB of weights"),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.06 GiB.")
+    assert caught.value.code == "out_of_memory"
+    with pytest.raises(CapacityError, match="cpu has no room"), out_of_memory_named("cpu", what="a tensor"):
+        torch.empty(1 << 60, dtype=torch.int8)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), out_of_memory_named("cpu", what="a product"):
+        torch.ones(2, 3) @ torch.ones(2, 3)
+
+
 def truncate(folder: Path) -> None:
     whole = (folder / FIRST).read_bytes()
     (folder / FIRST).write_bytes(whole[:-100])
@@ -183,3 +224,5 @@ def test_strict_loading_of_any_module() -> None:
     assert torch.equal(module.weight, state["weight"])
     with pytest.raises(CheckpointError, match=r"hift\.pt: the tensor bias is missing"):
         load_strictly(module, {"weight": state["weight"]}, source="hift.pt")
+    with pytest.raises(CheckpointError, match=r"flow\.pt: the tensor bias holds values that are not finite"):
+        load_strictly(module, state | {"bias": torch.full((3,), torch.nan)}, source="flow.pt")

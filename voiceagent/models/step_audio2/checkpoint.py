@@ -6,7 +6,10 @@ What the files hold is compared with what `config.json` promises before a single
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from voiceagent.errors import CheckpointError
+from voiceagent.errors import CapacityError, CheckpointError
 from voiceagent.models.step_audio2.config import StepAudio2Config
 from voiceagent.models.step_audio2.model import StepAudio2
 
@@ -24,10 +27,11 @@ INT8_ROWS = "int8_rows"
 
 _SCALE = "_scale"  # `X.weight` as int8 rows has its factors in `X.weight_scale`
 _FLOATS = {"F64", "F32", "F16", "BF16"}
+_SUMMED_AT_ONCE = 1 << 24  # a CPU widens what it sums
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
+class Stored:
     """A tensor as a file's header announces it."""
 
     file: Path
@@ -42,21 +46,36 @@ def load_step_audio2(
 
     Args:
         folder: holds `config.json` and `model.safetensors`, or shards and their index.
-        device: where the weights go, one tensor at a time.
+        device: where the weights go, one tensor at a time, so that no second copy of them exists anywhere.
         dtype: of all weights; what is stored in another type is converted, int8 rows are multiplied out.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or a tensor is missing, surplus or of a wrong shape; all named.
+        CheckpointError: a file is missing or damaged, a tensor is missing, surplus or of a wrong shape, or it holds
+            values that are not finite (code "bad_weights"); all named.
+        CapacityError: the device has no room for the weights (code "out_of_memory").
     """
     folder = Path(folder)
     config = StepAudio2Config.from_folder(folder)
     with torch.device("meta"):
+        model = StepAudio2(config).to(dtype).requires_grad_(False).eval()
+    stored = read_headers(folder)
+    compare(stored, config=config, where=str(folder))
+    with out_of_memory_named(device, what=f"the {_gigabytes(stored, dtype)} of weights in {folder}"):
+        model.to_empty(device=device)
+        _fill(model.stored(), stored)
+    return model
+
+
+def expected_shapes(config: StepAudio2Config) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors of a checkpoint with these sizes (832 for Step-Audio-2-mini); costs no memory."""
+    with torch.device("meta"):
         model = StepAudio2(config)
-    stored = _read_headers(folder)
-    _compare(stored, {name: tuple(part.shape) for name, part in model.state_dict().items()}, config=config)
-    weights = _read(stored, device=device, dtype=dtype)
-    model.load_state_dict(weights, strict=True, assign=True)
-    return model.requires_grad_(False).eval()
+    return {name: tuple(part.shape) for name, part in model.stored().items()}
+
+
+def weight_count(stored: Mapping[str, Stored]) -> int:
+    """How many numbers the network has; the factors of int8 rows do not count."""
+    return sum(math.prod(part.shape) for name, part in stored.items() if not name.endswith(_SCALE))
 
 
 def quantize_rows(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -91,11 +110,20 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], *, source: s
     """
     expected = {name: tuple(part.shape) for name, part in module.state_dict().items()}
     _compare_shapes({name: tuple(part.shape) for name, part in weights.items()}, expected, where=source)
+    check = FiniteCheck()
+    for name, part in weights.items():
+        if part.is_floating_point():
+            check.add(f"{source}: the tensor {name}", part)
+    check.finish()
     module.load_state_dict(dict(weights), strict=True)
 
 
-def _read_headers(folder: Path) -> dict[str, _Stored]:
-    """Name, place, shape and type of every tensor in the folder's safetensors files."""
+def read_headers(folder: Path) -> dict[str, Stored]:
+    """Name, place, shape and type of every tensor in the folder's safetensors files; no weight is read.
+
+    Raises:
+        CheckpointError: a file is missing, truncated or not safetensors, or the index does not fit the files.
+    """
     if (folder / SINGLE).is_file():
         return _read_header(folder / SINGLE)
     if not (folder / INDEX).is_file():
@@ -103,7 +131,7 @@ def _read_headers(folder: Path) -> dict[str, _Stored]:
         why = f"; {pickled[0]} is not loaded, because a pickle can run code" if pickled else ""
         raise _damaged(f"{folder} has neither {SINGLE} nor {INDEX}{why}.")
     places = _read_index(folder / INDEX)
-    stored: dict[str, _Stored] = {}
+    stored: dict[str, Stored] = {}
     for shard in sorted(set(places.values())):
         if not (folder / shard).is_file():
             raise _damaged(f"{folder / shard} does not exist, but {INDEX} names it.")
@@ -134,25 +162,25 @@ def _read_index(path: Path) -> dict[str, str]:
     return places
 
 
-def _read_header(path: Path) -> dict[str, _Stored]:
+def _read_header(path: Path) -> dict[str, Stored]:
     """A file's tensors by name; the library checks that the file is as long as its header says."""
     try:
         with safe_open(str(path), framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             return {
-                name: _Stored(path, tuple(part.get_shape()), part.get_dtype())
-                for name, part in slices.items()
+                name: Stored(path, tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()
             }
     except (SafetensorError, OSError) as cause:
         raise _damaged(f"{path} is truncated or not a safetensors file: {cause}.") from cause
 
 
-def _compare(
-    stored: Mapping[str, _Stored], expected: Mapping[str, tuple[int, ...]], *, config: StepAudio2Config
-) -> None:
-    """Checks types, and that names and shapes are exactly those of the network."""
-    where = str(next(iter(stored.values())).file.parent) if stored else "The checkpoint"
-    wanted = dict(expected)
+def compare(stored: Mapping[str, Stored], *, config: StepAudio2Config, where: str) -> None:
+    """Checks types, and that names and shapes are exactly those of the network.
+
+    Raises:
+        CheckpointError: the first tensor that differs, and `where`.
+    """
+    wanted = expected_shapes(config)
     for name, tensor in stored.items():
         if tensor.dtype == "I8" and config.quantization == INT8_ROWS and name.endswith(".weight"):
             wanted[name + _SCALE] = (tensor.shape[0] if tensor.shape else 1, 1)
@@ -175,11 +203,9 @@ def _compare_shapes(
             raise _damaged(f"{where}: the tensor {name} has the shape {found[name]}, not {shape}.")
 
 
-def _read(
-    stored: Mapping[str, _Stored], *, device: torch.device | str, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    """The weights, file by file; int8 rows multiplied out, their scales dropped."""
-    weights: dict[str, Tensor] = {}
+def _fill(places: Mapping[str, Tensor], stored: Mapping[str, Stored]) -> None:
+    """Copies the files' tensors into `places`, file by file; int8 rows multiplied out."""
+    check = FiniteCheck()
     for path in sorted({tensor.file for tensor in stored.values()}):
         with safe_open(str(path), framework="pt") as file:
             for name, tensor in stored.items():
@@ -187,11 +213,61 @@ def _read(
                     value = file.get_tensor(name)
                     if tensor.dtype == "I8":
                         value = dequantize_rows(value, _scale_of(name, stored))
-                    weights[name] = value.to(device=device, dtype=dtype, copy=True)  # the file may go
-    return weights
+                    check.add(f"{path}: the tensor {name}", places[name].copy_(value))
+    check.finish()
 
 
-def _scale_of(name: str, stored: Mapping[str, _Stored]) -> Tensor:
+class FiniteCheck:
+    """Finds weights that are NaN or infinite: a sum of each on its own device, one look at all sums in the end."""
+
+    def __init__(self) -> None:
+        self._sums: list[tuple[str, Tensor]] = []
+
+    def add(self, name: str, part: Tensor) -> None:
+        """Notes a tensor as `name`, which begins the error's message."""
+        # A NaN or an infinity makes the sum so. Float32 cannot overflow otherwise: finite weights are far too small.
+        for block in torch.split(part.detach().flatten(), _SUMMED_AT_ONCE):
+            self._sums.append((name, block.sum(dtype=torch.float32)))
+
+    def finish(self) -> None:
+        """Raises CheckpointError (code "bad_weights") for the first tensor that is not finite."""
+        if not self._sums:
+            return
+        finite = torch.stack([total for _, total in self._sums]).isfinite().tolist()
+        bad = list(
+            dict.fromkeys(name for (name, _), good in zip(self._sums, finite, strict=True) if not good)
+        )
+        if bad:
+            raise CheckpointError(
+                f"{bad[0]} holds values that are not finite{_more(bad)}.",
+                code="bad_weights",
+                remedy="Download or export the checkpoint again; with float16, try bfloat16 or float32.",
+            )
+
+
+@contextmanager
+def out_of_memory_named(device: torch.device | str, *, what: str) -> Iterator[None]:
+    """Turns a device's or the machine's lack of memory into CapacityError "out_of_memory", which says what for."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as cause:  # torch has a class of its own for GPUs, none for the CPU
+        if not isinstance(cause, MemoryError) and not re.search(
+            "not enough memory|out of memory|allocate memory", str(cause)
+        ):
+            raise
+        raise CapacityError(
+            f"{device} has no room for {what}.",
+            code="out_of_memory",
+            remedy="End other programs on it, use a smaller dtype (bfloat16), or another device; "
+            "`voiceagent doctor` compares what is needed with what is there.",
+        ) from cause
+
+
+def _gigabytes(stored: Mapping[str, Stored], dtype: torch.dtype) -> str:
+    return f"{weight_count(stored) * dtype.itemsize / 1e9:.1f} GB"
+
+
+def _scale_of(name: str, stored: Mapping[str, Stored]) -> Tensor:
     """The row factors of an int8 weight, wherever they are stored."""
     with safe_open(str(stored[name + _SCALE].file), framework="pt") as file:
         scale: Tensor = file.get_tensor(name + _SCALE)

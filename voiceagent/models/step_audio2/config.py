@@ -82,7 +82,12 @@ class StepAudio2Config:
         """Checks an already parsed `config.json`; `source` names it in errors."""
         top = _Fields(raw, source)
         if top.text("model_type") != MODEL_TYPE:
-            raise _bad(f"{source}: model_type is {top.text('model_type')!r}, not {MODEL_TYPE!r}.")
+            raise CheckpointError(
+                f"{source}: model_type is {top.text('model_type')!r}, not {MODEL_TYPE!r}: "
+                "this is the folder of another model.",
+                code="wrong_model",
+                remedy="Use a checkpoint of the Step-Audio 2 family, for example --model mini.",
+            )
         text = _text_config(_Fields(top.get("text_config"), f"{source}: text_config"))
         audio = _audio_config(_Fields(top.get("audio_encoder_config"), f"{source}: audio_encoder_config"))
         if audio.llm_dim != text.hidden_size:
