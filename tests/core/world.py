@@ -424,8 +424,12 @@ class World:
             case act.TurnTool(turn, item_id):
                 assert turn == self.live
                 self.jobs[turn].calls.append(item_id)
+            case act.TurnThought(turn):
+                assert turn == self.live
+                assert not self.jobs[turn].text, "a thought behind the words"
             case act.TurnText(turn, item_id):
                 assert turn == self.live
+                assert "thought" not in action.delta
                 assert item_id == self.jobs[turn].item_id
             case act.ItemTruncated(item_id):
                 self.on_truncated(item_id, event)
@@ -472,6 +476,7 @@ class World:
         """The script of a turn: numbered samples, words of one token each."""
         rng = self.rng
         plan: list[ev.TurnEvent] = [ev.TurnStarted(turn)]
+        plan += [ev.ThoughtOut(turn, f"thought{n} ") for n in range(rng.choice((0, 0, 3)))]
         at = 0
         for seq in range(rng.choice((0, 1, 3, 8))):
             plan.append(ev.TextOut(turn, f" word{seq}", (seq,)))

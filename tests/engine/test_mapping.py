@@ -73,6 +73,7 @@ def test_every_reply_becomes_its_event() -> None:
     pairs: list[tuple[mapping.SessionReply, object]] = [
         (api.Prob(1, 512, 0.5), events.SpeechProb(512, 0.5)),
         (api.Started(1, 2), events.TurnStarted(2)),
+        (api.Thought(1, 2, "t"), events.ThoughtOut(2, "t")),
         (api.Spoke(1, 2, "t", (1,)), events.TextOut(2, "t", (1,))),
         (api.Called(1, 2, "c", "n", "{}"), events.ToolCalled(2, "c", "n", "{}")),
         (api.Ended(1, 2, "stop", usage, (1,)), events.TurnEnded(2, "stop", usage, (1,))),

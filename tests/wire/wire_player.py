@@ -1,12 +1,12 @@
 """Plays transcripts through the Realtime dialect and a real controller, the engine's part scripted, time by hand.
 
-A transcript is a text file. Lines that begin with `#` are for readers; the others are JSON behind one character:
+A transcript is a text file. Lines that begin with `#` are for readers (`# the model can think` is for us too); the others are JSON behind one character:
 
     > client message       audio as "@1200": that many samples of silence at 24 kHz
     < server event         audio likewise; checked
     ! what the engine does {"voice_ms": n} {"quiet_ms": n} {"text": s} {"audio_tokens": n}
-                           {"tool": name, "arguments": s} {"end": reason} {"fail": code} {"transcript": s},
-                           of the newest turn or user item
+                           {"tool": name, "arguments": s} {"end": reason} {"fail": code} {"transcript": s}
+                           {"thought": s}, of the newest turn or user item
     + seconds              time passes
 
 `python tests/wire/wire_player.py FILE...` writes the `<` lines anew; read the difference before you commit it.
@@ -30,7 +30,11 @@ from voiceagent.wire.dialect import Reply, WireError
 from voiceagent.wire.realtime import RealtimeDialect
 
 WINDOW = 512
-OUR_KEYS = {"object", "id", "temperature", "output_lead_ms"}
+OUR_KEYS = {"object", "id", "temperature", "output_lead_ms", "think", "reasoning_tokens"}
+OUR_EVENTS = {
+    "response.thought.delta": {"type", "event_id", "response_id", "delta"},
+    "response.thought.done": {"type", "event_id", "response_id", "text"},
+}
 MODELS: dict[str, type[BaseModel]] = {
     model.model_fields["type"].annotation.__args__[0]: model  # type: ignore[union-attr]
     for model in published.RealtimeServerEvent.__origin__.__args__  # type: ignore[attr-defined]
@@ -40,6 +44,9 @@ MODELS: dict[str, type[BaseModel]] = {
 def check_published(frame: str) -> dict[str, Any]:
     """The event, once it has been parsed strictly by the published types and has no key that they do not know."""
     event: dict[str, Any] = json.loads(frame)
+    if event["type"] in OUR_EVENTS:
+        assert set(event) == OUR_EVENTS[event["type"]], event
+        return event
     parsed = MODELS[event["type"]].model_validate_json(frame, strict=True)
     assert not _strangers(parsed) - OUR_KEYS, event
     return event
@@ -57,10 +64,12 @@ def _strangers(model: Any) -> set[str]:
 class Phone:
     """One call: dialect, controller, a clock moved by hand."""
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, *, can_think: bool = False, **config: Any) -> None:
         self.now = 100.0
         base = core.SessionConfig(**{"instructions": "Be kind.", "transcribe": True, **config})
-        self.dialect = RealtimeDialect(session_id="call", model="m", base=base, voices=("anna", "bert"))
+        self.dialect = RealtimeDialect(
+            session_id="call", model="m", base=base, voices=("anna", "bert"), can_think=can_think
+        )
         self.controller = Controller(base, id_prefix="item_")
         self.turn = 0
         self.seq = 0
@@ -112,6 +121,8 @@ class Phone:
                 return self._probabilities(ms, 0.95)
             case {"quiet_ms": ms}:
                 return self._probabilities(ms, 0.02)
+            case {"thought": text}:
+                return [core.ThoughtOut(self.turn, text)]
             case {"text": text}:
                 return [core.TextOut(self.turn, text, (1,))]
             case {"audio_tokens": count}:
@@ -121,7 +132,8 @@ class Phone:
             case {"tool": name, "arguments": arguments}:
                 return [core.ToolCalled(self.turn, f"call_{self.turn}", name, arguments)]
             case {"end": reason}:
-                return [core.TurnEnded(self.turn, reason, core.Usage(40, 25, 30, 12, 48), (1, 2))]
+                usage = core.Usage(40, 25, 30, 12, 48, does.get("thought_tokens", 0))
+                return [core.TurnEnded(self.turn, reason, usage, (1, 2))]
             case {"fail": code}:
                 return [core.TurnFailed(self.turn, code, "It broke.")]
             case {"transcript": text}:
@@ -139,7 +151,7 @@ class Phone:
 
 def play(script: list[str]) -> list[str]:
     """The transcript's lines with the `<` lines as they are now."""
-    phone = Phone()
+    phone = Phone(can_think="# the model can think" in script)
     played: list[str] = []
     for line in script:
         if line.startswith("<"):

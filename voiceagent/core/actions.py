@@ -208,6 +208,14 @@ class TurnOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnThought:
+    """More of the thought before the reply; only of turns with `options.think`, and before all else of the turn."""
+
+    turn: int
+    delta: str
+
+
+@dataclass(frozen=True, slots=True)
 class TurnText:
     """New text: of an audio turn its transcript, else the reply itself."""
 
@@ -229,7 +237,9 @@ class TurnTool:
 
 @dataclass(frozen=True, slots=True)
 class TurnClosed:
-    """The reply is over: every `SendAudio`, `TurnText` and `TurnTool` of it came before. Comes once per `TurnOpened`.
+    """The reply is over: every `TurnThought`, `SendAudio`, `TurnText` and `TurnTool` of it came before.
+
+    Comes once per `TurnOpened`.
 
     "completed" means generated and *sent*; the player may still be at it, and an interruption during that time yields
     `Flush` and `ItemTruncated`.
@@ -274,6 +284,7 @@ Notice = (
     | ItemRetrieved
     | ItemTruncated
     | TurnOpened
+    | TurnThought
     | TurnText
     | TurnTool
     | TurnClosed

@@ -83,6 +83,7 @@ class Controller:
                 return self._on_probability(event)
             case (
                 ev.TurnStarted()
+                | ev.ThoughtOut()
                 | ev.TextOut()
                 | ev.AudioOut()
                 | ev.ToolCalled()

@@ -64,6 +64,7 @@ class TurnOptions:
 
     Attributes:
         tool_choice: "auto", "none", "required", or the name of a function.
+        think: think before answering; only where the checkpoint can.
         interruptible: a voice may stop it (besides `ServerVad.interrupt_response`).
         conversation: False = out of band: the history is read but neither the reply nor `input` is added to it.
         input: the model sees these items instead of the history; None = the history.
@@ -79,6 +80,7 @@ class TurnOptions:
     top_k: int | None = None
     repetition_penalty: float | None = None
     max_tokens: int | None = None
+    think: bool = False
     interruptible: bool = True
     metadata: Mapping[str, str] | None = None
     conversation: bool = True
@@ -93,6 +95,7 @@ class SessionConfig:
         turn_detection: None = manual: the client commits its audio and asks for each reply.
         transcribe: write down what the person said.
         lead_ms: how far audio is sent ahead of its playing; None = as soon as it is there.
+        think: think before each answer; only where the checkpoint can.
     """
 
     instructions: str = ""
@@ -108,6 +111,7 @@ class SessionConfig:
     turn_detection: ServerVad | None = ServerVad()
     transcribe: bool = False
     lead_ms: int | None = None
+    think: bool = False
 
     def turn_options(self) -> TurnOptions:
         """The options of a turn that asks for nothing special."""
@@ -122,18 +126,23 @@ class SessionConfig:
             top_k=self.top_k,
             repetition_penalty=self.repetition_penalty,
             max_tokens=self.max_tokens,
+            think=self.think,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one turn; `input_cached` is the part of the input that needed no computing."""
+    """Tokens of one turn; `input_cached` is the part of the input that needed no computing.
+
+    `output_thought` is the part of `output_text` that was thought and not said.
+    """
 
     input_text: int = 0
     input_audio: int = 0
     input_cached: int = 0
     output_text: int = 0
     output_audio: int = 0
+    output_thought: int = 0
 
 
 # --- from the client --------------------------------------------------------------------------------------------
@@ -272,6 +281,14 @@ class TurnStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ThoughtOut:
+    """More of what the model thinks before it answers; never said, never part of the history."""
+
+    turn: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TextOut:
     """New text of the turn, and the token ids behind it."""
 
@@ -339,7 +356,7 @@ class EngineUp:
     """The engine is ready again."""
 
 
-TurnEvent = TurnStarted | TextOut | AudioOut | ToolCalled | TurnEnded | TurnFailed
+TurnEvent = TurnStarted | ThoughtOut | TextOut | AudioOut | ToolCalled | TurnEnded | TurnFailed
 """What the engine says of a turn."""
 
 Request = (

@@ -66,6 +66,8 @@ class Replies:
         match event:
             case ev.TurnStarted():
                 return []
+            case ev.ThoughtOut(_, text):
+                return [act.TurnThought(live.id, text)] if text else []
             case ev.TextOut():
                 return self._on_text(live, event)
             case ev.AudioOut():

@@ -24,6 +24,7 @@ from voiceagent.core.events import (
     EngineUp,
     SpeechProb,
     TextOut,
+    ThoughtOut,
     ToolCalled,
     Transcript,
     TurnEnded,
@@ -33,8 +34,8 @@ from voiceagent.core.events import (
 )
 
 EngineEvent = (
-    SpeechProb | TurnStarted | TextOut | AudioOutEvent | ToolCalled | TurnEnded | TurnFailed | Transcript
-    | EngineDown | EngineUp
+    SpeechProb | TurnStarted | ThoughtOut | TextOut | AudioOutEvent | ToolCalled | TurnEnded | TurnFailed
+    | Transcript | EngineDown | EngineUp
 )  # fmt: skip
 """Every event that an engine can cause in a session."""
 
@@ -130,6 +131,7 @@ class Options(Message, frozen=True):
     top_k: int | None
     repetition_penalty: float | None
     max_tokens: int | None
+    think: bool = False
 
 
 # --- commands: server to engine ---------------------------------------------------------------------------------
@@ -230,6 +232,7 @@ class Ready(Message, frozen=True):
     context_tokens: int
     max_sessions: int
     load_seconds: float
+    can_think: bool = False
 
 
 class Prob(Message, frozen=True):
@@ -245,6 +248,14 @@ class Started(Message, frozen=True):
 
     session: int
     turn: int
+
+
+class Thought(Message, frozen=True):
+    """More of what the model thinks before it answers."""
+
+    session: int
+    turn: int
+    text: str
 
 
 class Spoke(Message, frozen=True):
@@ -330,6 +341,7 @@ Reply = (
     | Ready
     | Prob
     | Started
+    | Thought
     | Spoke
     | Sound
     | Called

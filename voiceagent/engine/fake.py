@@ -15,7 +15,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,7 @@ class Script:
     rtf: float = 0.0  #: seconds of work per second of sound
     jitter: float = 0.0  #: each chunk's time is scaled by a random factor in 1 +- jitter
     transcript: str = "something was said"  #: what every transcription says
+    thought: str = ""  #: what a turn that is to think thinks, word by word; empty = it cannot
     seed: int = 0
 
 
@@ -89,9 +90,24 @@ class ScriptedReply:
     chunks: tuple[Chunk, ...]
     calls: tuple[ToolUse, ...]
     fault: str | None  #: fail, die or hang
+    thoughts: tuple[str, ...] = ()
 
 
 def scripted_reply(items: Sequence[Item], options: api.Options, script: Script) -> ScriptedReply:
+    """What a turn will think and say.
+
+    Raises:
+        InputError: it is to think and the script cannot.
+    """
+    if not options.think:
+        return _answer(items, options, script)
+    if not script.thought:
+        raise InputError("This script cannot think.", code="think_unavailable", param="think")
+    thoughts = tuple(f"{word} " for word in script.thought.split(" "))
+    return replace(_answer(items, options, script), thoughts=thoughts)
+
+
+def _answer(items: Sequence[Item], options: api.Options, script: Script) -> ScriptedReply:
     """Echo of the last item: `You said: ...`, `I heard N samples.` or `The tool said: ...`.
 
     A tool is called when the choice demands one, or when the last user text names one.
@@ -219,8 +235,9 @@ class FakeEngine:
         if not self.alive:
             return None
         return api.Ready(
-            "fake", "none", "none", ("default_female", "default_male"), 16_384, self._max_sessions, 0.0
-        )
+            "fake", "none", "none", ("default_female", "default_male"), 16_384, self._max_sessions, 0.0,
+            can_think=bool(self.script.thought),
+        )  # fmt: skip
 
     async def start(self, on_progress: Callable[[api.Loading], None] | None = None) -> api.Ready:
         """Be ready at once."""
@@ -287,7 +304,11 @@ class FakeEngine:
 
     async def _play(self, session: FakeSession, action: StartTurn) -> None:
         script, turn = self.script, action.turn
-        reply = scripted_reply(action.items, options_to_wire(action.options), script)
+        try:
+            reply = scripted_reply(action.items, options_to_wire(action.options), script)
+        except InputError as error:
+            session._tell(events.TurnFailed(turn=turn, code=error.code, message=str(error)))
+            return
         written = self._written[session.number, turn] = []
         session._tell(events.TurnStarted(turn=turn))
         await asyncio.sleep(script.first_delay_s)
@@ -298,6 +319,9 @@ class FakeEngine:
             asyncio.get_running_loop().call_soon(self.die)
         if reply.fault is not None or self.hanging:
             await asyncio.get_running_loop().create_future()
+        for thought in reply.thoughts:
+            session._tell(events.ThoughtOut(turn=turn, text=thought))
+            await asyncio.sleep(script.rtf * TOKEN_SAMPLES / VOICE_RATE)
         sent = 0
         for seq, chunk in enumerate(reply.chunks):
             if chunk.text_ids:
@@ -316,11 +340,13 @@ class FakeEngine:
             session._tell(
                 events.ToolCalled(turn=turn, call_id=call_id, name=call.name, arguments=call.arguments)
             )
-        session._tell(self._end((session.number, turn), "stop"))
+        session._tell(self._end((session.number, turn), "stop", thought=len(reply.thoughts)))
 
-    def _end(self, key: tuple[int, int], reason: api.EndReason) -> events.TurnEnded:
+    def _end(self, key: tuple[int, int], reason: api.EndReason, *, thought: int = 0) -> events.TurnEnded:
         raw_ids = tuple(self._written.pop(key, ()))
-        usage = events.Usage(input_text=1, output_audio=len(raw_ids))
+        usage = events.Usage(
+            input_text=1, output_text=thought, output_audio=len(raw_ids), output_thought=thought
+        )
         return events.TurnEnded(turn=key[1], reason=reason, usage=usage, raw_ids=raw_ids)
 
 
@@ -333,6 +359,7 @@ class FakeJob:
 
     turn: Turn
     reply: ScriptedReply
+    thought: int = 0  #: words thought so far
     next_chunk: int = 0
     vocoded: int = 0
     raw_ids: list[int] = field(default_factory=list)
@@ -370,7 +397,10 @@ class FakeRunner:
         return FakeJob(turn, reply)
 
     def decode(self, job: FakeJob) -> Written:
-        """One chunk as if it were one token."""
+        """One word of the thought, then one chunk, as if each were one token."""
+        if job.thought < len(job.reply.thoughts):
+            job.thought += 1
+            return Written(thought=job.reply.thoughts[job.thought - 1])
         chunks = job.reply.chunks
         chunk = chunks[job.next_chunk] if job.next_chunk < len(chunks) else Chunk("", (), ())
         job.next_chunk += 1
@@ -394,7 +424,10 @@ class FakeRunner:
 
     def summary(self, job: FakeJob) -> Summary:
         """Ids so far."""
-        return Summary(events.Usage(input_text=1, output_audio=len(job.raw_ids)), tuple(job.raw_ids))
+        usage = events.Usage(
+            input_text=1, output_text=job.thought, output_audio=len(job.raw_ids), output_thought=job.thought
+        )
+        return Summary(usage, tuple(job.raw_ids))
 
     def listen(self, session: int, pieces: tuple[Piece, ...]) -> list[str]:
         """The script's words, one per step."""

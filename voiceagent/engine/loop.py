@@ -53,6 +53,7 @@ class Written:
     audio_ids: tuple[int, ...] = ()  #: 0-based, pads dropped
     calls: tuple[ToolUse, ...] = ()
     ended: Literal["stop", "max_tokens"] | None = None  #: once the model is done
+    thought: str = ""  #: what it thinks before it answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +334,8 @@ class Loop:
     def _decode(self, turn: Turn) -> None:
         written = self._runner.decode(turn.job)
         turn.quiet_tokens += 1
+        if written.thought:
+            self._emit(api.Thought(turn.session, turn.turn, written.thought))
         if written.text or written.text_ids:
             self._emit(api.Spoke(turn.session, turn.turn, written.text, written.text_ids))
         turn.voiced = turn.voiced or bool(written.audio_ids)

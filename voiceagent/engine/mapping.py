@@ -122,6 +122,7 @@ def options_to_wire(options: TurnOptions) -> api.Options:
         top_k=options.top_k,
         repetition_penalty=options.repetition_penalty,
         max_tokens=options.max_tokens,
+        think=options.think,
     )
 
 
@@ -145,7 +146,8 @@ def sound_pcm(raw: bytes) -> npt.NDArray[np.int16]:
 
 
 SessionReply = (
-    api.Prob | api.Started | api.Spoke | api.Sound | api.Called | api.Ended | api.Failed | api.Wrote
+    api.Prob | api.Started | api.Thought | api.Spoke | api.Sound | api.Called | api.Ended | api.Failed
+    | api.Wrote
 )  # fmt: skip
 
 
@@ -156,6 +158,8 @@ def to_event(reply: SessionReply) -> api.EngineEvent:
             return events.SpeechProb(at=reply.at, p=reply.p)
         case api.Started():
             return events.TurnStarted(turn=reply.turn)
+        case api.Thought():
+            return events.ThoughtOut(turn=reply.turn, text=reply.text)
         case api.Spoke():
             return events.TextOut(turn=reply.turn, text=reply.text, ids=reply.ids)
         case api.Sound():

@@ -172,8 +172,9 @@ def _load(
 
         script = msgspec.json.decode(args.fake, type=Script)
         ready = api.Ready(
-            "fake", "none", "none", ("default_female", "default_male"), 16_384, args.max_sessions, 0.0
-        )
+            "fake", "none", "none", ("default_female", "default_male"), 16_384, args.max_sessions, 0.0,
+            can_think=bool(script.thought),
+        )  # fmt: skip
         return FakeRunner(script), EnergyStream, ready
     from voiceagent.engine.runner import StepAudioRunner
     from voiceagent.models.silero import Silero, VadStream

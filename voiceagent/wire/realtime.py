@@ -32,12 +32,21 @@ class RealtimeDialect:
         model: the model name that the client asked for.
         base: the server's session defaults.
         voices: the engine's voices.
+        can_think: whether the model can think before it answers.
     """
 
     def __init__(
-        self, *, session_id: str, model: str, base: core.SessionConfig, voices: Iterable[str]
+        self,
+        *,
+        session_id: str,
+        model: str,
+        base: core.SessionConfig,
+        voices: Iterable[str],
+        can_think: bool = False,
     ) -> None:
-        self._session = Session(base, session_id=session_id, model=model, voices=tuple(voices))
+        self._session = Session(
+            base, session_id=session_id, model=model, voices=tuple(voices), can_think=can_think
+        )
         self._writer = Writer(session_id)
         self._event = self._writer.event
         self._responses = Responses(self._session, prefix=session_id, writer=self._writer)
@@ -122,6 +131,7 @@ class RealtimeDialect:
         match action:
             case (
                 act.TurnOpened()
+                | act.TurnThought()
                 | act.TurnText()
                 | act.SendAudio()
                 | act.TurnTool()

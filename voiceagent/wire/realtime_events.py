@@ -16,6 +16,7 @@ Text = Annotated[str, Meta(max_length=64 * 1024)]
 Modalities = Annotated[list[Literal["audio", "text"]], Meta(min_length=1, max_length=1)]
 TokenLimit = Annotated[int, Meta(ge=1, le=4096)] | Literal["inf"]
 Temperature = Annotated[float, Meta(ge=0.0, le=2.0)]
+Think = Literal["on", "off"]
 Metadata = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
 ]
@@ -107,7 +108,10 @@ class AudioPatch(msgspec.Struct):
 
 
 class SessionPatch(msgspec.Struct):
-    """A sparse session object; our `output_lead_ms`: how far ahead of playing audio is sent, null: unpaced."""
+    """A sparse session object.
+
+    Ours are `output_lead_ms` (how far ahead of playing audio is sent, null: unpaced) and `think`.
+    """
 
     type: Literal["realtime", "transcription"] = "realtime"
     instructions: Text | None = None
@@ -124,6 +128,7 @@ class SessionPatch(msgspec.Struct):
     prompt: dict[str, Any] | UnsetType | None = UNSET
     include: list[Id] | UnsetType | None = UNSET
     output_lead_ms: Annotated[int, Meta(ge=20, le=10_000)] | UnsetType | None = UNSET
+    think: Think | None = None
 
 
 class ContentPart(msgspec.Struct):
@@ -166,6 +171,7 @@ class ResponseParam(msgspec.Struct):
     temperature: Temperature | None = None
     metadata: Metadata | None = None
     conversation: Literal["auto", "none"] | None = None
+    think: Think | None = None
     input: list[ItemParam] | None = None
 
 

@@ -189,7 +189,12 @@ def usage(given: Usage | None) -> dict[str, Any] | None:
             "image_tokens": 0,
             "cached_tokens": given.input_cached,
         },
-        "output_token_details": {"text_tokens": given.output_text, "audio_tokens": given.output_audio},
+        "output_token_details": {
+            "text_tokens": given.output_text,
+            "audio_tokens": given.output_audio,
+            # Ours; of `text_tokens`, and only for those who asked for thoughts.
+            **({"reasoning_tokens": given.output_thought} if given.output_thought else {}),
+        },
     }
 
 

@@ -17,7 +17,15 @@ from voiceagent.wire.codecs import AudioEncoder
 from voiceagent.wire.realtime_session import Session
 from voiceagent.wire.realtime_writer import Writer
 
-TurnAction = act.TurnOpened | act.TurnText | act.SendAudio | act.TurnTool | act.Flush | act.TurnClosed
+TurnAction = (
+    act.TurnOpened
+    | act.TurnThought
+    | act.TurnText
+    | act.SendAudio
+    | act.TurnTool
+    | act.Flush
+    | act.TurnClosed
+)
 
 
 @dataclass(slots=True)
@@ -31,6 +39,7 @@ class _Response:
     format: dict[str, Any]
     encoder: AudioEncoder
     announced: bool = False
+    thought: list[str] = field(default_factory=list)  #: as far as it was told and not said to be done
     text: str = ""
     calls: list[act.TurnTool] = field(default_factory=list)
     output: list[dict[str, Any]] = field(default_factory=list)
@@ -66,9 +75,13 @@ class Responses:
 
     def render(self, action: TurnAction) -> Iterator[str]:
         """Server events for one action."""
+        if isinstance(action, act.TurnText | act.SendAudio | act.TurnTool | act.TurnClosed):
+            yield from self._thought_done(self._open[action.turn])
         match action:
             case act.TurnOpened():
                 yield from self._opened(action)
+            case act.TurnThought(turn, delta):
+                yield from self._thought(self._open[turn], delta)
             case act.TurnText(turn, _, delta):
                 yield from self._text(self._open[turn], delta)
             case act.SendAudio(turn, _, pcm):
@@ -100,6 +113,18 @@ class Responses:
         )
         self._open[action.turn] = response
         yield self._event("response.created", response=self._show(response, "in_progress"))
+
+    # --- the thought: events of ours, which other clients pass over -----------------------------------------
+
+    def _thought(self, response: _Response, delta: str) -> Iterator[str]:
+        response.thought.append(delta)
+        yield self._event("response.thought.delta", response_id=response.id, delta=delta)
+
+    def _thought_done(self, response: _Response) -> Iterator[str]:
+        if response.thought:
+            text = "".join(response.thought)
+            response.thought.clear()
+            yield self._event("response.thought.done", response_id=response.id, text=text)
 
     # --- the message ----------------------------------------------------------------------------------------
 

@@ -30,10 +30,20 @@ class Session:
         session_id: id shown to the client.
         model: the model name that the client asked for, echoed.
         voices: names of the voices that the engine has; others fall back to the first.
+        can_think: whether the model can think before it answers.
     """
 
-    def __init__(self, base: SessionConfig, *, session_id: str, model: str, voices: Sequence[str]) -> None:
+    def __init__(
+        self,
+        base: SessionConfig,
+        *,
+        session_id: str,
+        model: str,
+        voices: Sequence[str],
+        can_think: bool = False,
+    ) -> None:
         self._voices = tuple(voices)
+        self._can_think = can_think
         self._base = base
         self._vad = base.turn_detection or ServerVad()
         self.shown: dict[str, Any] = {
@@ -53,6 +63,7 @@ class Session:
             "prompt": None,
             "include": None,
             "output_lead_ms": base.lead_ms,
+            "think": ("on" if base.think else "off") if can_think else None,
             "audio": {
                 "input": {
                     "format": {"type": "audio/pcm", "rate": RATES["audio/pcm"]},
@@ -110,6 +121,8 @@ class Session:
             shown["tool_choice"] = msgspec.to_builtins(patch.tool_choice)
         if patch.max_output_tokens is not None:
             shown["max_output_tokens"] = patch.max_output_tokens
+        if patch.think is not None and self._may_think(patch.think, param="session.think"):
+            shown["think"] = patch.think
         if patch.audio is not None:
             shown["audio"] = {
                 "input": self._input(patch.audio.input or ev.InputAudioPatch()),
@@ -162,6 +175,17 @@ class Session:
             **reactions,
         }
 
+    def _may_think(self, asked: ev.Think, *, param: str) -> bool:
+        """Whether the model can think; WireError if it cannot and is to."""
+        if asked == "on" and not self._can_think:
+            raise WireError(
+                "This model cannot think before it answers.",
+                code="think_unavailable",
+                param=param,
+                remedy='Leave it out, or say "off".',
+            )
+        return self._can_think
+
     def known_voice(self, voice: str | ev.VoiceId) -> str:
         """The voice if the engine has it; unknown names must not fail a session, they fall back to the first."""
         name = voice if isinstance(voice, str) else voice.id
@@ -186,6 +210,7 @@ class Session:
             turn_detection=self._core_vad(audio["input"]["turn_detection"]),
             transcribe=audio["input"]["transcription"] is not None,
             lead_ms=self.shown["output_lead_ms"],
+            think=self.shown["think"] == "on",
         )
 
     def _core_vad(self, shown: dict[str, Any] | None) -> ServerVad | None:
@@ -220,6 +245,9 @@ class Session:
         modality: Modality = (
             base.modalities if asked.output_modalities is None else asked.output_modalities[0]
         )
+        think = base.think
+        if asked.think is not None:
+            think = self._may_think(asked.think, param="response.think") and asked.think == "on"
         tools, limit, choice = asked.tools, asked.max_output_tokens, asked.tool_choice
         return TurnOptions(
             modalities=modality,
@@ -232,6 +260,7 @@ class Session:
             top_k=base.top_k,
             repetition_penalty=base.repetition_penalty,
             max_tokens=base.max_tokens if limit is None else _core_limit(limit),
+            think=think,
             metadata=asked.metadata,
             conversation=asked.conversation != "none",
             input=None
