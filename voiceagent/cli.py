@@ -161,13 +161,14 @@ async def _serve(config: Config) -> None:
         if running is None:  # interrupted while loading
             return
         ready, address = running
-        words = f"voiceagent is ready: open [bold]http://{address}[/] and talk  "
+        s = "s" if config.server.tls_cert else ""
+        words = f"voiceagent is ready: open [bold]http{s}://{address}[/] and talk  "
         console.print(
             f"{words}[dim]({ready.model} on {ready.device}, loaded in {ready.load_seconds:.1f} s)[/]",
             soft_wrap=True,
         )
         console.print(
-            f"[dim]Realtime clients: ws://{address}/v1/realtime   Stop with Ctrl-C.[/]", soft_wrap=True
+            f"[dim]Realtime clients: ws{s}://{address}/v1/realtime   Stop with Ctrl-C.[/]", soft_wrap=True
         )
         await stopping.wait()
         console.print("stopping ...")

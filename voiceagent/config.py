@@ -28,12 +28,15 @@ class ServerConfig:
     """Where to listen and who may connect.
 
     Off loopback the server refuses to start without `api_keys`; browsers' origins must be the server's own or listed.
+    With `tls_cert` and `tls_key` (PEM files) it speaks https and wss only.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
     api_keys: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    tls_cert: str = ""
+    tls_key: str = ""
     handshake_timeout_s: float = 5.0
     ping_interval_s: float = 20.0
 

@@ -7,25 +7,31 @@ import contextlib
 import errno
 import logging
 import secrets
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
 
 from voiceagent import __version__
-from voiceagent.config import Config
+from voiceagent.config import Config, ServerConfig
 from voiceagent.core.controller import Controller
 from voiceagent.core.events import ServerVad, SessionConfig
-from voiceagent.engine.api import EngineClient, EngineSession
-from voiceagent.errors import ConfigError, EngineError, VoiceAgentError
+from voiceagent.engine.api import EngineClient, EngineSession, Ready
+from voiceagent.errors import CapacityError, ConfigError, EngineError, VoiceAgentError
 from voiceagent.server.auth import SUBPROTOCOL, Gatekeeper, Refused
 from voiceagent.server.connection import Connection
+from voiceagent.server.ephemeral import EphemeralKey
 from voiceagent.server.session import Session
+from voiceagent.wire import realtime_secrets
+from voiceagent.wire.dialect import WireError
 from voiceagent.wire.realtime import RealtimeDialect
 
 log = logging.getLogger("voiceagent.server")
 
 RETRY_AFTER_S = 2
+KEY: web.RequestKey[EphemeralKey | None] = web.RequestKey("key", object)  # type: ignore[arg-type]
+"""Of a request: the ephemeral key that it came with, or None."""
 CLOSING_S = 2.0  #: a peer may take this long to answer our close
 RESTART = 1012  # the clients' SDKs reconnect on it
 POLICY = 1008
@@ -73,21 +79,23 @@ class Server:
         """Listens; returns host and port.
 
         Raises:
-            ConfigError: the address cannot be listened on.
+            ConfigError: the address cannot be listened on, or the certificate cannot be used.
         """
+        tls = tls_context(self._config.server)
         app = web.Application(middlewares=[self._middleware])
         app.router.add_get("/", self._index)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/realtime", self._realtime)
+        app.router.add_post("/v1/realtime/client_secrets", self._client_secrets)
         app.router.add_get("/web/{name}", self._file)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await self._runner.setup()
         host, port = self._config.server.host, self._config.server.port
         try:
             self._listener = await asyncio.get_running_loop().create_server(
-                self._accept, host, port, backlog=1024
+                self._accept, host, port, backlog=1024, ssl=tls
             )
         except OSError as error:
             await self._runner.cleanup()
@@ -135,10 +143,14 @@ class Server:
         try:
             offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
             if request.path not in ("/healthz", "/readyz"):
-                self._gate.check(request.headers, subprotocols=offered, page=self._is_page(request))
+                request[KEY] = self._gate.check(
+                    request.headers, subprotocols=offered, page=self._is_page(request)
+                )
             response = await handler(request)
         except Refused as error:
             response = _json_error(error, error.status)
+        except WireError as error:
+            response = _json_error(error, 400)
         except web.HTTPException as error:
             error.force_close()
             raise
@@ -204,14 +216,10 @@ class Server:
         if ready is None:
             return _json_error(_NOT_READY, 503)
         name = secrets.token_hex(6)
-        base = self._session_defaults()
-        controller = Controller(base, id_prefix=f"item_{name}_")
-        dialect = RealtimeDialect(
-            session_id=name,
-            model=request.query.get("model") or ready.model,
-            base=base,
-            voices=ready.voices,
-        )
+        key = request[KEY]
+        preset = None if key is None else key.session
+        dialect = self._dialect(name, ready, model=request.query.get("model"), preset=preset)
+        controller = Controller(dialect.config, id_prefix=f"item_{name}_")
         connection = Connection(upgrade, request, self._config.limits)
         clock = asyncio.get_running_loop().time
         session = Session(name=name, controller=controller, dialect=dialect, line=connection, clock=clock)
@@ -220,6 +228,38 @@ class Server:
         except EngineError as error:  # full, or it went down this moment
             return _json_error(error, 503)
         return await self._converse(request, upgrade, connection, session, engine_session)
+
+    def _dialect(self, name: str, ready: Ready, *, model: str | None, preset: str | None) -> RealtimeDialect:
+        dialect = RealtimeDialect(
+            session_id=name,
+            model=model or ready.model,
+            base=self._session_defaults(),
+            voices=ready.voices,
+            can_think=ready.can_think,
+        )
+        if preset is not None:
+            dialect.preset(preset)
+        return dialect
+
+    async def _client_secrets(self, request: web.Request) -> web.Response:
+        """A key that a page may hold; only somebody with a key of the server's may ask for one."""
+        if request[KEY] is not None:
+            raise Refused(
+                "An ephemeral key may not make further keys.",
+                status=401,
+                code="invalid_api_key",
+                remedy="Ask from your own server, with its API key.",
+            )
+        ready = self._engine.ready
+        if ready is None:
+            return _json_error(_NOT_READY, 503)
+        seconds, session = realtime_secrets.decode_request(await request.read())
+        shown = self._dialect(f"sess_{secrets.token_hex(6)}", ready, model=None, preset=session).shown
+        try:
+            key = self._gate.ephemeral.issue(seconds=seconds, session=session)
+        except CapacityError as error:
+            return _json_error(error, 503)
+        return web.json_response(realtime_secrets.answer(key.value, key.expires_at, shown))
 
     async def _converse(
         self,
@@ -288,6 +328,33 @@ def _listen_error(error: OSError, host: str, port: int) -> ConfigError:
         remedy="Check server.host and server.port.",
         param="server.host",
     )
+
+
+def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
+    """For `tls_cert` and `tls_key`; None without them.
+
+    Raises:
+        ConfigError: one of the two is missing, or they cannot be read or do not belong together.
+    """
+    if not config.tls_cert and not config.tls_key:
+        return None
+    if not config.tls_cert or not config.tls_key:
+        missing = "tls_key" if config.tls_cert else "tls_cert"
+        raise ConfigError(
+            f"TLS needs a certificate and its key, and server.{missing} is not set.",
+            remedy="Set both, or neither.",
+            param=f"server.{missing}",
+        )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(config.tls_cert, config.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"The certificate {config.tls_cert} with the key {config.tls_key} cannot be used: {error}.",
+            remedy="Give two PEM files that belong together; the key without a passphrase.",
+            param="server.tls_cert",
+        ) from error
+    return context
 
 
 def find_page() -> Path | None:

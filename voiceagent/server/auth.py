@@ -1,4 +1,4 @@
-"""Who may connect: API keys by header or subprotocol, browser origins, and host names on loopback.
+"""Who may connect: API keys by header or subprotocol, ephemeral keys, browser origins, and host names on loopback.
 
 It decides from a request's headers alone and never logs or echoes a key.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import time
 from urllib.parse import urlsplit
 
 from voiceagent.config import ServerConfig
 from voiceagent.errors import ConfigError, VoiceAgentError
+from voiceagent.server.ephemeral import PREFIX, EphemeralKey, EphemeralKeys
 
 SUBPROTOCOL = "realtime"
 KEY_PREFIX = "openai-insecure-api-key."
@@ -43,6 +45,7 @@ class Gatekeeper:
     """Checks requests against keys, origins and host names."""
 
     config: ServerConfig
+    ephemeral: EphemeralKeys = field(default_factory=lambda: EphemeralKeys(time))
 
     def __post_init__(self) -> None:
         """Refuses to guard an open door.
@@ -59,8 +62,8 @@ class Gatekeeper:
 
     def check(
         self, headers: Mapping[str, str], *, subprotocols: Sequence[str] = (), page: bool = False
-    ) -> None:
-        """Raises Refused unless the request may go on.
+    ) -> EphemeralKey | None:
+        """Raises Refused unless the request may go on; returns the ephemeral key that it came with, if it did.
 
         Args:
             headers: request headers, case-insensitive.
@@ -71,8 +74,7 @@ class Gatekeeper:
         origin = headers.get("Origin")
         if origin is not None:
             self._check_origin(origin, headers.get("Host", ""))
-        if self.config.api_keys and not page:
-            self._check_key(headers, subprotocols)
+        return None if page else self._check_key(_key_of(headers, subprotocols))
 
     def _check_host(self, host: str) -> None:
         # DNS rebinding: a page of another site may resolve its own name to 127.0.0.1, but it cannot forge Host.
@@ -96,18 +98,31 @@ class Gatekeeper:
                 remedy="Add the origin to server.allowed_origins.",
             )
 
-    def _check_key(self, headers: Mapping[str, str], subprotocols: Sequence[str]) -> None:
-        authorization = headers.get("Authorization", "")
-        scheme, _, key = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            key = next((p.removeprefix(KEY_PREFIX) for p in subprotocols if p.startswith(KEY_PREFIX)), "")
-        given = key.strip().encode()
+    def _check_key(self, given: str) -> EphemeralKey | None:
+        if given.startswith(PREFIX):
+            key = self.ephemeral.find(given)
+            if key is None:
+                raise _refused_key(
+                    "The ephemeral key is not known here, or has expired.", "Ask for a new one."
+                )
+            return key
         # Compare with every key so that the time does not tell which one was nearly right.
-        matches = [hmac.compare_digest(given, known.encode()) for known in self.config.api_keys]
-        if not any(matches):
-            raise Refused(
+        matches = [hmac.compare_digest(given.encode(), known.encode()) for known in self.config.api_keys]
+        if self.config.api_keys and not any(matches):
+            raise _refused_key(
                 "Incorrect API key provided." if given else "No API key provided.",
-                status=401,
-                code="invalid_api_key",
-                remedy="Send it as Authorization: Bearer KEY, or as the subprotocol openai-insecure-api-key.KEY.",
+                "Send it as Authorization: Bearer KEY, or as the subprotocol openai-insecure-api-key.KEY.",
             )
+        return None
+
+
+def _key_of(headers: Mapping[str, str], subprotocols: Sequence[str]) -> str:
+    """The key of a request, from its Authorization header or a subprotocol; empty if there is none."""
+    scheme, _, key = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        key = next((p.removeprefix(KEY_PREFIX) for p in subprotocols if p.startswith(KEY_PREFIX)), "")
+    return key.strip()
+
+
+def _refused_key(message: str, remedy: str) -> Refused:
+    return Refused(message, status=401, code="invalid_api_key", remedy=remedy)

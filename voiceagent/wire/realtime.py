@@ -7,7 +7,7 @@ call itself. PROTOCOL.md says what of the protocol is there, and what deviates.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import assert_never
+from typing import Any, assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
@@ -51,6 +51,27 @@ class RealtimeDialect:
         self._event = self._writer.event
         self._responses = Responses(self._session, prefix=session_id, writer=self._writer)
         self._seconds: dict[str, float] = {}  # of user audio, by item, until its transcript is told
+        self._decoder = AudioDecoder(self._session.input_format)
+
+    @property
+    def config(self) -> core.SessionConfig:
+        """What the session asks of the controller."""
+        return self._session.to_core()
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The session object as the client sees it."""
+        return self._session.shown
+
+    def preset(self, session: str) -> None:
+        """Begins with a session object (JSON text), such as an ephemeral key carries; only before `open`.
+
+        Raises:
+            WireError: it cannot be met; `param` names the field.
+        """
+        message = decode(f'{{"type":"session.update","session":{session}}}')
+        assert isinstance(message, ev.SessionUpdate)
+        self._session.apply(message.session)
         self._decoder = AudioDecoder(self._session.input_format)
 
     # --- frames in ------------------------------------------------------------------------------------------

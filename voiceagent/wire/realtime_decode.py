@@ -56,7 +56,7 @@ def decode(frame: str | bytes) -> ev.AnyClientEvent:
         message: ev.AnyClientEvent = _message.decode(frame)
         return message
     except msgspec.ValidationError as error:
-        raise _invalid_value(str(error), event_id) from error
+        raise invalid_value(str(error), event_id) from error
     except RecursionError as error:
         raise _too_deep(event_id) from error
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
@@ -121,8 +121,8 @@ def _too_deep(event_id: str | None) -> WireError:
     )
 
 
-def _invalid_value(text: str, event_id: str | None) -> WireError:
-    """From the decoder's text, such as "Expected `str`, got `int` - at `$.session.tools[0].name`"."""
+def invalid_value(text: str, event_id: str | None) -> WireError:
+    """The error for the decoder's text, such as "Expected `str`, got `int` - at `$.session.tools[0].name`"."""
     what, _, path = text.partition(" - at ")
     param = path.strip("`").removeprefix("$").removeprefix(".") or None
     missing = re.fullmatch(r"Object missing required field `(\w+)`", what)

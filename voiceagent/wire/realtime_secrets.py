@@ -1,0 +1,52 @@
+"""The request for an ephemeral key (`POST /v1/realtime/client_secrets`) and its answer; it makes no keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from voiceagent.wire.dialect import WireError
+from voiceagent.wire.realtime_decode import invalid_value, whole_characters
+
+
+class ExpiresAfter(msgspec.Struct):
+    """How long the key opens sessions."""
+
+    anchor: Literal["created_at"] = "created_at"
+    seconds: Annotated[int, Meta(ge=10, le=7200)] = 600
+
+
+class SecretRequest(msgspec.Struct):
+    """What is asked for; the session object is checked when a dialect is begun with it."""
+
+    expires_after: ExpiresAfter | None = None
+    session: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_request = msgspec.json.Decoder(SecretRequest)
+
+
+def decode_request(body: bytes) -> tuple[int, str]:
+    """The key's seconds to live, and the JSON text of its session object.
+
+    Raises:
+        WireError: it is not JSON, or a field cannot be met; `param` names it.
+    """
+    try:
+        asked = _request.decode(whole_characters(body.decode()) or "{}")
+    except msgspec.ValidationError as error:
+        raise invalid_value(str(error), None) from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise WireError(
+            f"The body is not valid JSON: {error}.", code="invalid_json", remedy="Send one JSON object."
+        ) from error
+    expires = asked.expires_after or ExpiresAfter()
+    session = bytes(asked.session).decode()
+    return expires.seconds, "{}" if session == "null" else session
+
+
+def answer(value: str, expires_at: int, session: dict[str, Any]) -> dict[str, Any]:
+    """The answer's JSON object; `session` as a dialect shows it."""
+    return {"value": value, "expires_at": expires_at, "session": session}
