@@ -55,14 +55,15 @@ _Arguments.add_multi_constructor(
 )
 
 
-def reference(text: str) -> CausalMaskedDiffWithXvec:
-    """The wheel's network of a flow.yaml. Its cache buffers have the real model's sizes built in: made anew."""
+def reference(text: str, *, room: int = 400) -> CausalMaskedDiffWithXvec:
+    """The wheel's network of a flow.yaml. Its cache buffers have the real model's sizes built in: made anew,
+    for `room` frames."""
     arguments = yaml.load(text, Loader=_Arguments)["flow"]
     decoder = arguments.pop("decoder")
     sizes = decoder["estimator"]
     encoder = UpsampleConformerEncoderV2(**arguments.pop("encoder"))
     estimator = DiT(**sizes)
-    depth, heads, room = sizes["depth"], sizes["num_heads"], 400
+    depth, heads = sizes["depth"], sizes["num_heads"]
     keys = torch.zeros(depth, 2, heads, room, 2 * sizes["head_dim"])
     tails = torch.zeros(depth, 2, 2 * sizes["hidden_size"], 2)
     estimator.att_cache_buffer, estimator.cnn_cache_buffer = keys, tails

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +9,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from voiceagent.models.step_audio2.hift import Hift, load_weights
+from scripts.golden.fixed_weights import vocoder_weight
+from voiceagent.models.step_audio2.hift import Hift, load_weights, stored_shapes
 from voiceagent.models.step_audio2.hift_net import HiftConfig, HiftNet
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "hift.npz"
 
 
 @pytest.fixture(scope="module")
-def golden() -> Iterator[dict[str, Tensor]]:
+def golden() -> dict[str, Tensor]:
     with np.load(GOLDEN) as file:
-        yield {name: torch.from_numpy(file[name].astype(np.float32)) for name in file.files}
+        assert "step-audio2 1.0.0" in str(file["provenance"])
+        numbers = [name for name in file.files if name != "provenance"]
+        return {name: torch.from_numpy(file[name].astype(np.float32)) for name in numbers}
 
 
 @pytest.fixture(scope="module")
-def hift(golden: dict[str, Tensor]) -> Hift:
+def hift() -> Hift:
     net = HiftNet(HiftConfig(32, 24))
-    weights = {k.removeprefix("weight/"): v for k, v in golden.items() if k.startswith("weight/")}
+    weights = {name: vocoder_weight(name, shape) for name, shape in stored_shapes(net).items()}
     load_weights(net, weights, source=str(GOLDEN))
     return Hift(net)
 

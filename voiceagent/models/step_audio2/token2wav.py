@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from voiceagent.errors import InputError
+from voiceagent.models.step_audio2.compat import ReferenceSpeech, ReferenceState
 from voiceagent.models.step_audio2.flow import Flow, FlowPrompt, FlowState
 from voiceagent.models.step_audio2.hift import Hift, HiftState
 from voiceagent.models.step_audio2.voice import Voice, load_voices
@@ -59,6 +60,10 @@ class SpeechState:
         return replace(self, flow=self.flow.fork())
 
 
+Stream = SpeechState | ReferenceState
+"""A stream of `Token2Wav`: of the second kind if it was loaded as reference_compatible."""
+
+
 class Token2Wav:
     """A loaded speech decoder. It holds no stream's state, so any number of streams may be open at once.
 
@@ -67,12 +72,19 @@ class Token2Wav:
     """
 
     def __init__(
-        self, flow: Flow, hift: Hift, voices: dict[str, Voice], *, chunks: Sequence[int] = CHUNKS
+        self,
+        flow: Flow,
+        hift: Hift,
+        voices: dict[str, Voice],
+        *,
+        chunks: Sequence[int] = CHUNKS,
+        reference_compatible: bool = False,
     ) -> None:
         if not chunks or min(chunks) < 1:
             raise ValueError(f"chunks must be positive: {chunks!r}")
         self.flow, self.hift, self.voices = flow, hift, voices
         self._chunks = tuple(chunks)
+        self._reference = ReferenceSpeech(flow, hift) if reference_compatible else None
         self._prompts: dict[Voice, FlowPrompt] = {}
         for voice in voices.values():
             self._prompt(voice)
@@ -86,6 +98,7 @@ class Token2Wav:
         dtype: torch.dtype = torch.float32,
         recordings: Path | str | None = None,
         chunks: Sequence[int] = CHUNKS,
+        reference_compatible: bool = False,
     ) -> Token2Wav:
         """From the token2wav folder of a checkpoint.
 
@@ -95,6 +108,7 @@ class Token2Wav:
             dtype: of the flow; the vocoder is always float32.
             recordings: folder of the default_*.wav files; by default the one above `folder`.
             chunks: ids per chunk of a stream.
+            reference_compatible: streams follow the published rules (see `compat`), with chunks of 25; for comparisons.
 
         Raises:
             CheckpointError: a file is missing or damaged; it is named.
@@ -103,17 +117,21 @@ class Token2Wav:
         flow = Flow.load(folder, device=device, dtype=dtype)
         hift = Hift.load(folder, device=device)
         voices = load_voices(folder, recordings=Path(recordings) if recordings else folder.parent)
-        return cls(flow, hift, voices, chunks=chunks)
+        return cls(flow, hift, voices, chunks=chunks, reference_compatible=reference_compatible)
 
-    def open(self, voice: Voice, *, seed: int = 0) -> SpeechState:
+    def open(self, voice: Voice, *, seed: int = 0) -> Stream:
         """A stream that has not begun; streams with one seed and the same ids sound the same."""
+        if self._reference is not None:
+            return self._reference.open(voice, seed=seed)
         return SpeechState(self.flow.open(self._prompt(voice), seed=seed), self.hift.open(seed=seed))
 
-    def wanted(self, state: SpeechState) -> int:
+    def wanted(self, state: Stream) -> int:
         """How many more ids the stream needs before its next chunk can be spoken."""
+        if isinstance(state, ReferenceState):
+            return state.wanted
         return max(1, self._size(state) + self.flow.lookahead - len(state.waiting))
 
-    def step(self, ids: Sequence[int], state: SpeechState, *, last: bool = False) -> tuple[Pcm, SpeechState]:
+    def step(self, ids: Sequence[int], state: Stream, *, last: bool = False) -> tuple[Pcm, Stream]:
         """Take ids and speak every whole chunk that they complete.
 
         Args:
@@ -128,9 +146,12 @@ class Token2Wav:
             InputError: an id outside the vocabulary (the stream can go on without the ids of this call), or the
                 stream has ended.
         """
+        self._check(ids)
+        if isinstance(state, ReferenceState):
+            assert self._reference is not None  # only a Token2Wav that has one opens such a stream
+            return self._reference.step(ids, state, last=last), state
         if state.flow.finished:
             raise InputError("this speech stream has ended.", remedy="Open a new one.")
-        self._check(ids)
         waiting = state.waiting + tuple(ids)
         ahead = self.flow.lookahead
         sound: list[Tensor] = []
