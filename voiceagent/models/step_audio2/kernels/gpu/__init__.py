@@ -1,0 +1,1 @@
+"""The Triton twins; imported only where there is a CUDA device."""

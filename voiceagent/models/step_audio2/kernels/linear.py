@@ -1,0 +1,83 @@
+"""Matrix products of few rows, where reading the weights is all the cost; it knows no layer.
+
+What can ride along for nothing does: the norm in front, the bias, the residual behind, and the gate of an MLP.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from voiceagent.models.step_audio2.kernels import fused
+
+
+def small(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    norm: Tensor | None = None,
+    eps: float = 1e-6,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """residual + rms_norm(x) @ weight.T + bias; any number of rows, fast for few.
+
+    Args:
+        x: (N, inputs).
+        weight: (outputs, inputs).
+        bias: (outputs,), or None.
+        norm: (inputs,) weight of an RMS norm applied to x first; None for no norm.
+        eps: of that norm.
+        residual: (N, outputs) added to the product; None for none. It is not changed.
+
+    Returns:
+        (N, outputs).
+    """
+    if x.is_cuda:
+        from voiceagent.models.step_audio2.kernels.gpu import linear as gpu
+
+        return gpu.small(x, weight, bias, norm=norm, eps=eps, residual=residual)
+    return small_torch(x, weight, bias, norm=norm, eps=eps, residual=residual)
+
+
+def small_torch(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    norm: Tensor | None = None,
+    eps: float = 1e-6,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """`small` in plain torch."""
+    if norm is not None:
+        x = F.rms_norm(x, (x.shape[-1],), norm, eps)
+    if residual is not None and bias is None:
+        return torch.addmm(residual, x, weight.t())
+    out = F.linear(x, weight, bias)
+    return out if residual is None else out + residual
+
+
+def gated(x: Tensor, weight: Tensor, *, norm: Tensor | None = None, eps: float = 1e-6) -> Tensor:
+    """silu(gate) * up with gate and up = rms_norm(x) @ weight.T.
+
+    Args:
+        x: (N, inputs).
+        weight: (2 * outputs, inputs), the gate's rows before the up's.
+        norm: (inputs,) weight of an RMS norm applied to x first; None for no norm.
+        eps: of that norm.
+
+    Returns:
+        (N, outputs).
+    """
+    if x.is_cuda:
+        from voiceagent.models.step_audio2.kernels.gpu import linear as gpu
+
+        return gpu.gated(x, weight, norm=norm, eps=eps)
+    return gated_torch(x, weight, norm=norm, eps=eps)
+
+
+def gated_torch(x: Tensor, weight: Tensor, *, norm: Tensor | None = None, eps: float = 1e-6) -> Tensor:
+    """`gated` in plain torch."""
+    return fused.silu_mul_torch(small_torch(x, weight, norm=norm, eps=eps))
