@@ -1,13 +1,14 @@
 """Renders a conversation as the model's prompt: which token or which row of which heard audio stands where.
 
 It is pure: it knows the history's types and the tokenizer, and nothing of embeddings, caches or sampling.
-Each piece that the reference tokenises on its own is tokenised on its own here too.
+Each piece that the reference tokenises on its own is tokenised on its own here too. A Base checkpoint knows no turns:
+there the same items stand one behind the other, without roles and ends.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, assert_never
@@ -25,7 +26,9 @@ from voiceagent.core.history import (
 )
 from voiceagent.errors import InputError
 from voiceagent.models.step_audio2.mel import placeholder_count
+from voiceagent.models.step_audio2.think import BEFORE_ANSWER, CLOSING, OPENING
 from voiceagent.models.step_audio2.tokenizer import SpecialIds, TextTokenizer
+from voiceagent.models.step_audio2.variant import Variant
 
 ASR_INSTRUCTIONS = (
     "请记录下你所听到的语音内容。"  #: the system prompt that the model was taught for transcription
@@ -67,11 +70,13 @@ class Prompt:
         slots: the rendered conversation, open at the assistant's turn (`<tts_start>` included when `spoken`).
         forced: first ids of the reply that are not the model's choice (a required tool call); often empty.
         spoken: whether the reply is a text-and-audio stream; else it is text.
+        think: what is to be generated is a thought (text); `render_answer` makes the prompt of the reply behind it.
     """
 
     slots: tuple[Slot, ...]
     forced: tuple[int, ...]
     spoken: bool
+    think: bool = False
 
 
 def ta4_interleave(text_ids: Sequence[int], audio_ids: Sequence[int], ids: SpecialIds) -> list[int]:
@@ -125,8 +130,9 @@ def render(
     tools: Sequence[ToolSpec] = (),
     tokenizer: TextTokenizer,
     spoken: bool,
+    variant: Variant = Variant.CHAT,
 ) -> tuple[Slot, ...]:
-    """The prompt of `items`, ending in an open assistant turn.
+    """The prompt of `items`, ending in an open assistant turn (of a Base checkpoint: just ending).
 
     The order is: instructions, leading system items, tools, the rest. An assistant item and the tool calls right
     after it are one turn; items that hold nothing are left out.
@@ -134,34 +140,75 @@ def render(
     Args:
         items: the conversation, oldest first.
         instructions: the session's system prompt; empty for none.
-        tools: functions that the model may call; empty for none.
+        tools: functions that the model may call; empty for none. A Base checkpoint is not shown any.
         tokenizer: the checkpoint's.
         spoken: open the turn with `<tts_start>`.
+        variant: the checkpoint's.
     """
+    start = [tokenizer.ids.tts_start] if spoken else []
+    if variant is Variant.BASE:
+        return (*_continued(items, instructions=instructions, tokenizer=tokenizer), *start)
+    return (
+        *_conversation(items, instructions=instructions, tools=tools, tokenizer=tokenizer),
+        *_header("assistant", tokenizer),
+        *start,
+    )
+
+
+def _conversation(
+    items: Sequence[Item], *, instructions: str, tools: Sequence[ToolSpec], tokenizer: TextTokenizer
+) -> list[Slot]:
+    """All closed turns."""
     out: list[Slot] = []
     if instructions:
         out += _turn("system", instructions, tokenizer)
-    at = 0
-    while at < len(items) and isinstance(lead := items[at], SystemItem):
-        out += _item(lead, tokenizer)
-        at += 1
+    lead = 0
+    while lead < len(items) and isinstance(first := items[lead], SystemItem):
+        out += _item(first, tokenizer)
+        lead += 1
     if tools:
         out += _turn("tool_json_schemas", tools_json(tools), tokenizer)
-    while at < len(items):
-        item = items[at]
-        at += 1
-        if isinstance(item, AssistantItem | ToolCallItem):
-            calls = [item] if isinstance(item, ToolCallItem) else []
-            while at < len(items) and isinstance(call := items[at], ToolCallItem):
-                calls.append(call)
-                at += 1
-            out += _assistant(item if isinstance(item, AssistantItem) else None, calls, tokenizer)
+    for item, calls in _with_calls(items[lead:]):
+        if item is None or isinstance(item, AssistantItem):
+            out += _assistant(item, calls, tokenizer)
         else:
             out += _item(item, tokenizer)
-    out += _header("assistant", tokenizer)
-    if spoken:
-        out.append(tokenizer.ids.tts_start)
-    return tuple(out)
+    return out
+
+
+def _continued(items: Sequence[Item], *, instructions: str, tokenizer: TextTokenizer) -> list[Slot]:
+    """The conversation as a Base checkpoint takes it: what was said, one behind the other."""
+    out: list[Slot] = [*tokenizer.encode(instructions)]
+    for item, calls in _with_calls(items):
+        match item:
+            case None | AssistantItem():
+                text, body = _reply(item, calls, tokenizer)
+                out += [*tokenizer.encode(text), *body]
+            case UserItem():
+                out += _content(_parts(item), tokenizer)
+            case SystemItem():
+                out += tokenizer.encode(item.text)
+            case ToolResultItem():
+                out += tokenizer.encode(item.output)
+            case _:
+                assert_never(item)
+    return out
+
+
+Said = AssistantItem | SystemItem | UserItem | ToolResultItem
+
+
+def _with_calls(items: Sequence[Item]) -> Iterator[tuple[Said | None, Sequence[ToolCallItem]]]:
+    """The items, each reply with the tool calls right after it; (None, calls) where calls follow no reply."""
+    at = 0
+    while at < len(items):
+        item, end = items[at], at + 1
+        if isinstance(item, AssistantItem | ToolCallItem):
+            while end < len(items) and isinstance(items[end], ToolCallItem):
+                end += 1
+        calls = [call for call in items[at:end] if isinstance(call, ToolCallItem)]
+        yield (None if isinstance(item, ToolCallItem) else item), calls
+        at = end
 
 
 def render_turn(
@@ -172,31 +219,67 @@ def render_turn(
     tool_choice: str,
     tokenizer: TextTokenizer,
     spoken: bool,
+    variant: Variant = Variant.CHAT,
+    think: bool = False,
 ) -> Prompt:
-    """`render`, with the client's tool choice obeyed.
+    """`render`, with the client's tool choice and its wish for a thought obeyed.
 
     Args:
-        items, instructions, tools, tokenizer, spoken: as for `render`.
+        items, instructions, tools, tokenizer, spoken, variant: as for `render`.
         tool_choice: "auto"; "none" (tools are not shown); "required" or a function's name (the reply is that call,
             in text mode, whatever `spoken` says).
+        think: open the turn with a thought. A reply that has to be a tool call is not thought about.
 
     Raises:
-        InputError: a tool is required but there is none, or none of that name.
+        InputError: a tool is required but there is none, or none of that name, or the checkpoint cannot call any;
+            it is to think and cannot (code "think_unavailable").
     """
+    if think and variant is not Variant.THINK:
+        raise InputError(
+            "This model cannot think before it answers.",
+            code="think_unavailable",
+            remedy="Ask without it, or load a checkpoint that can.",
+            param="think",
+        )
     forced: list[int] = []
     if tool_choice == "none":
         tools = ()
     elif tool_choice != "auto":
-        forced = _forced_call(tool_choice, tools, tokenizer)
-        spoken = False
-    slots = render(items, instructions=instructions, tools=tools, tokenizer=tokenizer, spoken=spoken)
+        forced = _forced_call(tool_choice, () if variant is Variant.BASE else tools, tokenizer)
+        spoken = think = False
+    if think:
+        turns = _conversation(items, instructions=instructions, tools=tools, tokenizer=tokenizer)
+        return Prompt((*turns, *_header("assistant", tokenizer, OPENING)), (), spoken=False, think=True)
+    slots = render(
+        items, instructions=instructions, tools=tools, tokenizer=tokenizer, spoken=spoken, variant=variant
+    )
     return Prompt(slots=slots, forced=tuple(forced), spoken=spoken)
 
 
-def render_transcription(pieces: Sequence[Piece], tokenizer: TextTokenizer) -> Prompt:
+def render_answer(prompt: Prompt, thought: str, *, tokenizer: TextTokenizer, spoken: bool) -> Prompt:
+    """The prompt of the reply behind a thought.
+
+    The assistant's turn so far is one piece, so it is tokenised anew as a whole, as the reference does; as a rule that
+    gives the ids that were generated, and the cache still holds them.
+
+    Args:
+        prompt: the one that opened the thought.
+        thought: what came of it, without the closing tag.
+        tokenizer: the checkpoint's.
+        spoken: open the reply with `<tts_start>`.
+    """
+    ids = tokenizer.ids
+    start = max(at for at, slot in enumerate(prompt.slots) if slot == ids.bot)
+    turn = _header("assistant", tokenizer, f"{OPENING}{thought}{CLOSING}{BEFORE_ANSWER}")
+    return Prompt((*prompt.slots[:start], *turn, *([ids.tts_start] if spoken else [])), (), spoken=spoken)
+
+
+def render_transcription(
+    pieces: Sequence[Piece], tokenizer: TextTokenizer, variant: Variant = Variant.CHAT
+) -> Prompt:
     """The prompt that asks the model to write down what it hears."""
     item = UserItem(id="", content=(AudioContent(pieces=tuple(pieces), transcript=None),))
-    slots = render((item,), instructions=ASR_INSTRUCTIONS, tokenizer=tokenizer, spoken=False)
+    slots = render((item,), instructions=ASR_INSTRUCTIONS, tokenizer=tokenizer, spoken=False, variant=variant)
     return Prompt(slots=slots, forced=(), spoken=False)
 
 
@@ -207,8 +290,9 @@ def audio_slots(piece: int, rows: int, ids: SpecialIds) -> list[Slot]:
     return [ids.audio_start, *(AudioRow(piece, row) for row in range(rows)), ids.audio_end]
 
 
-def _header(role: str, tokenizer: TextTokenizer) -> list[Slot]:
-    return [tokenizer.ids.bot, *tokenizer.encode(f"{role}\n")]
+def _header(role: str, tokenizer: TextTokenizer, more: str = "") -> list[Slot]:
+    """The beginning of a turn; `more` is in one piece with it, and may hold the tags of a thought."""
+    return [tokenizer.ids.bot, *tokenizer.encode_tagged(f"{role}\n{more}")]
 
 
 def _turn(role: str, text: str, tokenizer: TextTokenizer) -> list[Slot]:
@@ -231,13 +315,24 @@ def _item(item: SystemItem | UserItem | ToolResultItem, tokenizer: TextTokenizer
 
 def _human(item: UserItem, tokenizer: TextTokenizer) -> list[Slot]:
     """A person's turn: a single text is one piece with its header, a list of parts is tokenised part by part."""
+    parts = _parts(item)
+    if len(parts) == 1 and isinstance(parts[0], TextContent):
+        return _turn("human", parts[0].text, tokenizer)
+    body = _content(parts, tokenizer)
+    return [*_header("human", tokenizer), *body, tokenizer.ids.eot] if body else []
+
+
+def _parts(item: UserItem) -> list[TextContent | AudioContent]:
+    """The parts that hold something; audio that is gone is replaced by its transcript."""
     parts = [
         TextContent(part.transcript or "") if isinstance(part, AudioContent) and not part.pieces else part
         for part in item.content
     ]
-    parts = [part for part in parts if isinstance(part, AudioContent) or part.text]
-    if len(parts) == 1 and isinstance(parts[0], TextContent):
-        return _turn("human", parts[0].text, tokenizer)
+    return [part for part in parts if isinstance(part, AudioContent) or part.text]
+
+
+def _content(parts: Sequence[TextContent | AudioContent], tokenizer: TextTokenizer) -> list[Slot]:
+    """What a person said, part by part."""
     body: list[Slot] = []
     for part in parts:
         if isinstance(part, TextContent):
@@ -245,29 +340,35 @@ def _human(item: UserItem, tokenizer: TextTokenizer) -> list[Slot]:
         else:
             for piece in part.pieces:
                 body += audio_slots(piece.id, placeholder_count(piece.audio.size), tokenizer.ids)
-    return [*_header("human", tokenizer), *body, tokenizer.ids.eot] if body else []
+    return body
 
 
 def _assistant(
     item: AssistantItem | None, calls: Sequence[ToolCallItem], tokenizer: TextTokenizer
 ) -> list[Slot]:
-    """The assistant's turn: what was said, then its tool calls. Generated ids are kept verbatim where they hold."""
-    ids = tokenizer.ids
-    body: list[int] = []
-    header = _header("assistant", tokenizer)
-    if item is not None and item.raw_ids:
-        body, calls = _verbatim(item, calls, ids)
-        if not body and not calls:
-            return []
-    elif item is not None and item.spoken and item.audio_ids:
-        body = [ids.tts_start, *ta4_interleave(item.text_ids, item.audio_ids, ids)]
-    elif item is not None and item.text:
-        header = [ids.bot, *tokenizer.encode(f"assistant\n{item.text}")]
-    elif not calls:
+    """The assistant's turn: what was said, then its tool calls. A text is one piece with the header."""
+    text, body = _reply(item, calls, tokenizer)
+    if not text and not body:
         return []
+    ids = tokenizer.ids
+    return [ids.bot, *tokenizer.encode(f"assistant\n{text}"), *body, ids.eot]
+
+
+def _reply(
+    item: AssistantItem | None, calls: Sequence[ToolCallItem], tokenizer: TextTokenizer
+) -> tuple[str, list[int]]:
+    """What was said as a text yet to be encoded and the ids behind it. Generated ids are kept where they hold."""
+    text, body = "", list[int]()
+    if item is not None and item.raw_ids:
+        body, calls = _verbatim(item, calls, tokenizer.ids)
+    elif item is not None and item.spoken and item.audio_ids:
+        ids = tokenizer.ids
+        body = [ids.tts_start, *ta4_interleave(item.text_ids, item.audio_ids, ids)]
+    elif item is not None:
+        text = item.text
     for call in calls:
         body += tool_call_ids(call.name, call.arguments, tokenizer)
-    return [*header, *body, ids.eot]
+    return text, body
 
 
 def _verbatim(

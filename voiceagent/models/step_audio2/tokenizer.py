@@ -6,6 +6,7 @@ It knows no prompt, no turn and no network. Text that people write can never tur
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -34,6 +35,9 @@ _NAMES = {
     "audio_0": "<audio_0>",
     "audio_pad": f"<audio_{AUDIO_CODES}>",
 }
+
+_TAGS = ("<think>", "</think>")
+_TAG = re.compile("(" + "|".join(_TAGS) + ")")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +94,16 @@ class TextTokenizer:
 
     Special tokens are looked up by name and put in by id. `encode` treats `"<|EOT|>"` in a text as seven plain
     characters, so that neither a caller nor a tool result can forge a turn (the reference would let them).
+
+    Attributes:
+        ids: the special tokens.
+        eos: the token that ends a text by the tokenizer's own account; `<|endoftext|>` where it does not say.
+        size: one more than the highest id.
     """
 
-    def __init__(self, spec: dict[str, Any], *, source: str = "tokenizer.json") -> None:
+    def __init__(
+        self, spec: dict[str, Any], *, source: str = "tokenizer.json", eos: str | None = None
+    ) -> None:
         model, added = _parts_of(spec, source=source)
         try:
             self._bpe = Tokenizer.from_str(json.dumps({**spec, "added_tokens": []}))
@@ -108,6 +119,8 @@ class TextTokenizer:
                 remedy="Use the tokenizer.json that belongs to this checkpoint.",
             )
         self.ids = SpecialIds(**{field: ids[name] for field, name in _NAMES.items()})
+        self.eos = ids.get(eos or "", self.ids.endoftext)
+        self._tags = {tag: ids[tag] for tag in _TAGS if tag in ids}
         vocab: dict[str, int] = model["vocab"]
         self.size = 1 + max(max(vocab.values(), default=0), max(ids.values()))
         self._bytes = [b""] * self.size
@@ -115,13 +128,12 @@ class TextTokenizer:
             self._bytes[number] = _to_bytes(token)
         for name, number in ids.items():
             self._bytes[number] = name.encode()
-        self._special = {entry["id"] for entry in added if entry.get("special")} | {
-            ids[n] for n in _NAMES.values()
-        }
+        special = {entry["id"] for entry in added if entry.get("special")} - set(self._tags.values())
+        self._special = special | {ids[n] for n in _NAMES.values()}
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> TextTokenizer:
-        """Reads `tokenizer.json` of a checkpoint folder.
+        """Reads `tokenizer.json` of a checkpoint folder, and the name of the eos in `tokenizer_config.json`.
 
         Raises:
             CheckpointError: the file is missing, damaged, not a byte-level BPE, or lacks a special token.
@@ -135,7 +147,7 @@ class TextTokenizer:
             ) from error
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise _damaged(str(path), str(error)) from error
-        return cls(spec, source=str(path))
+        return cls(spec, source=str(path), eos=_eos_name(path.with_name("tokenizer_config.json")))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` (normalised as the tokenizer says, NFC for Qwen2); never a special token."""
@@ -145,6 +157,13 @@ class TextTokenizer:
         whole = text.encode("utf-8", "replace").decode("utf-8")
         ids: list[int] = self._bpe.encode(whole, add_special_tokens=False).ids
         return ids
+
+    def encode_tagged(self, text: str) -> list[int]:
+        """As `encode`, but `<think>` and `</think>` are single tokens where the tokenizer has them as such."""
+        if not self._tags:
+            return self.encode(text)
+        parts = [[self._tags[part]] if part in self._tags else self.encode(part) for part in _TAG.split(text)]
+        return [token for part in parts for token in part]
 
     def is_text(self, token: int) -> bool:
         """Whether `token` is written text: not special, not audio, not an unused row."""
@@ -170,6 +189,17 @@ def _parts_of(spec: Any, *, source: str) -> tuple[dict[str, Any], Sequence[dict[
     if not all(isinstance(entry, dict) and "content" in entry and "id" in entry for entry in added):
         raise _damaged(source, 'an entry of "added_tokens" lacks its content or id')
     return model, added
+
+
+def _eos_name(path: Path) -> str | None:
+    """`eos_token` of a tokenizer_config.json; None where the file or the entry is missing."""
+    try:
+        named = json.loads(path.read_text(encoding="utf-8")).get("eos_token")
+    except (OSError, ValueError, AttributeError):
+        return None
+    if isinstance(named, dict):
+        named = named.get("content")
+    return named if isinstance(named, str) else None
 
 
 def _is_byte_level(spec: dict[str, Any]) -> bool:

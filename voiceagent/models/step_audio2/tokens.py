@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import assert_never
 
+from voiceagent.models.step_audio2.think import ThoughtReader
 from voiceagent.models.step_audio2.tokenizer import TextTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkDelta:
+    """More of the thought before the reply; never to be said, nor kept."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +53,11 @@ class BrokenToolCall:
     problem: str
 
 
-Part = TextDelta | SpeechCode | ToolCall | BrokenToolCall
+Part = ThinkDelta | TextDelta | SpeechCode | ToolCall | BrokenToolCall
 
 
 class _Lane(Enum):
+    THOUGHT = auto()  # before </think>
     SPEECH = auto()  # between <tts_start> and <tts_end>
     TEXT = auto()  # a reply in text mode
     CALL = auto()  # between <tool_call> and </tool_call>
@@ -60,19 +69,41 @@ class Splitter:
 
     In speech mode ids decide what is what, not their place in the 1 : 4 pattern; pads and stray special tokens
     vanish, and so does what stands between `<tts_end>` and a tool call, because nobody would hear it.
+
+    With `think` the ids begin with a thought. Once it is over (`thinking` is False) the ids of the reply itself follow;
+    they are those of another generation, whose prompt holds the thought.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, *, spoken: bool) -> None:
+    def __init__(self, tokenizer: TextTokenizer, *, spoken: bool, think: bool = False) -> None:
         self._tokenizer = tokenizer
+        self._thought = ThoughtReader()
         self._home = _Lane.SPEECH if spoken else _Lane.TEXT
-        self._lane = self._home
+        self._lane = _Lane.THOUGHT if think else self._home
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._waiting: list[int] = []  # ids of a character that is not whole yet
         self._call: list[int] = []
 
+    @property
+    def thinking(self) -> bool:
+        """Whether the next id belongs to the thought."""
+        return self._lane is _Lane.THOUGHT
+
+    @property
+    def thought(self) -> str:
+        """The thought, as it has to stand in the prompt of the reply."""
+        return self._thought.text
+
+    def close_thought(self) -> tuple[Part, ...]:
+        """Ends a thought that did not end itself."""
+        rest = self._thought.close()
+        self._lane = self._home
+        return (ThinkDelta(rest),) if rest else ()
+
     def feed(self, token: int) -> tuple[Part, ...]:
         """What this id completes: nothing, one part, or an unfinished character and the part that broke it."""
         match self._lane:
+            case _Lane.THOUGHT:
+                return self._feed_thought(token)
             case _Lane.SPEECH:
                 return self._feed_speech(token)
             case _Lane.TEXT | _Lane.AFTER:
@@ -84,10 +115,20 @@ class Splitter:
 
     def finish(self) -> tuple[Part, ...]:
         """What was still waiting when the reply ended: half a character (as U+FFFD) or an unclosed call."""
+        if self.thinking:
+            return self.close_thought()
         parts = self._flush_text()
         if self._lane is _Lane.CALL:
             parts += (self._close_call(),)
         return parts
+
+    def _feed_thought(self, token: int) -> tuple[Part, ...]:
+        if not self._tokenizer.is_text(token):
+            return ()
+        text = self._thought.feed(self._tokenizer.token_bytes(token))
+        if self._thought.closed:
+            self._lane = self._home
+        return (ThinkDelta(text),) if text else ()
 
     def _feed_speech(self, token: int) -> tuple[Part, ...]:
         ids = self._tokenizer.ids
