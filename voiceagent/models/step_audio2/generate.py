@@ -24,6 +24,7 @@ from voiceagent.models.step_audio2.model import StepAudio2
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, Slot, render_transcription
 from voiceagent.models.step_audio2.sampling import GREEDY, Sampler, Sampling
 from voiceagent.models.step_audio2.tokenizer import TextTokenizer
+from voiceagent.models.step_audio2.variant import Variant, find_variant
 
 _PREFILL_STEPS = 1024  # positions per forward pass: bounds the attention mask of a long prompt
 _MAX_NEW_TOKENS = 4096  # of a reply, where the checkpoint names no limit
@@ -49,6 +50,7 @@ class LanguageModel:
         stops: ids that end a reply.
         defaults: the checkpoint's sampling, or the reference's.
         max_new_tokens: longest reply in tokens, unless a turn asks for less.
+        variant: how conversations are rendered.
     """
 
     network: StepAudio2
@@ -56,6 +58,7 @@ class LanguageModel:
     stops: frozenset[int]
     defaults: Sampling
     max_new_tokens: int
+    variant: Variant
     _spoken_ids: Tensor
     _text_ids: Tensor
 
@@ -66,8 +69,15 @@ class LanguageModel:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        variant: Variant | None = None,
     ) -> LanguageModel:
         """Reads a checkpoint folder.
+
+        Args:
+            folder: the checkpoint.
+            device: torch device of the network.
+            dtype: its number type.
+            variant: None = as the folder says.
 
         Raises:
             CheckpointError: a file or tensor is missing, damaged or does not fit the others.
@@ -84,14 +94,17 @@ class LanguageModel:
         settings = _read_settings(folder / "generation_config.json")
         ids = tokenizer.ids
         number = torch.arange(vocabulary, device=device)
+        variant = variant or find_variant(folder)
+        stops = {ids.eot, ids.endoftext, ids.im_end, *network.config.eos_token_ids, *settings.stops}
+        if variant is Variant.BASE:  # it knows no turns that could end
+            stops = {tokenizer.eos}
         return cls(
             network=network,
             tokenizer=tokenizer,
-            stops=frozenset(
-                {ids.eot, ids.endoftext, ids.im_end, *network.config.eos_token_ids, *settings.stops}
-            ),
+            stops=frozenset(stops),
             defaults=settings.sampling,
             max_new_tokens=settings.max_new_tokens,
+            variant=variant,
             _spoken_ids=number <= ids.audio_pad,
             _text_ids=number < ids.audio_start,
         )
@@ -168,7 +181,7 @@ class LanguageModel:
             pieces: consecutive pieces of one utterance.
             context: where they may be encoded already; it is not changed.
         """
-        prompt = render_transcription(pieces, self.tokenizer)
+        prompt = render_transcription(pieces, self.tokenizer, self.variant)
         if not any(isinstance(slot, AudioRow) for slot in prompt.slots):
             return None
         own = Context(self) if context is None else context.blank()
