@@ -209,10 +209,18 @@ def _worker(config: Config) -> WorkerSpec:
     engine = config.engine
     return WorkerSpec(
         model=str(find_model(engine.model)),
+        voices=engine.voices,
         device=engine.device,
         dtype=engine.dtype,
+        speech_device=engine.speech_device,
+        speech_dtype=engine.speech_dtype,
+        kv_memory_mb=engine.kv_memory_mb,
+        speech_memory_mb=engine.speech_memory_mb,
+        speech_chunks=engine.speech_chunks,
+        reference_compatible=engine.reference_compatible,
         threads=engine.threads,
         max_sessions=engine.max_sessions,
+        max_batch=engine.max_batch,
     )
 
 

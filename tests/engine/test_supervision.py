@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from voiceagent.engine import api
 from voiceagent.engine.client import LocalEngine, LocalSession
 from voiceagent.engine.fake import Script, numbered
 from voiceagent.engine.pipe import WorkerSpec
-from voiceagent.errors import CapacityError, CheckpointError, EngineError
+from voiceagent.errors import CapacityError, CheckpointError, ConfigError, EngineError
 
 QUICK = Script(speech_ids=20, chunk_ids=5)
 SLOW = Script(speech_ids=2000, chunk_ids=5, rtf=0.05)  # four seconds of work
@@ -202,10 +203,30 @@ async def test_a_bad_model_folder_is_a_typed_error_and_no_restart(tmp_path: Path
 
 
 async def test_a_worker_that_cannot_start_is_an_engine_error() -> None:
-    engine = LocalEngine(WorkerSpec(device="nowhere", dtype="int3"))
+    engine = LocalEngine(WorkerSpec(max_sessions="many"))  # type: ignore[arg-type]  # its command line is nonsense
     with pytest.raises(EngineError) as caught:
         await engine.start()
     assert caught.value.code == "engine_load_failed"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"device": "nowhere"}, "device_unavailable"),
+        ({"speech_device": "cuda:99"}, "device_unavailable"),
+        ({"dtype": "int3"}, "dtype_unsupported"),
+        ({"speech_dtype": "float16"}, "dtype_unsupported"),
+        ({"kv_memory_mb": 1 << 30}, "out_of_memory"),
+    ],
+)
+async def test_what_the_machine_does_not_have_is_a_typed_error(
+    wrong: dict[str, Any], code: str, pocket_dir: Path
+) -> None:
+    engine = LocalEngine(WorkerSpec(model=str(pocket_dir), **wrong))
+    with pytest.raises(CapacityError if code == "out_of_memory" else ConfigError) as caught:
+        await engine.start()
+    assert caught.value.code == code
+    assert engine.pid is None
 
 
 async def test_capacity_and_a_down_engine_are_refused() -> None:

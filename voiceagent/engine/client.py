@@ -28,12 +28,24 @@ from voiceagent.core.history import Piece
 from voiceagent.engine import api, mapping
 from voiceagent.engine.pipe import Pipe, WorkerSpec, environment
 from voiceagent.engine.slots import item_pieces
-from voiceagent.errors import CapacityError, CheckpointError, EngineError, VoiceAgentError
+from voiceagent.errors import CapacityError, CheckpointError, ConfigError, EngineError, VoiceAgentError
 
 BACKOFF_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  #: before the first, second, ... restart in a row
 CALM_S = 60.0  #: an engine that lived this long starts the backoff afresh
 CRASH_LOOP = 5  #: deaths within `CALM_S` that make `crash_looping` true
-CHECKPOINT_CODES = {"invalid_checkpoint", "vad_missing"}
+LOAD_ERRORS: dict[str, type[VoiceAgentError]] = {
+    "invalid_checkpoint": CheckpointError,
+    "wrong_model": CheckpointError,
+    "bad_weights": CheckpointError,
+    "vad_missing": CheckpointError,
+    "audio_too_short": CheckpointError,  # a voice's recording
+    "audio_too_long": CheckpointError,
+    "audio_silent": CheckpointError,
+    "device_unavailable": ConfigError,
+    "dtype_unsupported": ConfigError,
+    "out_of_memory": CapacityError,
+}
+"""What a worker may refuse to load for, and as what that is raised here; anything else is an EngineError."""
 log = logging.getLogger(__name__)
 
 
@@ -182,6 +194,8 @@ class LocalEngine:
 
         Raises:
             CheckpointError: the model folder is incomplete, damaged or of another shape.
+            ConfigError: a device or number type that this machine does not have.
+            CapacityError: too little memory.
             EngineError: the worker could not start or load for another reason.
         """
         self._on_progress = on_progress
@@ -359,7 +373,7 @@ class LocalEngine:
             case api.Pong():
                 self._pong_at = asyncio.get_running_loop().time()
             case api.Fatal():
-                kind = CheckpointError if reply.code in CHECKPOINT_CODES else EngineError
+                kind = LOAD_ERRORS.get(reply.code, EngineError)
                 self._settle(kind(reply.message, code=reply.code, remedy=reply.remedy))
             case api.Refused():
                 log.error("the engine refused session %d: %s", reply.session, reply.message)
@@ -368,7 +382,7 @@ class LocalEngine:
                 if session is not None:
                     session.tell(mapping.to_event(reply))
 
-    def _settle(self, outcome: api.Ready | EngineError | CheckpointError) -> None:
+    def _settle(self, outcome: api.Ready | VoiceAgentError) -> None:
         if self._loaded is None or self._loaded.done():
             return
         if isinstance(outcome, api.Ready):

@@ -22,39 +22,41 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What to start: the worker's arguments.
+    """What to start. The fields are those of `EngineConfig`, but `model` is a folder, and `fake`.
 
     Attributes:
         model: checkpoint folder.
-        device: a torch device.
-        dtype: float32, bfloat16 or float16.
+        voices: folder of recordings; empty = the checkpoint's own.
+        device, speech_device: auto, cpu, cuda or cuda:N.
+        dtype, speech_dtype: auto, float32, bfloat16 or float16.
+        kv_memory_mb, speech_memory_mb: 0 = worked out at loading.
+        speech_chunks: speech ids per chunk.
+        reference_compatible: trim and cross-fade speech as the published code does.
         threads: torch threads each of language and speech; 0 = half of the cores.
         max_sessions: sessions that may be open at once.
+        max_batch: conversations that one step of the language model serves.
         fake: play this script instead of a model.
     """
 
     model: str = ""
+    voices: str = ""
     device: str = "cpu"
     dtype: str = "float32"
+    speech_device: str = "auto"
+    speech_dtype: str = "auto"
+    kv_memory_mb: int = 0
+    speech_memory_mb: int = 0
+    speech_chunks: tuple[int, ...] = (12, 20, 25)
+    reference_compatible: bool = False
     threads: int = 0
     max_sessions: int = 4
+    max_batch: int = 64
     fake: Script | None = None
 
     def argv(self, fd: int) -> list[str]:
         """The command line of a worker whose pipe is file descriptor `fd`."""
-        line = [
-            sys.executable,
-            "-P",
-            "-m",
-            "voiceagent.engine.worker",
-            "--fd",
-            str(fd),
-            "--model",
-            self.model,
-        ]
-        line += ["--device", self.device, "--dtype", self.dtype]
-        line += ["--threads", str(self.threads), "--max-sessions", str(self.max_sessions)]
-        return line if self.fake is None else [*line, "--fake", msgspec.json.encode(self.fake).decode()]
+        spec = msgspec.json.encode(self).decode()
+        return [sys.executable, "-P", "-m", "voiceagent.engine.worker", "--fd", str(fd), "--spec", spec]
 
 
 def environment() -> dict[str, str]:

@@ -22,9 +22,10 @@ from voiceagent.engine import api
 from voiceagent.engine.loop import Summary, ToolUse, Written
 from voiceagent.engine.slots import Turn, item_pieces
 from voiceagent.errors import InputError, VoiceAgentError
+from voiceagent.models.placement import Placement
 from voiceagent.models.step_audio2.generate import Context, Generation, LanguageModel
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, render_turn
-from voiceagent.models.step_audio2.token2wav import SpeechState, Token2Wav
+from voiceagent.models.step_audio2.token2wav import CHUNKS, Stream, Token2Wav
 from voiceagent.models.step_audio2.tokens import (
     BrokenToolCall,
     Part,
@@ -45,7 +46,7 @@ class Reply:
     generation: Generation
     splitter: Splitter
     prompt: Prompt
-    speech: SpeechState | None
+    speech: Stream | None
     said: bool = False  #: some text or speech has come
     audio_tokens: int = 0
 
@@ -74,9 +75,11 @@ class StepAudioRunner:
     def load(
         cls,
         folder: str | Path,
+        placement: Placement,
         *,
-        device: str,
-        dtype: str,
+        recordings: str | None = None,
+        speech_chunks: tuple[int, ...] = CHUNKS,
+        reference_compatible: bool = False,
         threads: int,
         progress: Callable[[str, float], None],
     ) -> StepAudioRunner:
@@ -84,8 +87,10 @@ class StepAudioRunner:
 
         Args:
             folder: the checkpoint.
-            device: torch device of everything.
-            dtype: name of the language model's torch dtype; Token2Wav runs in float32.
+            placement: devices, number types and memory budgets.
+            recordings: folder of the voices; None = the checkpoint's own.
+            speech_chunks: ids per chunk of speech.
+            reference_compatible: trim and cross-fade speech as the published code does.
             threads: torch threads.
             progress: takes each stage and the fraction of stages behind it.
 
@@ -94,9 +99,16 @@ class StepAudioRunner:
         """
         torch.set_num_threads(threads)
         progress("language model", 0.1)
-        language = LanguageModel.load(folder, device=device, dtype=getattr(torch, dtype))
+        language = LanguageModel.load(folder, device=placement.device, dtype=placement.dtype)
         progress("speech decoder and voices", 0.6)
-        token2wav = Token2Wav.load(Path(folder) / "token2wav", device=device)
+        token2wav = Token2Wav.load(
+            Path(folder) / "token2wav",
+            device=placement.speech_device,
+            dtype=placement.speech_dtype,
+            recordings=recordings,
+            chunks=speech_chunks,
+            reference_compatible=reference_compatible,
+        )
         runner = cls(language, token2wav)
         progress("warm-up", 0.9)
         runner._warm_up()

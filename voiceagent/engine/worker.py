@@ -29,6 +29,7 @@ from voiceagent.engine import api
 from voiceagent.engine.codec import FrameReader, encode
 from voiceagent.engine.lane import Lane
 from voiceagent.engine.loop import Loop, Runner
+from voiceagent.engine.pipe import WorkerSpec
 from voiceagent.errors import EngineError, VoiceAgentError
 
 EXIT_PEER_GONE, EXIT_LOAD_FAILED, EXIT_DEVICE_LOST = 0, 3, 70
@@ -148,72 +149,59 @@ def cores() -> int:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="voiceagent.engine.worker", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="file descriptor of the pipe to the server")
-    parser.add_argument("--model", default="", help="checkpoint folder")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=0,
-        help="torch threads each of language and speech; 0 = half of the cores",
-    )
-    parser.add_argument("--max-sessions", type=int, default=4)
-    parser.add_argument("--fake", default="", help="JSON script: play it instead of a model")
+    parser.add_argument("--spec", required=True, help="JSON of a WorkerSpec")
     return parser.parse_args(argv)
 
 
 def _load(
-    args: argparse.Namespace, progress: Callable[[str, float], None]
+    spec: WorkerSpec, progress: Callable[[str, float], None]
 ) -> tuple[Runner, Callable[[], VoiceStream], api.Ready]:
     """The runner, what makes a voice detector, and the description. Heavy imports happen here only."""
     began = time.monotonic()
-    if args.fake:
-        from voiceagent.engine.fake import EnergyStream, FakeRunner, Script
+    if spec.fake is not None:
+        from voiceagent.engine.fake import EnergyStream, FakeRunner
 
-        script = msgspec.json.decode(args.fake, type=Script)
         ready = api.Ready(
-            "fake", "none", "none", ("default_female", "default_male"), 16_384, args.max_sessions, 0.0,
-            can_think=bool(script.thought),
+            "fake", "none", "none", ("default_female", "default_male"), 16_384, spec.max_sessions, 0.0,
+            can_think=bool(spec.fake.thought),
         )  # fmt: skip
-        return FakeRunner(script), EnergyStream, ready
+        return FakeRunner(spec.fake), EnergyStream, ready
     from voiceagent.engine.runner import StepAudioRunner
+    from voiceagent.models.placement import place
     from voiceagent.models.silero import Silero, VadStream
 
-    _check_device(args.device)
-    progress("voice activity detector", 0.0)
+    progress("folder and memory", 0.0)
+    placement = place(
+        spec.model,
+        device=spec.device,
+        dtype=spec.dtype,
+        speech_device=spec.speech_device,
+        speech_dtype=spec.speech_dtype,
+        kv_memory_mb=spec.kv_memory_mb,
+        speech_memory_mb=spec.speech_memory_mb,
+        max_sessions=spec.max_sessions,
+    )
+    progress("voice activity detector", 0.05)
     silero = Silero()
     runner = StepAudioRunner.load(
-        args.model,
-        device=args.device,
-        dtype=args.dtype,
-        threads=args.threads or max(1, cores() // 2),
+        spec.model,
+        placement,
+        recordings=spec.voices or None,
+        speech_chunks=spec.speech_chunks,
+        reference_compatible=spec.reference_compatible,
+        threads=spec.threads or max(1, cores() // 2),
         progress=progress,
     )
     ready = api.Ready(
-        model=Path(args.model).name,  # a client has no business with our paths
-        device=args.device,
-        dtype=args.dtype,
+        model=Path(spec.model).name,  # a client has no business with our paths
+        device=placement.device,
+        dtype=str(placement.dtype).removeprefix("torch."),
         voices=runner.voices,
         context_tokens=runner.context_tokens,
-        max_sessions=args.max_sessions,
+        max_sessions=spec.max_sessions,
         load_seconds=time.monotonic() - began,
     )
     return runner, lambda: VadStream(silero), ready
-
-
-def _check_device(device: str) -> None:
-    """Raises EngineError unless torch can use the device: a wrong flag is no crash."""
-    import torch
-
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch says "not compiled with CUDA" by assertion
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise EngineError(
-            f"The device {device!r} cannot be used: {reason}.",
-            code="device_unavailable",
-            remedy="`voiceagent doctor` says what this machine has; --device cpu always works.",
-        ) from error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -223,6 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C is the server's to handle; it tells us, or we see the end
+    spec = msgspec.json.decode(args.spec, type=WorkerSpec)
     pipe = socket.socket(fileno=args.fd)
     outbox = Outbox(pipe)
     detectors: list[Callable[[], VoiceStream]] = []
@@ -230,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
         pipe, outbox, lambda: detectors[0]()
     )  # listens from the start: the end of the pipe ends loading too
     try:
-        runner, new_stream, ready = _load(args, lambda stage, done: outbox.put(api.Loading(stage, done)))
+        runner, new_stream, ready = _load(spec, lambda stage, done: outbox.put(api.Loading(stage, done)))
     except VoiceAgentError as error:
         outbox.put(api.Fatal(error.code, error.message, error.remedy))
         outbox.flush()
@@ -243,7 +232,7 @@ def main(argv: list[str] | None = None) -> int:
     detectors.append(new_stream)
     outbox.put(ready)
     lane = Lane(ears.commands.put)
-    loop = Loop(runner, max_sessions=args.max_sessions, emit=outbox.put, clock=time.monotonic, lane=lane)
+    loop = Loop(runner, max_sessions=spec.max_sessions, emit=outbox.put, clock=time.monotonic, lane=lane)
     try:
         serve(loop, ears.commands)
     except Exception as error:  # only a lost device comes this far: end at once, the server starts us anew
