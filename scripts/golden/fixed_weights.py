@@ -34,10 +34,10 @@ def fixed_weight(name: str, shape: tuple[int, ...]) -> Tensor:
     return scaled.view(shape).float()
 
 
-def fill(module: nn.Module) -> None:
-    """Gives every tensor of the state dictionary its fixed weight."""
+def fill(module: nn.Module, *, dtype: torch.dtype = torch.float32) -> None:
+    """Gives every tensor of the state dictionary its fixed weight, rounded to `dtype` as a checkpoint stores it."""
     for name, tensor in module.state_dict().items():
-        tensor.copy_(fixed_weight(name, tuple(tensor.shape)))
+        tensor.copy_(fixed_weight(name, tuple(tensor.shape)).to(dtype))
 
 
 def vocoder_weight(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -57,3 +57,14 @@ def vocoder_weight(name: str, shape: tuple[int, ...]) -> Tensor:
 def samples(name: str, count: int) -> Tensor:
     """(count,) unit normal numbers that belong to a name: noise that two programs share."""
     return fixed_weight(f"embedding.{name}", (count,))
+
+
+def recording(name: str, count: int, *, rate: int = 16_000) -> Tensor:
+    """(count,) in [-1, 1]: overtones of a gliding pitch with pauses between them, and noise at -50 dB."""
+    time = torch.arange(count, dtype=torch.float64) / rate
+    pitch = 110 + 20 * (zlib.crc32(name.encode()) % 5)
+    phase = 2 * torch.pi * (pitch * time + 6 * torch.sin(2 * torch.pi * 0.7 * time))
+    tones = sum((phase * k).sin() / k for k in range(1, 12))
+    assert isinstance(tones, Tensor)
+    rhythm = (torch.sin(2 * torch.pi * 2.5 * time) + 0.3).clamp_min(0)
+    return (0.12 * tones * rhythm + 0.003 * samples(name, count)).float()

@@ -29,12 +29,9 @@ from scripts.pocket.train_flow import FLOW_YAML
 
 SIZES = {"256": "32", "1024": "48", "6561": "101", "attention_heads: 4": "attention_heads: 2"}
 DIT_SIZES = {"depth: 4": "depth: 3", "num_heads: 4": "num_heads: 2", "head_dim: 64": "head_dim: 12"}
-PROMPT, TOKENS, STEPS = 17, 44, 10
-CHUNKS = (
-    8,
-    11,
-    2,
-)  # new tokens; the rest is the last chunk. The reference forgets context after a chunk of one
+PROMPT, TOKENS, STEPS = 17, 60, 10
+CHUNKS = (8, 2, 3, 2, 2, 4, 2, 2, 3, 2, 2, 2, 3, 2, 2, 2, 2, 2, 2)
+"""New tokens of each chunk; the rest is the twentieth. The reference forgets context after a chunk of one."""
 
 
 def small_yaml() -> str:
