@@ -18,7 +18,8 @@ from voiceagent.config import Config, ServerConfig
 from voiceagent.core.controller import Controller
 from voiceagent.core.events import ServerVad, SessionConfig
 from voiceagent.engine.api import EngineClient, EngineSession, Ready
-from voiceagent.errors import CapacityError, ConfigError, EngineError, VoiceAgentError
+from voiceagent.errors import CapacityError, ConfigError, EngineError, InputError, VoiceAgentError
+from voiceagent.server.audio_rest import AudioRest
 from voiceagent.server.auth import SUBPROTOCOL, Gatekeeper, Refused
 from voiceagent.server.connection import Connection
 from voiceagent.server.ephemeral import EphemeralKey
@@ -90,6 +91,7 @@ class Server:
         app.router.add_get("/v1/realtime", self._realtime)
         app.router.add_post("/v1/realtime/client_secrets", self._client_secrets)
         app.router.add_get("/web/{name}", self._file)
+        app.router.add_routes(AudioRest(self._engine).routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await self._runner.setup()
         host, port = self._config.server.host, self._config.server.port
@@ -149,8 +151,12 @@ class Server:
             response = await handler(request)
         except Refused as error:
             response = _json_error(error, error.status)
-        except WireError as error:
+        except (WireError, InputError) as error:
             response = _json_error(error, 400)
+        except EngineError as error:
+            response = _json_error(error, 503)
+        except VoiceAgentError as error:  # of a turn that failed
+            response = _json_error(error, 500)
         except web.HTTPException as error:
             error.force_close()
             raise
