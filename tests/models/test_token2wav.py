@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_token2wav import write_token2wav
 
-from voiceagent.errors import CheckpointError, InputError
-from voiceagent.models.step_audio2.token2wav import CHUNKS, Token2Wav
+from voiceagent.errors import CapacityError, CheckpointError, ConfigError, InputError
+from voiceagent.models.step_audio2.token2wav import CHUNKS, Speak, Token2Wav
 
 SAMPLES = 960  # per id
 
 
 @pytest.fixture(scope="module")
-def decoder(tmp_path_factory: pytest.TempPathFactory) -> Token2Wav:
-    return Token2Wav.load(write_token2wav(tmp_path_factory.mktemp("speech")))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_token2wav(tmp_path_factory.mktemp("speech"))
+
+
+@pytest.fixture(scope="module")
+def decoder(folder: Path) -> Token2Wav:
+    return Token2Wav.load(folder)
 
 
 def ids(count: int, *, seed: int = 0) -> list[int]:
@@ -134,3 +140,89 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
         Token2Wav.load(folder)
+
+
+# -------------------------------------------------------------------------------------------------- many at once
+
+
+def close(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """Equal but for the rounding of sums of another order."""
+    return ours.shape == theirs.shape and bool((np.abs(ours.astype(int) - theirs).max(initial=0)) <= 3)
+
+
+def test_many_streams_at_once_sound_like_each_alone(decoder: Token2Wav) -> None:
+    """Voices, lengths, beginnings and ends differ; they join and leave the batch as they like."""
+    voices = ["default_male", "default_female", "default_male", "default_female"]
+    speeches = [ids(count, seed=k) for k, count in enumerate((60, 95, 12, 131))]
+    begin = (0, 1, 2, 0)
+    alone = [spoken(decoder, s, [], voice=v) for s, v in zip(speeches, voices, strict=True)]
+    states = [decoder.open(decoder.voices[voice]) for voice in voices]
+    sound: list[list[np.ndarray]] = [[], [], [], []]
+    at, turn = [0] * 4, 0
+    while any(place < len(speech) for place, speech in zip(at, speeches, strict=True)):
+        parts, who = [], []
+        for k, speech in enumerate(speeches):
+            if turn < begin[k] or at[k] == len(speech):
+                continue
+            count = min(decoder.wanted(states[k]), len(speech) - at[k])
+            parts.append(Speak(speech[at[k] : at[k] + count], states[k], last=at[k] + count == len(speech)))
+            at[k] += count
+            who.append(k)
+        for k, pcm in zip(who, decoder.steps(parts), strict=True):
+            assert isinstance(pcm, np.ndarray)
+            sound[k].append(pcm)
+        turn += 1
+    for k in range(4):
+        assert close(np.concatenate(sound[k]), alone[k])
+
+
+def test_an_error_stays_with_its_part(decoder: Token2Wav) -> None:
+    speech = ids(40)
+    good, bad, ended = (decoder.open(decoder.voices["default_male"]) for _ in range(3))
+    decoder.step([], ended, last=True)
+    pcm, wrong, twice, late = decoder.steps(
+        [Speak(speech, good, True), Speak([1, 7000], bad), Speak([1], good), Speak([1], ended)]
+    )
+    assert isinstance(pcm, np.ndarray)
+    assert np.array_equal(pcm, spoken(decoder, speech, []))
+    assert isinstance(wrong, InputError)
+    assert isinstance(twice, InputError)
+    assert isinstance(late, InputError)
+    assert close(decoder.step(speech, bad, last=True)[0], spoken(decoder, speech, []))
+    assert decoder.steps([]) == []
+
+
+def test_a_full_pool_refuses_and_ended_closed_and_forgotten_streams_make_room(folder: Path) -> None:
+    decoder = Token2Wav.load(folder, bytes=12_000_000)
+    voice, capacity = decoder.voices["default_male"], decoder.flow.pool.slots
+    assert 2 < capacity < 200
+    states = [decoder.open(voice) for _ in range(capacity)]
+    with pytest.raises(CapacityError, match="speech streams are taken") as refused:
+        decoder.open(voice)
+    assert refused.value.code == "speech_full"
+    with pytest.raises(CapacityError):
+        states[0].fork()
+    decoder.step(ids(20), states[0], last=True)
+    states[1].close()
+    states[1].close()
+    del states[2]
+    assert decoder.flow.pool.free == 3
+    fork = states[3].fork()
+    assert decoder.flow.pool.free == 2
+    fork.close()
+    with pytest.raises(InputError, match="ended"):
+        decoder.step([1], fork)
+
+
+def test_too_little_memory_for_one_stream_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="too little"):
+        Token2Wav.load(folder, bytes=10_000)
+
+
+def test_voices_that_nobody_uses_make_room_for_others(folder: Path) -> None:
+    decoder = Token2Wav.load(folder, bytes=3_000_000)
+    base = decoder.voices["default_male"]
+    for _ in range(12):
+        foreign = replace(base)
+        assert len(decoder.step(ids(20), decoder.open(foreign), last=True)[0]) == 20 * SAMPLES
+    assert base in decoder._prompts

@@ -122,6 +122,10 @@ class ReferenceState:
         """A stream with the same past and a future of its own."""
         return replace(self)
 
+    def close(self) -> None:
+        """Ends the stream."""
+        self.finished = True
+
 
 class ReferenceSpeech:
     """Streams as the published Token2wav makes them, over loaded networks; holds no stream's state."""

@@ -9,7 +9,7 @@ import math
 import pickle
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,14 +21,35 @@ from torch import Tensor, nn
 from voiceagent.errors import CheckpointError, InputError
 from voiceagent.models.step_audio2.checkpoint import load_strictly
 from voiceagent.models.step_audio2.conformer import Conformer, ConformerCache
-from voiceagent.models.step_audio2.dit import DiT, DiTCache, DiTConfig
+from voiceagent.models.step_audio2.dit import DiT, DiTConfig
 from voiceagent.models.step_audio2.flow_config import MEL_BANDS, FlowConfig
+from voiceagent.models.step_audio2.t2w_dit import ChunkSolver
+from voiceagent.models.step_audio2.t2w_encoder import ChunkEncoder
+from voiceagent.models.step_audio2.t2w_pool import (
+    RECENT_FRAMES,
+    RECENT_TOKENS,
+    FlowPool,
+    Lease,
+    Place,
+    Places,
+)
 
-RECENT_TOKENS = 250
-"""How many tokens before a chunk the encoder still attends to, besides the prompt: 10 s."""
-RECENT_FRAMES = 100
-"""How many mel frames before a chunk the DiT still attends to, besides the prompt: 2 s."""
+__all__ = [
+    "ODE_STEPS",
+    "RECENT_FRAMES",
+    "RECENT_TOKENS",
+    "Flow",
+    "FlowChunk",
+    "FlowNet",
+    "FlowPrompt",
+    "FlowState",
+]
+
 ODE_STEPS = 10
+SLOTS = 16
+"""How many streams a flow has room for by default."""
+PROMPT_TOKENS = 1500
+"""How many tokens of voices' prompts a flow has room for by default: 60 s."""
 
 _PROMPT_SEED = 0
 _NOISE_BLOCK = 64
@@ -90,22 +111,19 @@ class _Decoder(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class FlowPrompt:
-    """A voice as the networks remember it: made once, shared by all its streams, never written."""
+    """A voice as the networks remember it: made once, shared by all its streams, never written again.
+
+    Attributes:
+        tokens: of the prompt.
+        speaker: (80,)
+        room: where the pool keeps its keys and values; it comes back when the last stream has gone.
+        tails: what the convolutions see before the first chunk of a stream.
+    """
 
     tokens: int
     speaker: Tensor
-    conformer: ConformerCache
-    dit: DiTCache
-
-    @property
-    def frames(self) -> int:
-        """Mel frames of the prompt."""
-        return self.dit.filled
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors."""
-        return self.speaker.nbytes + self.conformer.nbytes + self.dit.nbytes
+    room: Lease
+    tails: tuple[Tensor, ...]
 
 
 @dataclass(slots=True)
@@ -114,36 +132,67 @@ class FlowState:
 
     Attributes:
         prompt: the voice; shared.
-        conformer: encoder history, the prompt and at most RECENT_TOKENS tokens.
-        dit: DiT history, at most RECENT_FRAMES frames besides the shared prompt.
+        pool: where the history is.
+        slot: the stream's place there; it comes back at the end of the stream, by `close`, or with the last reference.
         seed: of the noise, a function of the seed and a frame's position alone.
         frames: mel frames made so far.
         finished: the last chunk has been made.
     """
 
     prompt: FlowPrompt
-    conformer: ConformerCache
-    dit: DiTCache
+    pool: FlowPool
+    slot: Lease
     seed: int
     frames: int = 0
     finished: bool = False
 
     @property
     def nbytes(self) -> int:
-        """Bytes that this stream owns; does not grow once RECENT_TOKENS tokens have passed."""
-        return self.conformer.nbytes + self.dit.nbytes
+        """Bytes that this stream holds: those of its slot, however long it grows."""
+        return self.pool.slot_size
 
+    @torch.inference_mode()
     def fork(self) -> FlowState:
-        """A stream with the same past and a future of its own."""
-        return FlowState(
-            self.prompt, self.conformer.fork(), self.dit.fork(), self.seed, self.frames, self.finished
-        )
+        """A stream with the same past and a future of its own.
+
+        Raises:
+            CapacityError: the pool is full.
+        """
+        if self.finished:
+            return replace(self)
+        slot = self.pool.take()
+        self.pool.copy(self.slot.start, slot.start)
+        return replace(self, slot=slot)
+
+    def close(self) -> None:
+        """Gives the memory back; the stream cannot go on. Closing twice does nothing."""
+        self.finished = True
+        self.slot.close()
+
+
+@dataclass(frozen=True, slots=True)
+class FlowChunk:
+    """One stream's part of `Flow.advance`: the arguments of `Flow.step`."""
+
+    tokens: Tensor | Sequence[int]
+    state: FlowState
+    last: bool
+    noise: Tensor | None = None
 
 
 class Flow:
-    """A loaded flow. It holds weights and the ODE schedule and no stream's state: open as many streams as you like."""
+    """A loaded flow: weights, the ODE schedule, and the memory of a fixed number of streams.
 
-    def __init__(self, net: FlowNet, *, steps: int = ODE_STEPS) -> None:
+    Args:
+        net: the weights; device and dtype are theirs.
+        steps: of the ODE.
+        slots: how many streams may be open at once.
+        prompt_tokens: how many tokens the prompts of all voices may have together.
+    """
+
+    def __init__(
+        self, net: FlowNet, *, steps: int = ODE_STEPS, slots: int = SLOTS, prompt_tokens: int = PROMPT_TOKENS
+    ) -> None:
         self.net = net.requires_grad_(False).eval()
         self.steps = steps
         self.dtype = net.encoder_proj.weight.dtype
@@ -151,8 +200,20 @@ class Flow:
         # Cosine schedule: t_k = 1 - cos(pi k / 2 N), fine steps first.
         times = 1 - torch.cos(torch.linspace(0, 1, steps + 1, device=self.device) * (0.5 * math.pi))
         self._spans: list[float] = times.diff().tolist()
+        self.pool = FlowPool(
+            net.config,
+            steps=steps,
+            slots=slots,
+            prompt_tokens=prompt_tokens,
+            device=self.device,
+            dtype=self.dtype,
+        )
         with torch.inference_mode():
             self._modulation = net.decoder.estimator.modulation(times[:-1])
+            self._encoder = ChunkEncoder(net.encoder, self.pool)
+            self._solver = ChunkSolver(
+                net.decoder.estimator, self.pool, times=times, guidance=net.config.guidance
+            )
 
     @classmethod
     def load(
@@ -162,6 +223,8 @@ class Flow:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         steps: int = ODE_STEPS,
+        slots: int = SLOTS,
+        prompt_tokens: int = PROMPT_TOKENS,
     ) -> Flow:
         """Reads flow.yaml and flow.pt of a token2wav folder; nothing in either is executed.
 
@@ -171,7 +234,7 @@ class Flow:
         folder = Path(folder)
         net = FlowNet(FlowConfig.from_file(folder / "flow.yaml"))
         load_strictly(net, _read(folder / "flow.pt"), source=str(folder / "flow.pt"))
-        return cls(net.to(device=device, dtype=dtype), steps=steps)
+        return cls(net.to(device=device, dtype=dtype), steps=steps, slots=slots, prompt_tokens=prompt_tokens)
 
     @property
     def lookahead(self) -> int:
@@ -201,20 +264,26 @@ class Flow:
         mel = self._prompt_mel(voice, count)
         # What follows the prompt is not known yet; its own beginning stands in for the look-ahead, as in the reference.
         ahead = torch.cat([tokens, tokens[:, : self.lookahead]], dim=1)
-        mu, conformer = self.net.mu(ahead, last=False)
-        speaker = self.net.speaker(self._vector(voice))[0]
-        frames = mel.shape[0]
-        dit = DiTCache.empty(self.net.config.dit, steps=self.steps, room=frames, like=mu)
-        self._solve(mu[0], speaker, mel, frame_noise(_PROMPT_SEED, 0, frames), dit)
-        return FlowPrompt(count, speaker, conformer, dit)
+        speaker = self.net.speaker(self._vector(voice))
+        room, nobody = self.pool.take_prompt(count), self.pool.nobody
+        self.pool.clear(nobody)
+        place = Place(nobody, 0, count, ahead.shape[1], count, room.start, is_prompt=True)
+        noise = frame_noise(_PROMPT_SEED, 0, len(mel))[None].to(self.device)
+        self._make(ahead, speaker, noise, [place], condition=mel[None])
+        return FlowPrompt(count, speaker[0], room, self.pool.tails_of(nobody))
 
     @torch.inference_mode()
     def open(self, voice: VoicePrompt | FlowPrompt, *, seed: int = 0) -> FlowState:
-        """A new stream. Given a prepared prompt it costs one small copy; given a voice it prepares it first."""
-        prompt = voice if isinstance(voice, FlowPrompt) else self.prepare(voice)
-        return FlowState(prompt, prompt.conformer, prompt.dit.stream(room=RECENT_FRAMES), seed)
+        """A new stream. Given a prepared prompt it costs one small copy; given a voice it prepares it first.
 
-    @torch.inference_mode()
+        Raises:
+            CapacityError: as many streams are open as there is room for.
+        """
+        prompt = voice if isinstance(voice, FlowPrompt) else self.prepare(voice)
+        slot = self.pool.take()
+        self.pool.begin(slot.start, prompt.tails, prompt.speaker)
+        return FlowState(prompt, self.pool, slot, seed)
+
     def step(
         self, tokens: Tensor | Sequence[int], state: FlowState, *, last: bool, noise: Tensor | None = None
     ) -> tuple[Tensor, FlowState]:
@@ -227,7 +296,7 @@ class Flow:
         Args:
             tokens: (n + lookahead,) integers, or (n,) for the last chunk.
             state: of this stream; changed in place.
-            last: no more tokens follow.
+            last: no more tokens follow; the stream gives its memory back.
             noise: (2 n, 80) to use instead of the stream's own.
 
         Returns:
@@ -236,23 +305,78 @@ class Flow:
         Raises:
             InputError: a token outside the vocabulary, too few tokens, or the stream has ended.
         """
-        if state.finished:
+        return self.advance([FlowChunk(tokens, state, last, noise)])[0], state
+
+    @torch.inference_mode()
+    def advance(self, chunks: Sequence[FlowChunk]) -> list[Tensor]:
+        """The next mel frames of several streams, none of them twice, in as few passes as their sizes allow.
+
+        Returns:
+            (80, 2 n) float32 for every chunk; see `step`.
+
+        Raises:
+            InputError: as of `step`, for any of them, and then no stream has moved.
+        """
+        checked = [(chunk, *self._check(chunk)) for chunk in chunks]
+        mels = [torch.zeros(MEL_BANDS, 0, device=self.device) for _ in chunks]
+        passes: dict[int, list[int]] = {}
+        for i, (_, _, new) in enumerate(checked):
+            if new:
+                passes.setdefault(new, []).append(i)
+        for new, members in passes.items():
+            made = self._pass([checked[i][:2] for i in members], new)
+            for i, mel in zip(members, made, strict=True):
+                mels[i] = mel.T
+        for chunk in chunks:
+            if chunk.last:
+                chunk.state.close()
+        return mels
+
+    def _check(self, chunk: FlowChunk) -> tuple[Tensor, int]:
+        """The chunk's tokens (n or n + lookahead,) and n; raises what `step` raises."""
+        if chunk.state.finished:
             raise InputError("this speech stream has ended.", remedy="Open a new one.")
-        chunk = self._tokens(torch.as_tensor(tokens, dtype=torch.int64))
-        count = chunk.shape[1] - (0 if last else self.lookahead)
-        if count < (0 if last else 1):
+        tokens = self._tokens(torch.as_tensor(chunk.tokens, dtype=torch.int64))[0]
+        new = len(tokens) - (0 if chunk.last else self.lookahead)
+        if new < (0 if chunk.last else 1):
             raise InputError(f"a chunk that is not the last needs more than {self.lookahead} tokens.")
-        state.finished = last
-        if count == 0:
-            return torch.zeros(MEL_BANDS, 0, device=self.device), state
-        mu, conformer = self.net.mu(chunk, cache=state.conformer, last=last)
-        frames = mu.shape[1]
-        if noise is None:
-            noise = frame_noise(state.seed, state.prompt.frames + state.frames, frames)
-        mel = self._solve(mu[0], state.prompt.speaker, torch.zeros_like(mu[0]), noise, state.dit)
-        state.conformer = conformer.trimmed(prompt=state.prompt.tokens, recent=RECENT_TOKENS)
-        state.frames += frames
-        return mel.T, state
+        return tokens, new
+
+    def _pass(self, parts: Sequence[tuple[FlowChunk, Tensor]], new: int) -> Tensor:
+        """(B, 2 new, 80) mel of streams whose chunks have `new` new tokens each."""
+        tokens = torch.zeros(len(parts), new + self.lookahead, dtype=torch.int64, device=self.device)
+        noises, places = [], []
+        for row, (chunk, given) in zip(tokens, parts, strict=True):
+            row[: len(given)] = given
+            state, noise = chunk.state, chunk.noise
+            prompt = state.prompt
+            start = prompt.tokens * self.stride + state.frames
+            noises.append(frame_noise(state.seed, start, self.stride * new) if noise is None else noise)
+            made = state.frames // self.stride
+            places.append(Place(state.slot.start, made, new, len(given), prompt.tokens, prompt.room.start))
+        speakers = torch.stack([chunk.state.prompt.speaker for chunk, _ in parts])
+        noise = torch.stack(noises).to(device=self.device, dtype=torch.float32)
+        mel = self._make(tokens, speakers, noise, places)
+        for chunk, _ in parts:
+            chunk.state.frames += self.stride * new
+        return mel
+
+    def _make(
+        self,
+        tokens: Tensor,
+        speakers: Tensor,
+        noise: Tensor,
+        places: Sequence[Place],
+        *,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """(B, n + lookahead) tokens, (B, 80) speakers, (B, 2 n, 80) noise and condition -> (B, 2 n, 80) mel."""
+        table = Places(torch.tensor([place.row(self.pool) for place in places]).to(self.device), self.stride)
+        span = max(0 if p.is_prompt else p.prompt + min(p.made, RECENT_TOKENS) for p in places)
+        mu = self.net.encoder_proj(self._encoder(self.net.input_embedding(tokens), table, span=span))
+        speakers = speakers[:, None].expand_as(mu)
+        known = torch.cat([mu, speakers, torch.zeros_like(mu) if condition is None else condition], dim=2)
+        return self._solver(known, noise, table)
 
     @torch.inference_mode()
     def infer(
@@ -291,12 +415,10 @@ class Flow:
                 [frame_noise(_PROMPT_SEED, 0, start), frame_noise(seed, start, mu.shape[1] - start)]
             )
         speaker = self.net.speaker(self._vector(voice))[0]
-        return self._solve(mu[0], speaker, condition, noise, None)[start:].T
+        return self._solve(mu[0], speaker, condition, noise)[start:].T
 
-    def _solve(
-        self, mu: Tensor, speaker: Tensor, condition: Tensor, noise: Tensor, cache: DiTCache | None
-    ) -> Tensor:
-        """Euler's method with classifier-free guidance; all (T, 80) but speaker (80,). Returns mel (T, 80) float32."""
+    def _solve(self, mu: Tensor, speaker: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
+        """A whole utterance: all (T, 80) but speaker (80,). Returns mel (T, 80) float32."""
         frames, guidance = mu.shape[0], self.net.config.guidance
         # Row 0 knows mu, speaker and condition; row 1 sees zeros in their place.
         inputs = mu.new_zeros(2, frames, 4 * MEL_BANDS)
@@ -304,12 +426,8 @@ class Flow:
         x = noise.to(device=self.device, dtype=torch.float32)
         for k, span in enumerate(self._spans):
             inputs[:, :, :MEL_BANDS] = x
-            velocity = self.net.decoder.estimator(
-                inputs, self._modulation.row(k), cache=cache, step=k
-            ).float()
+            velocity = self.net.decoder.estimator(inputs, self._modulation.row(k)).float()
             x = x + span * ((1 + guidance) * velocity[0] - guidance * velocity[1])
-        if cache is not None:
-            cache.advance(frames)
         return x
 
     def _tokens(self, tokens: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,6 +63,51 @@ class HiftState:
         return sum(part.nbytes for part in (self.mel, self.phase, self.fade))
 
 
+@dataclass(frozen=True, slots=True)
+class HiftPart:
+    """One stream's part of `Hift.steps`: the arguments of `Hift.step`."""
+
+    mel: Tensor
+    state: HiftState
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Where a chunk lies among the mel frames that are known, in frames from the oldest of them.
+
+    Attributes:
+        known: how many frames are known, old and new.
+        begin: where the excitation begins.
+        done: frames from here on have not been emitted.
+        ready: frames before here will be.
+        after: where the next window's excitation begins.
+        keep: where the next window's known frames begin.
+        fade: samples of the last window's guess.
+    """
+
+    known: int
+    begin: int
+    done: int
+    ready: int
+    after: int
+    keep: int
+    fade: int
+
+    @classmethod
+    def of(cls, part: HiftPart) -> Window:
+        """That of a stream's next frames."""
+        state, old = part.state, part.state.mel.shape[1]
+        first, end = state.frames - old, state.frames + part.mel.shape[1]
+        ready = end if part.last else max(0, end - LOOKAHEAD)
+        after = max(0, ready - _CONTEXT)
+        keep = max(0, after - _PITCH_CONTEXT - first)
+        done = state.emitted // HOP - first
+        return cls(
+            end - first, state.pitch_from - first, done, ready - first, after - first, keep, len(state.fade)
+        )
+
+
 class Hift:
     """A loaded vocoder. It holds no stream's state, so any number of streams may be open at once."""
 
@@ -89,7 +134,6 @@ class Hift:
         none = torch.zeros(MELS, 0, device=self.device)
         return HiftState(seed, 0, none, 0, torch.zeros(1, dtype=torch.float64, device=self.device), none[0])
 
-    @torch.inference_mode()
     def step(self, mel: Tensor, state: HiftState, *, last: bool = False) -> tuple[Tensor, HiftState]:
         """Take the next mel frames and give out every sample that later frames will not change audibly.
 
@@ -104,35 +148,90 @@ class Hift:
         Raises:
             InputError: mel is not of the shape (80, n).
         """
-        if mel.dim() != 2 or mel.shape[0] != MELS:
-            raise InputError(f"mel has the shape {tuple(mel.shape)}, not (80, n).", param="mel")
-        known = torch.cat([state.mel, mel.to(state.mel)], dim=1)
-        first = state.frames - state.mel.shape[1]  # the frame that known[:, 0] is
-        end = state.frames + mel.shape[1]
-        done, ready = state.emitted // HOP, end if last else max(0, end - LOOKAHEAD)
-        after = max(0, ready - _CONTEXT)  # where the next window begins
-        if ready == done:
-            keep = known[:, max(0, after - _PITCH_CONTEXT - first) :]
-            return known.new_zeros(0), replace(state, frames=end, mel=keep)
-        begin = state.pitch_from
-        f0 = self.net.f0_predictor(known[None])[:, begin - first :]
-        noise = stream_noise(state.seed, begin, end - begin)
-        source = self.net.excite(f0, torch.from_numpy(noise).to(known)[None], phase=state.phase)
-        wave = self.net.decode(known[None, :, begin - first :], source)[0, HOP * (done - begin) :]
-        blend = min(len(state.fade), len(wave))
-        rise = self._rise[:blend]
-        wave[:blend] = rise * wave[:blend] + (1 - rise) * state.fade[:blend]
-        count = HOP * (ready - done)
-        advance = f0[:, : after - begin].double().sum(1) * (HOP / VOICE_RATE)
-        following = HiftState(
-            seed=state.seed,
-            frames=end,
-            mel=known[:, max(0, after - _PITCH_CONTEXT - first) :].clone(),
-            pitch_from=after,
-            phase=(state.phase + advance) % 1.0,
-            fade=wave[count : count + _FADE].clone(),  # a view would keep the whole window alive
+        return self.steps([HiftPart(mel, state, last)])[0]
+
+    @torch.inference_mode()
+    def steps(self, parts: Sequence[HiftPart]) -> list[tuple[Tensor, HiftState]]:
+        """`step` for several streams; those that stand alike in their stream share a pass.
+
+        Raises:
+            InputError: a mel is not of the shape (80, n).
+        """
+        results: list[tuple[Tensor, HiftState] | None] = [None] * len(parts)
+        passes: dict[Window, list[int]] = {}
+        for i, part in enumerate(parts):
+            if part.mel.dim() != 2 or part.mel.shape[0] != MELS:
+                raise InputError(f"mel has the shape {tuple(part.mel.shape)}, not (80, n).", param="mel")
+            window = Window.of(part)
+            if window.ready > window.done:
+                passes.setdefault(window, []).append(i)
+                continue
+            known = torch.cat([part.state.mel, part.mel.to(part.state.mel)], dim=1)[:, window.keep :]
+            end = part.state.frames + part.mel.shape[1]
+            results[i] = known.new_zeros(0), replace(part.state, frames=end, mel=known)
+        for window, members in passes.items():
+            made = self._pass(window, [parts[i] for i in members])
+            for i, result in zip(members, made, strict=True):
+                results[i] = result
+        return [result for result in results if result is not None]
+
+    def _pass(self, window: Window, parts: Sequence[HiftPart]) -> list[tuple[Tensor, HiftState]]:
+        """The same window of several streams."""
+        states = [part.state for part in parts]
+        olds = torch.stack([state.mel for state in states])
+        known = torch.cat([olds, torch.stack([part.mel.to(olds) for part in parts])], dim=2)
+        count = window.known - window.begin
+        noise = np.stack([stream_noise(state.seed, state.pitch_from, count) for state in states])
+        phase, fade = (
+            torch.stack(tensors) for tensors in zip(*((s.phase, s.fade) for s in states), strict=True)
         )
-        return wave[:count], following
+        noises = torch.from_numpy(noise).to(self.device)
+        samples, mels, phases, fades = self._vocode(window, known, noises, phase[:, 0], fade)
+        return [
+            (
+                samples[i],
+                HiftState(
+                    seed=state.seed,
+                    frames=state.frames + part.mel.shape[1],
+                    mel=mels[i],
+                    pitch_from=state.pitch_from + window.after - window.begin,
+                    phase=phases[i],
+                    fade=fades[i],
+                ),
+            )
+            for i, (part, state) in enumerate(zip(parts, states, strict=True))
+        ]
+
+    def _vocode(
+        self, window: Window, known: Tensor, noise: Tensor, phase: Tensor, fade: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Samples of a window, and what the next needs.
+
+        Args:
+            window: of all rows.
+            known: (B, 80, window.known) mel.
+            noise: (B, 480 x (known - begin)) unit normal.
+            phase: (B,) float64 before `begin`.
+            fade: (B, window.fade) the last window's guess.
+
+        Returns:
+            samples (B, 480 x (ready - done)), and mel, phase (B, 1) and fade of the next state.
+        """
+        w = window
+        f0 = self.net.f0_predictor(known)[:, w.begin :]
+        source = self.net.excite(f0, noise, phase=phase)
+        wave = self.net.decode(known[:, :, w.begin :], source)[:, HOP * (w.done - w.begin) :]
+        blend = min(w.fade, wave.shape[1])
+        rise = self._rise[:blend]
+        wave[:, :blend] = rise * wave[:, :blend] + (1 - rise) * fade[:, :blend]
+        count = HOP * (w.ready - w.done)
+        advance = f0[:, : w.after - w.begin].double().sum(1) * (HOP / VOICE_RATE)
+        return (
+            wave[:, :count],
+            known[:, :, w.keep :].clone(),
+            ((phase + advance) % 1.0)[:, None],
+            wave[:, count : count + _FADE].clone(),  # a view would keep the whole window alive
+        )
 
     @torch.inference_mode()
     def synthesize(self, mel: Tensor, *, seed: int = 0, source: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ It knows the checkpoint's token2wav folder and the order of the parts; nothing o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from voiceagent.errors import InputError
+from voiceagent.errors import CapacityError, ConfigError, InputError
 from voiceagent.models.step_audio2.compat import ReferenceSpeech, ReferenceState
-from voiceagent.models.step_audio2.flow import Flow, FlowPrompt, FlowState
-from voiceagent.models.step_audio2.hift import Hift, HiftState
+from voiceagent.models.step_audio2.flow import (
+    ODE_STEPS,
+    PROMPT_TOKENS,
+    Flow,
+    FlowChunk,
+    FlowPrompt,
+    FlowState,
+)
+from voiceagent.models.step_audio2.flow_config import FlowConfig
+from voiceagent.models.step_audio2.hift import Hift, HiftPart, HiftState
+from voiceagent.models.step_audio2.t2w_pool import FlowPool
 from voiceagent.models.step_audio2.voice import Voice, load_voices
 
 CHUNKS = (12, 20, 25)
@@ -28,8 +37,6 @@ the next 20 must be generated and spoken. The flow was trained on chunks of 25.
 """
 WHOLE = 1000
 """Up to this many ids (40 s) `synthesize` lets every frame see every other; longer ones are made as a stream."""
-
-_PROMPTS_KEPT = 16
 
 Pcm = npt.NDArray[np.int16]
 
@@ -56,8 +63,35 @@ class SpeechState:
         return self.flow.nbytes + self.hift.nbytes
 
     def fork(self) -> SpeechState:
-        """A stream with the same past and a future of its own."""
+        """A stream with the same past and a future of its own.
+
+        Raises:
+            CapacityError: as many streams are open as there is room for.
+        """
         return replace(self, flow=self.flow.fork())
+
+    def close(self) -> None:
+        """Gives the stream's memory back before its last chunk; closing twice does nothing."""
+        self.flow.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Speak:
+    """One stream's part of `Token2Wav.steps`: the arguments of `Token2Wav.step`."""
+
+    ids: Sequence[int]
+    state: Stream
+    last: bool = False
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A part of `Token2Wav.steps` while it is worked on."""
+
+    state: SpeechState
+    waiting: tuple[int, ...]
+    last: bool
+    sound: list[Tensor] = field(default_factory=list)
 
 
 Stream = SpeechState | ReferenceState
@@ -99,6 +133,7 @@ class Token2Wav:
         recordings: Path | str | None = None,
         chunks: Sequence[int] = CHUNKS,
         reference_compatible: bool = False,
+        bytes: int | None = None,
     ) -> Token2Wav:
         """From the token2wav folder of a checkpoint.
 
@@ -109,18 +144,25 @@ class Token2Wav:
             recordings: folder of the default_*.wav files; by default the one above `folder`.
             chunks: ids per chunk of a stream.
             reference_compatible: streams follow the published rules (see `compat`), with chunks of 25; for comparisons.
+            bytes: memory for streams and voices' prompts; by default enough for 16 streams and 60 s of prompts.
 
         Raises:
             CheckpointError: a file is missing or damaged; it is named.
+            ConfigError: `bytes` is not enough for one stream.
         """
         folder = Path(folder)
-        flow = Flow.load(folder, device=device, dtype=dtype)
+        room = {} if bytes is None else _divide(bytes, FlowConfig.from_file(folder / "flow.yaml"), dtype)
+        flow = Flow.load(folder, device=device, dtype=dtype, **room)
         hift = Hift.load(folder, device=device)
         voices = load_voices(folder, recordings=Path(recordings) if recordings else folder.parent)
         return cls(flow, hift, voices, chunks=chunks, reference_compatible=reference_compatible)
 
     def open(self, voice: Voice, *, seed: int = 0) -> Stream:
-        """A stream that has not begun; streams with one seed and the same ids sound the same."""
+        """A stream that has not begun; streams with one seed and the same ids sound the same.
+
+        Raises:
+            CapacityError: as many streams are open as there is room for, or the voice's prompt finds none.
+        """
         if self._reference is not None:
             return self._reference.open(voice, seed=seed)
         return SpeechState(self.flow.open(self._prompt(voice), seed=seed), self.hift.open(seed=seed))
@@ -146,27 +188,76 @@ class Token2Wav:
             InputError: an id outside the vocabulary (the stream can go on without the ids of this call), or the
                 stream has ended.
         """
-        self._check(ids)
-        if isinstance(state, ReferenceState):
-            assert self._reference is not None  # only a Token2Wav that has one opens such a stream
-            return self._reference.step(ids, state, last=last), state
-        if state.flow.finished:
-            raise InputError("this speech stream has ended.", remedy="Open a new one.")
-        waiting = state.waiting + tuple(ids)
-        ahead = self.flow.lookahead
-        sound: list[Tensor] = []
-        while len(waiting) >= (size := self._size(state)) + ahead:
-            mel, state.flow = self.flow.step(waiting[: size + ahead], state.flow, last=False)
-            waiting = waiting[size:]
-            state.chunks += 1
-            samples, state.hift = self.hift.step(mel, state.hift)
-            sound.append(samples)
-        state.waiting = () if last else waiting
-        if last:
-            mel, state.flow = self.flow.step(waiting, state.flow, last=True)
-            samples, state.hift = self.hift.step(mel, state.hift, last=True)
-            sound.append(samples)
-        return to_pcm(torch.cat(sound)) if sound else np.zeros(0, np.int16), state
+        (pcm,) = self.steps([Speak(ids, state, last)])
+        if isinstance(pcm, Exception):
+            raise pcm
+        return pcm, state
+
+    def steps(self, parts: Sequence[Speak]) -> list[Pcm | Exception]:
+        """`step` for many streams at once: chunks of one size share a pass, whatever their voices and pasts.
+
+        Returns:
+            For every part its samples, or the error that `step` would raise; the other parts do not notice.
+        """
+        results: list[Pcm | Exception | None] = [
+            self._refuse(part, parts[:i]) for i, part in enumerate(parts)
+        ]
+        live: dict[int, _Turn] = {}
+        for i, part in enumerate(parts):
+            if results[i] is None and isinstance(part.state, ReferenceState):
+                results[i] = self._by_reference(part, part.state)
+            elif results[i] is None and isinstance(part.state, SpeechState):
+                live[i] = _Turn(part.state, part.state.waiting + tuple(part.ids), part.last)
+        self._speak(list(live.values()))
+        for i, turn in live.items():
+            results[i] = to_pcm(turn.sound)
+        return [result for result in results if result is not None]
+
+    def _speak(self, turns: Sequence[_Turn]) -> None:
+        """Speaks every chunk that is complete, one of each stream at a time."""
+        while going := [(turn, chunk) for turn in turns if (chunk := self._next(turn)) is not None]:
+            mels = self.flow.advance([chunk for _, chunk in going])
+            windows = [
+                HiftPart(mel, turn.state.hift, chunk.last)
+                for mel, (turn, chunk) in zip(mels, going, strict=True)
+            ]
+            for (turn, _), (wave, hift) in zip(going, self.hift.steps(windows), strict=True):
+                state = turn.state
+                state.hift = hift
+                turn.sound.append(wave)
+                turn.waiting = turn.waiting[self._size(state) :]
+                state.chunks += 1
+        for turn in turns:
+            turn.state.waiting = () if turn.state.flow.finished else turn.waiting
+
+    def _next(self, turn: _Turn) -> FlowChunk | None:
+        """The chunk that a stream's ids complete, if they do."""
+        if turn.state.flow.finished:
+            return None
+        size = self._size(turn.state) + self.flow.lookahead
+        if len(turn.waiting) >= size:
+            return FlowChunk(turn.waiting[:size], turn.state.flow, last=False)
+        return FlowChunk(turn.waiting, turn.state.flow, last=True) if turn.last else None
+
+    def _refuse(self, part: Speak, before: Sequence[Speak]) -> InputError | None:
+        """Why a part cannot go on."""
+        finished = part.state.finished if isinstance(part.state, ReferenceState) else part.state.flow.finished
+        if finished:
+            return InputError("this speech stream has ended.", remedy="Open a new one.")
+        if any(other.state is part.state for other in before):
+            return InputError("a speech stream can take part in a step only once.", param="parts")
+        try:
+            self._check(part.ids)
+        except InputError as error:
+            return error
+        return None
+
+    def _by_reference(self, part: Speak, state: ReferenceState) -> Pcm | Exception:
+        assert self._reference is not None  # only a Token2Wav that has one opens such a stream
+        try:
+            return self._reference.step(part.ids, state, last=part.last)
+        except InputError as error:
+            return error
 
     def synthesize(self, ids: Sequence[int], voice: Voice, *, seed: int = 0) -> Pcm:
         """A whole utterance: int16 samples at 24 kHz, 960 for every id.
@@ -177,7 +268,7 @@ class Token2Wav:
         self._check(ids)
         if len(ids) > WHOLE:
             return self.step(ids, self.open(voice, seed=seed), last=True)[0]
-        return to_pcm(self.hift.synthesize(self.flow.infer(ids, voice, seed=seed), seed=seed))
+        return to_pcm([self.hift.synthesize(self.flow.infer(ids, voice, seed=seed), seed=seed)])
 
     def _size(self, state: SpeechState) -> int:
         return self._chunks[min(state.chunks, len(self._chunks) - 1)]
@@ -188,17 +279,37 @@ class Token2Wav:
             raise InputError(f"a speech id is outside 0 to {vocabulary - 1}.", param="ids")
 
     def _prompt(self, voice: Voice) -> FlowPrompt:
-        """The voice as the flow remembers it: made once, the oldest of the not built-in ones forgotten."""
-        if voice not in self._prompts:
+        """The voice as the flow remembers it: made once; the oldest of the not built-in ones make room for others."""
+        while voice not in self._prompts:
             foreign = [known for known in self._prompts if known not in self.voices.values()]
-            if len(foreign) >= _PROMPTS_KEPT:
+            try:
+                self._prompts[voice] = self.flow.prepare(voice)
+            except CapacityError:
+                if not foreign:
+                    raise
                 del self._prompts[foreign[0]]
-            self._prompts[voice] = self.flow.prepare(voice)
         return self._prompts[voice]
 
 
-def to_pcm(samples: Tensor) -> Pcm:
-    """Float samples as int16: clipped to [-1, 1], times 32767, rounded."""
-    scaled = samples.clamp(-1.0, 1.0).mul(32767.0).round()
+def _divide(size: int, config: FlowConfig, dtype: torch.dtype) -> dict[str, int]:
+    """How many streams and prompt tokens fit into `size` bytes: the prompts take up to a quarter."""
+    stream = FlowPool.slot_bytes(config, steps=ODE_STEPS, dtype=dtype)
+    token = FlowPool.token_bytes(config, steps=ODE_STEPS, dtype=dtype)
+    prompts = min(PROMPT_TOKENS, size // 4 // token)
+    slots = (size - prompts * token) // stream - 1  # one slot is nobody's
+    if slots < 1:
+        raise ConfigError(
+            f"{size / 1e6:.0f} MB are too little for one speech stream.",
+            param="engine.speech_memory_mb",
+            remedy=f"Give at least {8 * stream / 1e6:.0f} MB; every stream takes {stream / 1e6:.0f}.",
+        )
+    return {"slots": slots, "prompt_tokens": prompts}
+
+
+def to_pcm(samples: Sequence[Tensor]) -> Pcm:
+    """Pieces of float samples as int16: clipped to [-1, 1], times 32767, rounded."""
+    if not samples:
+        return np.zeros(0, np.int16)
+    scaled = torch.cat(list(samples)).clamp(-1.0, 1.0).mul(32767.0).round()
     pcm: Pcm = scaled.to(torch.int16).cpu().numpy()
     return pcm
