@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from engine_helpers import OPTIONS, said, spoke
+from scripted_checkpoint import write_scripted
 from tiny_checkpoint import tiny_weights, write_checkpoint
 from tiny_tokenizer import tiny_tokenizer
 
@@ -224,3 +225,111 @@ def test_closing_frees_the_context(language: LanguageModel) -> None:
     bench.loop.command(api.Forget(1, (1,)))
     bench.loop.command(api.CloseSession(1))
     assert not bench.runner._contexts
+
+
+# --- a checkpoint that thinks -------------------------------------------------------------------------------------
+
+
+def ids_of(*parts: str | int) -> list[int]:
+    return [i for part in parts for i in ([part] if isinstance(part, int) else tiny_tokenizer().encode(part))]
+
+
+SPEECH = [IDS.tts_start, *ids_of("hello"), *range(IDS.audio_0, IDS.audio_0 + 4), IDS.tts_end, IDS.eot]
+THOUGHT = ids_of("\n", "so</think>")  # the opening ends with a line break
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return LanguageModel.load(write_scripted(tmp_path_factory.mktemp("t"), THOUGHT, SPEECH, variant="think"))
+
+
+@pytest.fixture(scope="module")
+def brooder(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    """It never comes to an end."""
+    endless = [*ids_of("\n", "so"), *ids_of("s")]
+    return LanguageModel.load(write_scripted(tmp_path_factory.mktemp("b"), endless, SPEECH, variant="think"))
+
+
+def thoughts(bench: Bench) -> str:
+    return "".join(reply.text for reply in bench.of(api.Thought))
+
+
+def test_a_turn_that_thinks_tells_its_thought_and_speaks_its_reply(thinker: LanguageModel) -> None:
+    bench = Bench(thinker, 1)
+    bench.begin(1, 1, said("x"), options(think=True, repetition_penalty=1.0))
+    bench.run()
+    assert thoughts(bench) == "so"
+    assert "".join(reply.text for reply in bench.of(api.Spoke)) == "hello"
+    assert bench.sound().tolist() == np.repeat([0, 1, 2, 3], 960).tolist()
+    (ended,) = bench.of(api.Ended)
+    assert (ended.reason, list(ended.raw_ids)) == ("stop", SPEECH[1:-1])
+    assert ended.usage.output_thought == len(THOUGHT) - 1
+    assert ended.usage.output_text == ended.usage.output_thought + 2  # "hello" and the end of speech
+    kinds = [type(reply) for reply in bench.replies]
+    assert max(i for i, kind in enumerate(kinds) if kind is api.Thought) < kinds.index(api.Spoke)
+
+
+def test_the_same_checkpoint_answers_without_a_thought(thinker: LanguageModel) -> None:
+    bench = Bench(thinker, 1)
+    bench.begin(1, 1, said("x"), options(repetition_penalty=1.0))
+    bench.run()
+    assert thoughts(bench) == ""
+    (ended,) = bench.of(api.Ended)
+    assert list(ended.raw_ids) == SPEECH[1:-1]
+    assert ended.usage.output_thought == 0
+
+
+@pytest.mark.parametrize(("limit", "thought"), [(30, 15), (None, 240)])
+def test_a_thought_without_an_end_is_bounded_and_the_reply_still_comes(
+    brooder: LanguageModel, limit: int | None, thought: int
+) -> None:
+    bench = Bench(brooder, 1)
+    bench.begin(1, 1, said("x"), options(think=True, repetition_penalty=1.0, max_tokens=limit))
+    bench.run()
+    (ended,) = bench.of(api.Ended)
+    assert ended.reason == "stop"
+    assert list(ended.raw_ids) == SPEECH[1:-1]
+    assert abs(ended.usage.output_thought - thought) < 10  # half of what there is for both
+    assert len(thoughts(bench)) == ended.usage.output_thought
+
+
+def test_the_limit_holds_for_thought_and_reply_together(thinker: LanguageModel) -> None:
+    bench = Bench(thinker, 1)
+    bench.begin(1, 1, said("x"), options(think=True, repetition_penalty=1.0, max_tokens=12))
+    bench.run()
+    (ended,) = bench.of(api.Ended)
+    assert ended.reason == "max_tokens"
+    assert ended.usage.output_text + ended.usage.output_audio == 12
+
+
+def test_a_thought_can_be_cancelled_and_the_next_turn_is_not_harmed(brooder: LanguageModel) -> None:
+    bench = Bench(brooder, 1)
+    bench.begin(1, 1, said("x"), options(think=True, repetition_penalty=1.0))
+    while not bench.of(api.Thought):
+        bench.loop.step()
+    bench.loop.command(api.Cancel(1, 1))
+    bench.begin(1, 2, said("x"), options(repetition_penalty=1.0))
+    bench.run()
+    first, second = bench.of(api.Ended)
+    assert (first.reason, first.raw_ids) == ("cancelled", ())
+    assert first.usage.output_thought > 0
+    assert list(second.raw_ids) == SPEECH[1:-1]
+
+
+def test_a_text_reply_is_thought_about_too(thinker: LanguageModel) -> None:
+    bench = Bench(thinker, 1)
+    bench.begin(1, 1, said("x"), options(think=True, spoken=False, repetition_penalty=1.0, max_tokens=40))
+    bench.run()
+    assert thoughts(bench) == "so"
+    assert "".join(reply.text for reply in bench.of(api.Spoke)).startswith(
+        "so</think>"
+    )  # all that it can write
+    assert not bench.of(api.Sound)
+
+
+def test_a_model_that_cannot_think_fails_a_turn_that_is_to(language: LanguageModel) -> None:
+    bench = Bench(language, 1)
+    assert not bench.runner.can_think
+    bench.begin(1, 1, said("x"), options(think=True))
+    bench.run()
+    assert [reply.code for reply in bench.of(api.Failed)] == ["think_unavailable"]

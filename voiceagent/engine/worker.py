@@ -200,6 +200,7 @@ def _load(
         context_tokens=runner.context_tokens,
         max_sessions=spec.max_sessions,
         load_seconds=time.monotonic() - began,
+        can_think=runner.can_think,
     )
     return runner, lambda: VadStream(silero), ready
 
