@@ -96,3 +96,20 @@ async def test_capacity() -> None:
     session.close()
     await engine.open_session(Inbox())
     await engine.stop()
+
+
+async def test_a_script_with_a_thought_thinks_when_it_is_asked_to() -> None:
+    engine, inbox, session = await opened(Script(speech_ids=5, thought="well then"))
+    assert engine.ready is not None
+    assert engine.ready.can_think
+    session.send(start(1, said("hello"), think=True))
+    ended = await inbox.wait(events.TurnEnded)
+    assert [e.text for e in inbox.of(events.ThoughtOut)] == ["well ", "then "]
+    assert ended.usage.output_thought == 2
+    session.send(start(2, said("hello")))
+    await inbox.wait(events.TurnEnded)
+    assert len(inbox.of(events.ThoughtOut)) == 2
+    engine.script = Script()
+    session.send(start(3, said("hello"), think=True))
+    assert (await inbox.wait(events.TurnFailed)).code == "think_unavailable"
+    await engine.stop()

@@ -266,3 +266,39 @@ def test_responses_that_cannot_be(response: dict[str, Any], param: str) -> None:
     with pytest.raises(WireError) as caught:
         options(fresh(), **response)
     assert caught.value.param == param
+
+
+# --- thinking -----------------------------------------------------------------------------------------------------
+
+
+def thinker(**config: Any) -> Session:
+    return Session(SessionConfig(**config), session_id="s", model="m", voices=("anna",), can_think=True)
+
+
+def test_a_model_that_can_think_does_so_when_it_is_asked_to() -> None:
+    session = thinker()
+    assert session.shown["think"] == "off"
+    assert not session.to_core().think
+    assert apply(session, think="on").think
+    assert session.shown["think"] == "on"
+    assert options(session).think
+    assert not options(session, think="off").think
+    assert not apply(session, think="off").think
+    assert options(session, think="on").think
+    assert thinker(think=True).shown["think"] == "on"
+
+
+def test_a_model_that_cannot_think_says_so_and_nothing_changes() -> None:
+    session = fresh()
+    assert session.shown["think"] is None
+    before = dict(session.shown)
+    with pytest.raises(WireError) as caught:
+        apply(session, instructions="New", think="on")
+    assert (caught.value.code, caught.value.param) == ("think_unavailable", "session.think")
+    assert session.shown == before
+    with pytest.raises(WireError) as caught:
+        options(session, think="on")
+    assert caught.value.param == "response.think"
+    assert not apply(session, think="off").think
+    assert session.shown["think"] is None
+    assert not options(session, think="off").think
