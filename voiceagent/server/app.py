@@ -21,6 +21,7 @@ from voiceagent.engine.api import EngineClient, EngineSession, Ready
 from voiceagent.errors import CapacityError, ConfigError, EngineError, InputError, VoiceAgentError
 from voiceagent.server.audio_rest import AudioRest
 from voiceagent.server.auth import SUBPROTOCOL, Gatekeeper, Refused
+from voiceagent.server.chat import ChatRest
 from voiceagent.server.connection import Connection
 from voiceagent.server.ephemeral import EphemeralKey
 from voiceagent.server.session import Session
@@ -31,6 +32,7 @@ from voiceagent.wire.realtime import RealtimeDialect
 log = logging.getLogger("voiceagent.server")
 
 RETRY_AFTER_S = 2
+REQUEST_BYTES = 32 << 20  #: of a JSON request with audio in it
 KEY: web.RequestKey[EphemeralKey | None] = web.RequestKey("key", object)  # type: ignore[arg-type]
 """Of a request: the ephemeral key that it came with, or None."""
 CLOSING_S = 2.0  #: a peer may take this long to answer our close
@@ -83,7 +85,7 @@ class Server:
             ConfigError: the address cannot be listened on, or the certificate cannot be used.
         """
         tls = tls_context(self._config.server)
-        app = web.Application(middlewares=[self._middleware])
+        app = web.Application(middlewares=[self._middleware], client_max_size=REQUEST_BYTES)
         app.router.add_get("/", self._index)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -92,6 +94,9 @@ class Server:
         app.router.add_post("/v1/realtime/client_secrets", self._client_secrets)
         app.router.add_get("/web/{name}", self._file)
         app.router.add_routes(AudioRest(self._engine).routes())
+        chat = ChatRest(self._engine, instructions=self._config.instructions)
+        app.router.add_post("/v1/chat/completions", chat.completions)
+        app.router.add_get("/v1/voices", self._voices)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await self._runner.setup()
         host, port = self._config.server.host, self._config.server.port
@@ -190,6 +195,12 @@ class Server:
         if ready is not None:  # `voices` is an extra key of ours, for pages that let people choose one
             model = {"id": ready.model, "object": "model", "created": 0, "owned_by": "voiceagent"}
             data.append({**model, "voices": list(ready.voices)})
+        return web.json_response({"object": "list", "data": data})
+
+    async def _voices(self, _: web.Request) -> web.Response:
+        ready = self._engine.ready
+        names = () if ready is None else ready.voices
+        data = [{"id": name, "object": "voice", "name": name} for name in names]
         return web.json_response({"object": "list", "data": data})
 
     async def _index(self, _: web.Request) -> web.StreamResponse:

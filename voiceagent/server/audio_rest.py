@@ -115,7 +115,7 @@ class AudioRest:
             kind = "text/event-stream" if sse else CONTENT_TYPES[asked.response_format]
             response = web.StreamResponse(headers={"Content-Type": kind})
             await response.prepare(request)
-            with _broken_off(request), closing(Encoder(asked.response_format, rate=VOICE_RATE)) as encoder:
+            with broken_off(request), closing(Encoder(asked.response_format, rate=VOICE_RATE)) as encoder:
                 await response.write(_sound(encoder.push(first), sse=sse))
                 async for pcm in chunks:
                     await response.write(_sound(encoder.push(pcm), sse=sse))
@@ -208,7 +208,7 @@ async def _stream_text(
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
     said: list[wire.Segment] = []
-    with _broken_off(request):
+    with broken_off(request):
         if first is not None:
             await response.write(_delta(said, first))
             async for segment in segments:
@@ -227,7 +227,7 @@ def _delta(said: list[wire.Segment], segment: wire.Segment) -> bytes:
 
 
 @contextmanager
-def _broken_off(request: web.Request) -> Iterator[None]:
+def broken_off(request: web.Request) -> Iterator[None]:
     """Around an answer that has begun: its only way to tell of an error is to end before its end."""
     try:
         yield

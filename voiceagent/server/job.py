@@ -7,7 +7,7 @@ reply, or one step of hearing, can bring.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -64,7 +64,7 @@ class Job:
             if isinstance(event, Transcript):
                 return event.text
 
-    async def turn(self, items: Sequence[Item], options: TurnOptions) -> AsyncIterator[Output]:
+    async def turn(self, items: Sequence[Item], options: TurnOptions) -> AsyncGenerator[Output]:
         """The reply to `items` as it comes; the last event is `TurnEnded`.
 
         Raises:
