@@ -123,6 +123,10 @@ class ReferenceState:
         return replace(self)
 
     def close(self) -> None:
+        """Ends the stream; closing twice does nothing."""
+        self.finished = True
+
+    def close(self) -> None:
         """Ends the stream."""
         self.finished = True
 
@@ -211,23 +215,31 @@ class ReferenceSpeech:
             state.finished = True
         return np.concatenate(sound)
 
-    def _chunk(self, state: ReferenceState, count: int, *, last: bool) -> Pcm:
-        """The samples of the next `count` waiting ids; those after them are the look-ahead."""
+    @torch.inference_mode()
+    def mel(self, ids: Sequence[int], state: ReferenceState, *, last: bool) -> tuple[Tensor, ReferenceState]:
+        """The flow's part of a chunk, as `Flow.step`: ids with their look-ahead to (80, 2 n) frames."""
+        count = len(ids) - (0 if last else self.flow.lookahead)
         if state.prompt.tokens + state.tokens + count > LONGEST_STREAM:
             raise InputError(
                 f"the reference's streams end after {LONGEST_STREAM} tokens (100 s), the prompt's included.",
                 code="speech_too_long",
                 remedy="Speak in shorter turns, or do not ask for reference_compatible.",
             )
-        ahead = 0 if last else self.flow.lookahead
-        chunk = torch.tensor([state.waiting[: count + ahead]], device=self.flow.device)
+        chunk = torch.tensor([ids], device=self.flow.device)
         mu, state.conformer = self.flow.net.mu(chunk, cache=state.conformer, last=last)
         silent = torch.zeros_like(mu[0])
         mel, history = self._solve(mu[0], state.prompt.speaker, silent, state.history)
         state.history = history.trimmed(state.prompt.history.frames)
-        state.waiting = state.waiting[count:]
-        samples = self._vocode(mel.T, state, last=last)
         state.tokens += count
+        return mel.T, state
+
+    def _chunk(self, state: ReferenceState, count: int, *, last: bool) -> Pcm:
+        """The samples of the next `count` waiting ids; those after them are the look-ahead."""
+        ahead = 0 if last else self.flow.lookahead
+        first = self.flow.stride * state.tokens
+        mel, _ = self.mel(state.waiting[: count + ahead], state, last=last)
+        state.waiting = state.waiting[count:]
+        samples = self._vocode(mel, first, state, last=last)
         # Samples are cut off towards zero, not rounded.
         clipped = samples.clamp(-1.0, 1.0).mul(32767.0).to(torch.int16).cpu().numpy()
         return np.asarray(clipped, np.int16)
@@ -269,11 +281,14 @@ class ReferenceSpeech:
             tails.append(torch.stack([seen.tail1, seen.tail2]))
         return net.final_layer(x, modulation.final), torch.stack(kvs), torch.stack(tails)
 
-    def _vocode(self, mel: Tensor, state: ReferenceState, *, last: bool) -> Tensor:
-        """(80, n) frames to samples: the newest 8 frames are made again and faded in; their samples are held back."""
+    def _vocode(self, mel: Tensor, start: int, state: ReferenceState, *, last: bool) -> Tensor:
+        """(80, n) frames from `start` on to samples.
+
+        The newest 8 frames are made again and faded in; the samples of what will be made again are held back.
+        """
         net = self.hift.net
         known = torch.cat([state.mel, mel.to(state.mel)], dim=1)
-        first = self.flow.stride * state.tokens - state.mel.shape[1]
+        first = start - state.mel.shape[1]
         noise = torch.from_numpy(stream_noise(state.seed, first, known.shape[1])).to(known)
         source = excitation(net, net.f0_predictor(known[None])[0], noise)
         source[: len(state.source)] = state.source
