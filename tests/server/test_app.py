@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 
 import aiohttp
 import pytest
@@ -44,6 +45,22 @@ async def refused(site: Site, headers: dict[str, str] | None = None, protocols: 
         body = json.loads(error.response.body)
         assert set(body["error"]) == {"type", "code", "message", "param"}
         return f"{error.response.status_code} {body['error']['code']}"
+
+
+async def test_the_openapi_document_names_every_plain_route() -> None:
+    async with serving() as site:
+        document = json.loads((await get(site, "/openapi.json"))[2])
+        assert site.server._runner is not None
+        routes = {
+            (route.resource.canonical, route.method.lower())
+            for route in site.server._runner.app.router.routes()
+            if route.resource is not None and route.method != "HEAD"
+        }
+    described = {(path, method) for path, item in document["paths"].items() for method in item}
+    assert described == {r for r in routes if r[0].startswith("/v1/") and r[0] != "/v1/realtime"}
+    text = json.dumps(document)
+    for name in re.findall(r'"#/components/schemas/([^"]+)"', text):
+        assert name in document["components"]["schemas"]
 
 
 # --- the page and the plain requests ------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from voiceagent.server.chat import ChatRest
 from voiceagent.server.connection import Connection
 from voiceagent.server.ephemeral import EphemeralKey
 from voiceagent.server.session import Session
-from voiceagent.wire import realtime_secrets
+from voiceagent.wire import openapi, realtime_secrets
 from voiceagent.wire.dialect import WireError
 from voiceagent.wire.realtime import RealtimeDialect
 
@@ -89,6 +89,7 @@ class Server:
         app.router.add_get("/", self._index)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/openapi.json", self._openapi)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/realtime", self._realtime)
         app.router.add_post("/v1/realtime/client_secrets", self._client_secrets)
@@ -188,6 +189,9 @@ class Server:
                 {"status": "full"}, status=503, headers={"Retry-After": str(RETRY_AFTER_S)}
             )
         return web.json_response({"status": "ready", "model": ready.model, "device": ready.device})
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return web.json_response(openapi.document(version=__version__))
 
     async def _models(self, _: web.Request) -> web.Response:
         ready = self._engine.ready

@@ -160,7 +160,14 @@ class RealtimeDialect:
                 | act.TurnClosed()
             ):
                 yield from self._responses.render(action)
-            case act.StartTurn() | act.EncodePiece() | act.CancelTurn() | act.Transcribe() | act.Close():
+            case (
+                act.StartTurn()
+                | act.EncodePiece()
+                | act.Prepare()
+                | act.CancelTurn()
+                | act.Transcribe()
+                | act.Close()
+            ):
                 pass  # for the engine and the line, not for the client
             case act.Error(code, message, param, event_id):
                 yield self._error(code, message, param=param, event_id=event_id)

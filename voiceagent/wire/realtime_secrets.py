@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from voiceagent.wire.dialect import WireError
 from voiceagent.wire.realtime_decode import invalid_value, whole_characters
@@ -22,7 +22,7 @@ class SecretRequest(msgspec.Struct):
     """What is asked for; the session object is checked when a dialect is begun with it."""
 
     expires_after: ExpiresAfter | None = None
-    session: msgspec.Raw = msgspec.Raw(b"{}")
+    session: msgspec.Raw | UnsetType = UNSET
 
 
 _request = msgspec.json.Decoder(SecretRequest)
@@ -43,8 +43,8 @@ def decode_request(body: bytes) -> tuple[int, str]:
             f"The body is not valid JSON: {error}.", code="invalid_json", remedy="Send one JSON object."
         ) from error
     expires = asked.expires_after or ExpiresAfter()
-    session = bytes(asked.session).decode()
-    return expires.seconds, "{}" if session == "null" else session
+    session = b"null" if asked.session is UNSET else bytes(asked.session)
+    return expires.seconds, "{}" if session == b"null" else session.decode()
 
 
 def answer(value: str, expires_at: int, session: dict[str, Any]) -> dict[str, Any]:

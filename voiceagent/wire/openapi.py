@@ -1,0 +1,91 @@
+"""The OpenAPI document of the plain HTTP endpoints, from the structs that decode their requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from voiceagent.wire import audio_rest, chat, realtime_secrets
+
+_REF = "#/components/schemas/{name}"
+_JSON = "application/json"
+
+
+def document(*, version: str) -> dict[str, Any]:
+    """OpenAPI 3.1 of everything under /v1 that is not a WebSocket."""
+    types = [audio_rest.SpeechRequest, chat.ChatRequest, realtime_secrets.SecretRequest]
+    (speech, completion, secret), components = msgspec.json.schema_components(types, ref_template=_REF)
+    form = {"multipart/form-data": {"schema": _form()}}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "voiceagent",
+            "version": version,
+            "description": "OpenAI-shaped endpoints of a Step-Audio 2 model. WS /v1/realtime is not described here.",
+        },
+        "security": [{"bearer": []}],
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "schemas": {**components, "Error": _error()},
+        },
+        "paths": {
+            "/v1/models": {"get": _operation("The model and its voices")},
+            "/v1/voices": {"get": _operation("The voices")},
+            "/v1/chat/completions": {
+                "post": _operation(
+                    "An answer to a conversation of text and sound", body={_JSON: {"schema": completion}}
+                )
+            },
+            "/v1/audio/speech": {
+                "post": _operation(
+                    "Text as a sound file, sent while it is spoken",
+                    body={_JSON: {"schema": speech}},
+                    answer={"audio/*": {"schema": {"type": "string", "format": "binary"}}},
+                )
+            },
+            "/v1/audio/transcriptions": {"post": _operation("What is said in a file", body=form)},
+            "/v1/audio/translations": {"post": _operation("What is said in a file, in English", body=form)},
+            "/v1/realtime/client_secrets": {
+                "post": _operation("A short-lived key for pages", body={_JSON: {"schema": secret}})
+            },
+        },
+    }
+
+
+def _operation(
+    summary: str, *, body: dict[str, Any] | None = None, answer: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    refused = {"content": {_JSON: {"schema": {"$ref": _REF.format(name="Error")}}}}
+    answers: dict[str, Any] = {
+        "200": {"description": "Done", "content": answer or {_JSON: {"schema": {"type": "object"}}}},
+        "401": {"description": "No key, or a wrong one", **refused},
+        "503": {"description": "The engine is loading or full; see Retry-After", **refused},
+    }
+    if body is None:
+        return {"summary": summary, "responses": answers}
+    answers["400"] = {"description": "A field cannot be met; param names it", **refused}
+    return {"summary": summary, "requestBody": {"required": True, "content": body}, "responses": answers}
+
+
+def _form() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["file"],
+        "properties": {
+            "file": {"type": "string", "format": "binary", "description": "WAV, FLAC, MP3, OGG or Opus"},
+            "model": {"type": "string"},
+            "language": {"type": "string"},
+            "response_format": {"enum": list(audio_rest.TEXT_FORMATS), "default": "json"},
+            "stream": {"type": "boolean", "default": False},
+        },
+    }
+
+
+def _error() -> dict[str, Any]:
+    named = {name: {"type": ["string", "null"]} for name in ("type", "code", "message", "param")}
+    return {
+        "type": "object",
+        "properties": {"error": {"type": "object", "properties": named, "required": list(named)}},
+        "required": ["error"],
+    }
