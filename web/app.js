@@ -103,6 +103,7 @@ async function say(text) {
 }
 
 function onReady(session) {
+  $("think-row").hidden = !dialogue.canThink;
   view.rule("new conversation: the agent remembers nothing from above");
   $("model").textContent = session.model;
   $("instructions").placeholder = session.instructions || "The server's own instructions";
@@ -218,23 +219,25 @@ function settings() {
     instructions: $("instructions").value.trim(),
     threshold: Number((1 - $("sensitivity").valueAsNumber / 100).toFixed(2)),
     tools: $("tools").checked,
+    think: $("think").checked,
   };
 }
 
 function restoreSettings() {
-  const { instructions = "", sensitivity = 50, tools = true } = stored();
+  const { instructions = "", sensitivity = 50, tools = true, think = false } = stored();
   $("instructions").value = instructions;
   $("sensitivity").value = sensitivity;
   $("tools").checked = tools;
+  $("think").checked = think;
   link.key = sessionStorage.getItem(KEY) ?? "";
   $("key").value = link.key;
   $("key-row").hidden = link.key === "";
 }
 
 function saveSettings() {
-  const { voice, instructions, tools } = settings();
+  const { voice, instructions, tools, think } = settings();
   const sensitivity = $("sensitivity").valueAsNumber;
-  localStorage.setItem(STORED, JSON.stringify({ voice, instructions, sensitivity, tools }));
+  localStorage.setItem(STORED, JSON.stringify({ voice, instructions, sensitivity, tools, think }));
   link.key = $("key").value.trim();
   sessionStorage.setItem(KEY, link.key);
   if (link.online && dialogue.defaults) dialogue.configure();

@@ -12,7 +12,7 @@ const TRUNCATE = "truncate_"; // event ids of truncations: the server may have d
 export class Dialogue {
   /**
    * @param {{link: object, view: object, onChange: () => void, onReady: (session: object) => void,
-   *   settings: () => object}} parts `settings` gives {voice, instructions, threshold, tools}
+   *   settings: () => object}} parts `settings` gives {voice, instructions, threshold, tools, think}
    */
   constructor({ link, view, onChange, onReady, settings }) {
     this.link = link;
@@ -55,7 +55,7 @@ export class Dialogue {
 
   /** Sends the settings; they hold from the next turn on. */
   configure() {
-    const { voice, instructions, threshold, tools } = this.settings();
+    const { voice, instructions, threshold, tools, think } = this.settings();
     const session = {
       type: "realtime",
       output_modalities: ["audio"],
@@ -69,7 +69,13 @@ export class Dialogue {
         output: { voice: voice || this.defaults.audio.output.voice },
       },
     };
+    if (this.canThink) session.think = think ? "on" : "off";
     this.link.send({ type: "session.update", session });
+  }
+
+  /** Whether the model can think before it answers: the session says null where it cannot. */
+  get canThink() {
+    return typeof this.defaults?.think === "string";
   }
 
   /** A typed question. */
@@ -174,6 +180,14 @@ export class Dialogue {
     if (item.type === "message") this.view.agent(item.id);
   }
 
+  onThought({ response_id, delta }) {
+    if (!this.cut.has(response_id)) this.view.thought(response_id, delta);
+  }
+
+  onThoughtDone({ response_id }) {
+    this.view.thoughtDone(response_id);
+  }
+
   onText({ response_id, item_id, delta }) {
     if (!this.cut.has(response_id)) this.view.agentText(item_id, delta);
   }
@@ -256,6 +270,8 @@ const HANDLERS = {
   "conversation.item.input_audio_transcription.completed": Dialogue.prototype.onTranscript,
   "response.created": Dialogue.prototype.onResponse,
   "response.output_item.added": Dialogue.prototype.onOutputItem,
+  "response.thought.delta": Dialogue.prototype.onThought,
+  "response.thought.done": Dialogue.prototype.onThoughtDone,
   "response.output_audio_transcript.delta": Dialogue.prototype.onText,
   "response.output_text.delta": Dialogue.prototype.onText,
   "response.output_audio.delta": Dialogue.prototype.onAudio,

@@ -10,6 +10,7 @@ export class View {
     this.notice = page.getElementById("notice");
     this.noticeText = page.getElementById("notice-text");
     this.bubbles = new Map();
+    this.thoughts = new Map(); // of replies that are being thought about: {title, text}
     this.pending = null; // id of the bubble of speech that may come to nothing
   }
 
@@ -45,6 +46,30 @@ export class View {
     const bubble = this.bubble(id, "agent", "Agent");
     bubble.row.classList.remove("waiting");
     this.write(bubble, bubble.text.data + delta);
+  }
+
+  /** What the agent thinks before it answers: small and folded, for those who want to look. */
+  thought(id, delta) {
+    if (!this.thoughts.has(id)) {
+      const row = element("li", "thought");
+      const fold = element("details");
+      const title = element("summary", "", "Thinking");
+      const text = document.createTextNode("");
+      const words = element("p");
+      words.append(text);
+      fold.append(title, words);
+      row.append(fold);
+      this.thoughts.set(id, { title, text });
+      this.add(row);
+    }
+    this.thoughts.get(id).text.data += delta;
+    this.follow();
+  }
+
+  thoughtDone(id) {
+    const thought = this.thoughts.get(id);
+    if (thought) thought.title.textContent = "Thought";
+    this.thoughts.delete(id);
   }
 
   agentDone(id) {

@@ -42,6 +42,7 @@ class Answer:
     Attributes:
         heard: what the server understood, empty if it says nothing.
         said: transcript of the reply.
+        thought: what the model thought before it spoke, if the session asks for that (`update(think="on")`).
         samples: the reply, int16 mono 24 kHz.
         first_audio_s: from the moment the question was committed to the first audio.
         total_s: from that moment to the end of the response.
@@ -50,6 +51,7 @@ class Answer:
 
     heard: str = ""
     said: str = ""
+    thought: str = ""
     samples: npt.NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
     first_audio_s: float | None = None
     total_s: float = 0.0
@@ -180,6 +182,8 @@ class RealtimeClient:
                     if answer.first_audio_s is None:
                         answer.first_audio_s = clock() - began
                     audio.append(pcm.bytes_to_int16(base64.b64decode(event["delta"])))
+                case "response.thought.delta":
+                    answer.thought += event["delta"]
                 case "response.output_audio_transcript.done":
                     answer.said = f"{answer.said} {event['transcript']}".strip()
                 case "response.output_text.done":
