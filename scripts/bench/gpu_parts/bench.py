@@ -57,7 +57,8 @@ class Bench:
         """Reading every weight of a step once, and every key and value of the batch."""
         text = self.shape.config()["text_config"]
         size = self.dtype.itemsize
-        return 1000 * size * (_weights(text) + batch * context * _position(text)) / self.ceilings.bandwidth
+        read = size * (_weights(text) + batch * context * _position(text))
+        return 1000.0 * read / self.ceilings.bandwidth
 
     def prefill_floor(self, tokens: int, *, history: int = 0) -> float:
         """The larger of reading the weights and of the arithmetic of so many new positions (head: one row)."""

@@ -37,6 +37,11 @@ class Figure:
         everything = [value for values in rounds for value in values]
         return cls(statistics.fmean(medians), max(medians) - min(medians), min(everything), max(everything))
 
+    @classmethod
+    def single(cls, value: float) -> Figure:
+        """Of what is counted or computed, not timed."""
+        return cls(value, 0.0, value, value)
+
     def scaled(self, factor: float) -> Figure:
         """In another unit."""
         return Figure(*(factor * part for part in (self.value, self.spread, self.low, self.high)))
@@ -124,7 +129,11 @@ def ceilings(clock: Clock, *, tiny: bool) -> Ceilings:
 
 def machine(device: str) -> dict[str, Any]:
     """What the figures were measured on."""
-    found = {"torch": torch.__version__, "python": platform.python_version(), "device": device}
+    found: dict[str, Any] = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": device,
+    }
     if device.startswith("cuda"):
         properties = torch.cuda.get_device_properties(device)
         found |= {"name": properties.name, "memory_gb": round(properties.total_memory / 1e9, 1)}

@@ -57,8 +57,7 @@ def time_reference(
         generator = torch.Generator().manual_seed(5)
         chunk = torch.randint(0, 6561, (1, ids + LOOKAHEAD), generator=generator).to(clock.device)
         for _ in range(4):
-            samples = stream.step(chunk)
-        check_sound(samples)
+            check_sound(stream.step(chunk))
         mel = stream.flow_step(chunk)
         flow = clock.figure(lambda: stream.flow_step(chunk, keep=False), repeat=repeat)
         hift = clock.figure(lambda: stream.hift_step(mel, keep=False), repeat=repeat)
@@ -167,10 +166,8 @@ class Stream:
         return torch.autocast(self.speaker.device.type, dtype=torch.float16)
 
 
-class _Arguments(yaml.SafeLoader):
-    """Reads a `!new:` mapping of flow.yaml as its arguments."""
-
-
+# Reads a `!new:` mapping of flow.yaml as its arguments.
+_Arguments: Any = type("_Arguments", (yaml.SafeLoader,), {})
 _Arguments.add_multi_constructor(
     "!new:", lambda loader, _tag, node: loader.construct_mapping(node, deep=True)
 )

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +43,19 @@ class Row:
     better: Better = "lower"
     note: str = ""
 
+    def against(self, other: Figure | None, name: str, *, times: float | None = None) -> Row:
+        """The row beside a reference's figure, if there is one; `times` better than it is then the goal."""
+        if other is None:
+            return self
+        goal = (
+            self.goal
+            if times is None
+            else other.value / times
+            if self.better == "lower"
+            else times * other.value
+        )
+        return replace(self, reference=other.value, reference_name=name, goal=goal)
+
     @property
     def gain(self) -> float | None:
         """How many times better than the reference."""
@@ -51,8 +64,7 @@ class Row:
     @property
     def of_floor(self) -> float | None:
         """Which share of what the ceilings allow is reached: 1 is the bound."""
-        ratio = self._ratio(self.floor)
-        return None if ratio is None else 1 / ratio if self.better == "higher" else ratio
+        return self._ratio(self.floor)
 
     @property
     def met(self) -> bool | None:

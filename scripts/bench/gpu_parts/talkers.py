@@ -15,7 +15,7 @@ import numpy as np
 
 from voiceagent.core.actions import CancelTurn, EncodePiece, StartTurn
 from voiceagent.core.events import AudioOut, EngineDown, TurnEnded, TurnFailed, TurnOptions
-from voiceagent.core.history import AssistantItem, AudioContent, Item, Piece, UserItem
+from voiceagent.core.history import AssistantItem, AudioContent, Item, Piece, TextContent, UserItem
 from voiceagent.engine.api import EngineClient, EngineEvent, EngineSession
 from voiceagent.units import MODEL_RATE, VOICE_RATE
 
@@ -83,7 +83,8 @@ class Script:
 
     Attributes:
         history: items before every question; the engine keeps what it holds of them from turn to turn.
-        question_s: length of the question.
+        question_s: length of the spoken question.
+        text: ask this in writing instead.
         tokens: shortest and longest reply in language-model tokens (31.25 are a second).
         pause_s: longest pause between an answer's end and the next question.
         listens: whether the microphone goes on sending, 20 ms at a time, to the voice detector.
@@ -93,6 +94,7 @@ class Script:
 
     history: tuple[Item, ...] = ()
     question_s: float = 5.0
+    text: str = ""
     tokens: tuple[int, int] = (190, 310)
     pause_s: float = 0.5
     listens: bool = True
@@ -141,12 +143,15 @@ class Talker:
         assert self._session is not None, "open comes first"
         self._turn += 1
         count = tokens or self._random.randint(*self.script.tokens)
-        piece = Piece(self._turn, self._question())
-        items = (*self.script.history, UserItem(f"u{self._turn}", (AudioContent((piece,)),)))
         options = TurnOptions(max_tokens=count)
+        content: TextContent | AudioContent = TextContent(self.script.text)
+        if not self.script.text:
+            content = AudioContent((Piece(self._turn, self._question()),))
+        items = (*self.script.history, UserItem(f"u{self._turn}", (content,)))
         self._over.clear()
         answer = self._current = Answer(self.number, self._turn, time.monotonic())
-        self._session.send(EncodePiece(piece))
+        if isinstance(content, AudioContent):
+            self._session.send(EncodePiece(content.pieces[0]))
         self._session.send(StartTurn(self._turn, items, options))
         await asyncio.wait_for(self._over.wait(), PATIENCE_S)
         self.answers.append(answer)
@@ -193,6 +198,8 @@ class Talker:
             case EngineDown():
                 answer.done, answer.reason = now, "engine_down"
                 self._over.set()
+            case _:
+                pass
 
 
 def spoken_history(positions: int, *, audio_0: int, text: int) -> tuple[Item, ...]:

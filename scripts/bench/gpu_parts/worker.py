@@ -2,17 +2,19 @@
 
     python3 scripts/bench/gpu_parts/worker.py SHAPE LOG --fd N --spec JSON
 
-LOG gets one line of JSON for each step of the runner when the process ends: what, when (on the machine's monotonic
-clock, which the client reads too), how long, and how many conversations it served.
+LOG gets a JSON list of the runner's steps when the process ends: what, when (on the machine's monotonic clock, which
+the client reads too), how long, and how many conversations it served.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import logging
+import os
 import sys
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def _timed(
 ) -> Callable[..., Any]:
     @functools.wraps(work)
     def timed(self: Any, *args: Any, **named: Any) -> Any:
-        served = len(args[0]) if name in ("decode", "vocode") and isinstance(args[0], Sized) else 1
+        served = len(args[0]) if args and isinstance(args[0], list | tuple) else 1
         began = time.monotonic()
         try:
             return work(self, *args, **named)
@@ -58,11 +60,11 @@ def main() -> int:
     watch(steps)
     with stand_in(shape):
         code = worker.main(sys.argv[3:])
-    with log.open("w", encoding="utf-8") as file:
-        for step in steps:
-            file.write(json.dumps(step) + "\n")
+    log.write_text(json.dumps(steps), encoding="utf-8")
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    os._exit(code)  # as the engine's own process ends

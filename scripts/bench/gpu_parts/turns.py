@@ -1,0 +1,150 @@
+"""Part 3, one caller: from the commit of a question to the first sound, stage by stage; whole replies at once.
+
+Everything goes through the real engine process and its pipe; times are the client's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.bench.gpu_parts.bench import Bench
+from scripts.bench.gpu_parts.engine_process import Process, Step, engine_process, within
+from scripts.bench.gpu_parts.measure import Figure
+from scripts.bench.gpu_parts.report import Row
+from scripts.bench.gpu_parts.talkers import Answer, Script, Talker, spoken_history
+from scripts.bench.gpu_parts.weights import AUDIO_CODES, TEXT_BYTES, off_schedule
+
+GOALS = {"p50": 100.0, "p99": 150.0, "flat": 1.15}  #: milliseconds at 2k; ratio of 8k to 0
+PUBLISHED = {85: 5.45, 160: 6.67, 315: 9.42, 1024: 16.65}  #: seconds, vLLM-Omni on one H100
+OFFLINE_GOALS = {85: 0.4, 160: 0.7, 315: 1.4, 1024: 4.4}
+STAGES = ("encode", "begin", "read", "decode", "vocode")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One length of the conversation, and what was answered in it."""
+
+    history: int
+    answers: list[Answer]
+
+
+def measure(bench: Bench) -> None:
+    """All rows of the part."""
+    bench.report.head("turn", "one caller, 5 s question, through the engine process")
+    asyncio.run(_measure(bench))
+
+
+async def _measure(bench: Bench) -> None:
+    histories = (0, 200) if bench.tiny else (0, 2000, 8000)
+    asked = 4 if bench.tiny else 60
+    cases: list[Case] = []
+    offline: dict[int, list[Answer]] = {}
+    async with engine_process(bench, max_sessions=4) as process:
+        for history in histories:
+            cases.append(Case(history, await _first_sounds(bench, process, history=history, count=asked)))
+        for tokens in (20, 40) if bench.tiny else PUBLISHED:
+            offline[tokens] = await _whole(bench, process, tokens=tokens, count=2 if bench.tiny else 4)
+    for case in cases:
+        _rows(bench, case, process.steps)
+    _flat(bench, cases)
+    for tokens, answers in offline.items():
+        _offline(bench, tokens, answers)
+
+
+async def _first_sounds(bench: Bench, process: Process, *, history: int, count: int) -> list[Answer]:
+    """Answers that were stopped at their first sound; the first three, which read the history, do not count."""
+    items = spoken_history(history, audio_0=bench.shape.audio_0, text=TEXT_BYTES[0])
+    script = Script(
+        history=items, question_s=1.0 if bench.tiny else 5.0, tokens=(200, 200), pause_s=0.0, listens=False,
+        cancel_after_first=True, play=False,
+    )  # fmt: skip
+    talker = Talker(history, script)
+    await talker.open(process.engine)
+    for _ in range(count + 3):
+        checked(bench, await talker.ask())
+    talker.close()
+    return talker.answers[3:]
+
+
+async def _whole(bench: Bench, process: Process, *, tokens: int, count: int) -> list[Answer]:
+    """Whole replies of so many tokens; the first one does not count."""
+    text = "a" * 400 if tokens == 1024 else ""
+    talker = Talker(
+        tokens, Script(tokens=(tokens, tokens), text=text, pause_s=0.0, listens=False, play=False)
+    )
+    await talker.open(process.engine)
+    for _ in range(count + 1):
+        checked(bench, await talker.ask())
+    talker.close()
+    return talker.answers[1:]
+
+
+def checked(bench: Bench, answer: Answer) -> Answer:
+    """Raises ValueError for an answer that no figure may be taken from."""
+    if answer.first is None or answer.reason not in ("max_tokens", "cancelled"):
+        raise ValueError(f"turn {answer.turn} of session {answer.session} ended with {answer.reason!r}")
+    if not answer.in_order or off_schedule(answer.ids, bench.shape):
+        raise ValueError(f"turn {answer.turn} of session {answer.session} is out of order")
+    if max(answer.ids, default=0) >= bench.shape.audio_0 + AUDIO_CODES:
+        raise ValueError("an id is no speech")
+    return answer
+
+
+def percentile(values: list[float], share: float) -> Figure:
+    """A percentile in milliseconds, and how far those of the two halves lie apart."""
+    middle = len(values) // 2
+    parts = [values, values[:middle], values[middle:]]
+    whole, first, second = (1000 * float(np.percentile(part or values, share)) for part in parts)
+    return Figure(whole, abs(first - second), 1000 * min(values), 1000 * max(values))
+
+
+def _rows(bench: Bench, case: Case, steps: list[Step]) -> None:
+    times = [answer.first_audio_s for answer in case.answers]
+    at_goal = case.history == 2000
+    for name, share in (("p50", 50.0), ("p99", 99.0)):
+        goal = GOALS[name] if at_goal else None
+        label = f"commit to first sound, history {case.history}: {name}"
+        bench.report.add(Row("turn", label, percentile(times, share), "ms", goal=goal))
+    rest = [answer.first_audio_s for answer in case.answers]
+    for stage in STAGES:
+        spent = []
+        for i, answer in enumerate(case.answers):
+            assert answer.first is not None
+            mine = within(steps, answer.asked, answer.first, stage)
+            spent.append(sum(step.length for step in mine))
+            rest[i] -= spent[-1]
+        if any(spent):
+            bench.report.add(
+                Row("turn", f"  of it {stage}, history {case.history}", percentile(spent, 50), "ms")
+            )
+    rest = [max(value, 0.0) for value in rest]
+    name = f"  of it pipe, waiting and the rest, history {case.history}"
+    bench.report.add(Row("turn", name, percentile(rest, 50), "ms"))
+
+
+def _flat(bench: Bench, cases: list[Case]) -> None:
+    first, last = (
+        statistics.median(answer.first_audio_s for answer in case.answers) for case in (cases[0], cases[-1])
+    )
+    ratio = last / first
+    name = f"first sound after {cases[-1].history} against after {cases[0].history}"
+    bench.report.add(Row("turn", name, Figure.single(ratio), "ratio", goal=GOALS["flat"]))
+
+
+def _offline(bench: Bench, tokens: int, answers: list[Answer]) -> None:
+    times = []
+    for answer in answers:
+        assert answer.done is not None
+        times.append(answer.done - answer.asked)
+    middle = len(times) // 2
+    figure = Figure.of([times[:middle], times[middle:]])
+    kind = "TTS" if tokens == 1024 else "S2ST"
+    bench.report.add(
+        Row("turn", f"{kind}, {tokens} tokens, whole reply", figure, "s", PUBLISHED.get(tokens),
+            "vLLM-Omni, H100, published" if tokens in PUBLISHED else "",
+            bench.decode_floor(1, 200 + tokens // 2) * tokens / 1000, OFFLINE_GOALS.get(tokens))
+    )  # fmt: skip
