@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
+from openai import AsyncOpenAI
 from server_helpers import calling, check_numbers, serving
 
 from voiceagent.client.conn import ClientError, RealtimeClient
@@ -74,3 +76,28 @@ async def test_the_python_client_hands_the_thought_over() -> None:
         answer = await asyncio.wait_for(client.ask(np.zeros(8000, np.float32), 16_000), 20)
         assert answer.thought == "let me see "
         assert "let me see" not in answer.said
+
+
+async def test_a_stock_client_passes_over_thoughts() -> None:
+    async with serving(THINKER) as site:
+        client = AsyncOpenAI(
+            api_key="none", base_url=f"{site.http}/v1", websocket_base_url=f"ws://127.0.0.1:{site.port}/v1"
+        )
+        async with client, client.realtime.connect(model="fake") as connection:
+            session: Any = {"type": "realtime", "think": "on", "output_modalities": ["text"]}
+            await connection.session.update(session=session)
+            content: Any = [{"type": "input_text", "text": "hello"}]
+            await connection.conversation.item.create(
+                item={"type": "message", "role": "user", "content": content}
+            )
+            await connection.response.create()
+            said, kinds = "", []
+            async with asyncio.timeout(20):
+                async for event in connection:
+                    kinds.append(event.type)
+                    if event.type == "response.output_text.delta":
+                        said += event.delta
+                    if event.type == "response.done":
+                        break
+        assert said == "You said: hello"
+        assert kinds.count("response.thought.done") == 1
