@@ -1,4 +1,4 @@
-"""The torch twins against independent slow formulas; scripts/bench/gpu/kernels.py holds the Triton twins to these."""
+"""The torch twins against independent slow formulas; scripts/bench/kernels.py holds the Triton twins to these."""
 
 from __future__ import annotations
 

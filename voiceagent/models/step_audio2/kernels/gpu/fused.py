@@ -1,7 +1,132 @@
-"""Elementwise steps on CUDA."""
+"""Triton twins of `kernels.fused`: each one pass over its data."""
 
-from voiceagent.models.step_audio2.kernels.fused import add_rms_norm_torch as add_rms_norm
-from voiceagent.models.step_audio2.kernels.fused import rotate_and_write_torch as rotate_and_write
-from voiceagent.models.step_audio2.kernels.fused import silu_mul_torch as silu_mul
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
 
-__all__ = ["add_rms_norm", "rotate_and_write", "silu_mul"]
+import torch
+from torch import Tensor
+
+from voiceagent.models.step_audio2.kernels.gpu.language import ceil_div, jit, power_of_2, tl
+
+
+def add_rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """`kernels.fused.add_rms_norm`."""
+    rows, width = x.shape
+    x = x.contiguous()
+    normed = torch.empty_like(x)
+    total = x if residual is None else torch.empty_like(x)
+    other = x if residual is None else residual.contiguous()
+    block = power_of_2(width)
+    _add_rms_norm[(rows,)](
+        x,
+        other,
+        weight,
+        normed,
+        total,
+        width,
+        eps,
+        residual is not None,
+        block,
+        num_warps=8 if block >= 2048 else 4,
+    )
+    return normed, total
+
+
+def silu_mul(gate_up: Tensor) -> Tensor:
+    """`kernels.fused.silu_mul`."""
+    rows, width = gate_up.shape[0], gate_up.shape[1] // 2
+    out = gate_up.new_empty(rows, width)
+    block = 1024
+    _silu_mul[(rows, ceil_div(width, block))](gate_up.contiguous(), out, width, block)
+    return out
+
+
+def rotate_and_write(
+    qkv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, pool: Tensor, layer: int, places: Tensor
+) -> Tensor:
+    """`kernels.fused.rotate_and_write`."""
+    kv_heads, width = pool.shape[4:]
+    rows, heads = qkv.shape[0], qkv.shape[1] // width - 2 * kv_heads
+    q = qkv.new_empty(rows, heads, width)
+    pages, block = pool[layer], 4
+    _rotate_and_write[(rows, ceil_div(heads + 2 * kv_heads, block))](
+        qkv.contiguous(),
+        cos,
+        sin,
+        positions,
+        q,
+        pages,
+        pages.stride(0),
+        places,
+        heads,
+        kv_heads,
+        width // 2,
+        block,
+        num_warps=2,
+    )
+    return q
+
+
+@jit
+def _add_rms_norm(x, residual, weight, normed, total, width, eps, ADD: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    inside = at < width
+    value = tl.load(x + row * width + at, inside, 0.0).to(tl.float32)
+    if ADD:
+        value += tl.load(residual + row * width + at, inside, 0.0).to(tl.float32)
+        rounded = value.to(total.dtype.element_ty)
+        tl.store(total + row * width + at, rounded, inside)
+        value = rounded.to(tl.float32)
+    scale = tl.rsqrt(tl.sum(value * value, 0) / width + eps)
+    value = value * scale * tl.load(weight + at, inside, 0.0).to(tl.float32)
+    tl.store(normed + row * width + at, value.to(normed.dtype.element_ty), inside)
+
+
+@jit
+def _silu_mul(gate_up, out, width, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < width
+    gate = tl.load(gate_up + row * 2 * width + at, inside, 0.0).to(tl.float32)
+    up = tl.load(gate_up + row * 2 * width + width + at, inside, 0.0).to(tl.float32)
+    tl.store(out + row * width + at, (gate / (1.0 + tl.exp(-gate)) * up).to(out.dtype.element_ty), inside)
+
+
+@jit
+def _rotate_and_write(
+    qkv,
+    cos,
+    sin,
+    positions,
+    q,
+    pages,
+    values_offset,
+    places,
+    heads,
+    kv_heads,
+    HALF: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    head = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK))[:, None]
+    at = tl.arange(0, HALF)[None, :]
+    inside = head < heads + 2 * kv_heads
+    start = qkv + (row * (heads + 2 * kv_heads) + head) * 2 * HALF + at
+    a = tl.load(start, inside, 0.0).to(tl.float32)
+    b = tl.load(start + HALF, inside, 0.0).to(tl.float32)
+    position, place = tl.load(positions + row), tl.load(places + row).to(tl.int64)
+    c = tl.load(cos + position * 2 * HALF + at).to(tl.float32)
+    s = tl.load(sin + position * 2 * HALF + HALF + at).to(tl.float32)
+    turned = head < heads + kv_heads
+    first, second = tl.where(turned, a * c - b * s, a), tl.where(turned, b * c + a * s, b)
+
+    target = q + (row * heads + head) * 2 * HALF + at
+    tl.store(target, first.to(q.dtype.element_ty), head < heads)
+    tl.store(target + HALF, second.to(q.dtype.element_ty), head < heads)
+
+    stored = inside & (tl.where(place >= 0, head, -1) >= heads)
+    kv_head = tl.where(turned, head - heads, head - heads - kv_heads)
+    target = pages + tl.where(turned, 0, values_offset) + (place * kv_heads + kv_head) * 2 * HALF + at
+    tl.store(target, first.to(pages.dtype.element_ty), stored)
+    tl.store(target + HALF, second.to(pages.dtype.element_ty), stored)

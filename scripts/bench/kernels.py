@@ -1,0 +1,334 @@
+"""Holds the Triton kernels of the language model to their torch twins, and times them.
+
+    python scripts/bench/kernels.py             both, on a CUDA device
+    python scripts/bench/kernels.py --check     correctness only
+    TRITON_INTERPRET=1 python scripts/bench/kernels.py --check     the same on small shapes without a GPU
+
+Times are medians of replayed CUDA graphs over rotating copies of the weights, so that nothing comes from the cache; the
+bandwidth of a plain read in the same run is the ceiling they are compared with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from voiceagent.models.step_audio2.kernels import fused, linear, paged, sample
+from voiceagent.models.step_audio2.kernels.gpu import fused as gpu_fused
+from voiceagent.models.step_audio2.kernels.gpu import linear as gpu_linear
+from voiceagent.models.step_audio2.kernels.gpu import paged as gpu_paged
+from voiceagent.models.step_audio2.kernels.gpu import sample as gpu_sample
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if INTERPRETED else "cuda"
+DTYPE = torch.float32 if INTERPRETED else torch.bfloat16
+HIDDEN, MLP, HEADS, KV_HEADS, WIDTH, VOCABULARY, PAGE = 3584, 18944, 28, 4, 128, 158720, 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="correctness only")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    if not INTERPRETED and not torch.cuda.is_available():
+        sys.exit("No CUDA device; set TRITON_INTERPRET=1 and use --check.")
+    for check in (check_fused, check_linear, check_paged, check_sample):
+        check()
+        print(f"{check.__name__}: fine", flush=True)
+    if not options.check and not INTERPRETED:
+        measure()
+
+
+# Correctness ---------------------------------------------------------------------------------------------------------
+
+
+def noise(*shape: int, dtype: torch.dtype = DTYPE) -> Tensor:
+    return torch.randn(*shape, device=DEVICE, dtype=torch.float32).to(dtype)
+
+
+def close(got: Tensor, exact: Tensor, what: str) -> None:
+    """Fails if the error is more than rounding to got's dtype explains; `exact` comes in float64."""
+    assert got.isfinite().all(), f"{what}: not finite"
+    error = float((got.double() - exact).norm() / exact.norm())
+    limit = 4e-3 if got.dtype == torch.bfloat16 else 2e-6
+    assert error < limit, f"{what}: relative error {error:.2e}"
+
+
+def check_fused() -> None:
+    for rows, width in ((1, 3584), (5, 384), (64, 3584)) if not INTERPRETED else ((2, 384),):
+        x, residual, weight = noise(rows, width), noise(rows, width), noise(width)
+        for other in (residual, None):
+            normed, total = gpu_fused.add_rms_norm(x, other, weight, 1e-6)
+            assert torch.equal(total, fused.add_rms_norm_torch(x, other, weight, 1e-6)[1])
+            exact = fused.add_rms_norm_torch(total.double(), None, weight.double(), 1e-6)[0]
+            close(normed, exact, f"norm {rows}x{width}")
+        close(gpu_fused.silu_mul(x), fused.silu_mul_torch(x.double()), "silu_mul")
+    for rows, heads, kv_heads, width in ((3, 28, 4, 128), (2, 6, 2, 64)):
+        qkv = noise(rows, (heads + 2 * kv_heads) * width)
+        angles = torch.arange(500, device=DEVICE)[:, None] * torch.logspace(0, -4, width // 2, device=DEVICE)
+        cos = torch.cat([angles.cos()] * 2, 1).to(DTYPE)
+        sin = torch.cat([-angles.sin(), angles.sin()], 1).to(DTYPE)
+        pools = [noise(2, 2, 5, PAGE, kv_heads, width)]
+        pools.append(pools[0].double())
+        positions = torch.tensor([0, 499, 77], device=DEVICE)[:rows]
+        places = torch.tensor([200, -1, 64], device=DEVICE)[:rows]
+        q = gpu_fused.rotate_and_write(qkv, cos, sin, positions, pools[0], 1, places)
+        exact = fused.rotate_and_write_torch(
+            qkv.double(), cos.double(), sin.double(), positions, pools[1], 1, places
+        )
+        close(q, exact, "rotated queries")
+        close(pools[0], pools[1], "rotated pages")
+        keys, values = noise(2, rows, kv_heads, width).unbind(0)
+        gpu_paged.write(keys, values, pools[0], 0, places)
+        paged.write_torch(keys.double(), values.double(), pools[1], 0, places)
+        close(pools[0], pools[1], "written pages")
+
+
+def check_linear() -> None:
+    shapes = (
+        ((6, 40), (200, 384)) if INTERPRETED else ((4608, 3584), (3584, 18944), (9000, 384), (1024, 1024))
+    )
+    for outputs, inputs in shapes:
+        weight, bias, norm = noise(outputs, inputs), noise(outputs), noise(inputs)
+        for rows in (1, 2, 5) if INTERPRETED else (1, 2, 7, 16, 64):
+            x, residual = noise(rows, inputs), noise(rows, outputs)
+            wide = [t.double() for t in (x, weight, bias, norm, residual)]
+            got = gpu_linear.small(x, weight, bias)
+            close(got, linear.small_torch(*wide[:3]), f"linear {rows} {outputs}x{inputs}")
+            got = gpu_linear.small(x, weight, norm=norm, residual=residual)
+            exact = linear.small_torch(wide[0], wide[1], norm=wide[3], residual=wide[4])
+            close(got, exact, f"norm, linear, residual {rows} {outputs}x{inputs}")
+            got = gpu_linear.gated(x, weight, norm=norm)
+            close(got, linear.gated_torch(wide[0], wide[1], norm=wide[3]), f"gated {rows} {outputs}x{inputs}")
+
+
+def check_paged() -> None:
+    for heads, kv_heads, width in ((28, 4, 128), (6, 2, 64)):
+        pages, most = (12, 5) if INTERPRETED else (700, 256)
+        pool = noise(2, 2, pages, PAGE, kv_heads, width)
+        lengths = [0, 1, 64, 65, 300] if INTERPRETED else [0, 1, 64, 65, 300, 2048, 5000, 16384, 777]
+        tables = torch.full((len(lengths), most), -1, dtype=torch.int32, device=DEVICE)
+        for row, length in enumerate(lengths):
+            used = -(-length // PAGE)
+            tables[row, :used] = torch.randperm(pages)[:used].to(DEVICE)
+        for batch in (1, len(lengths)):
+            chosen = slice(len(lengths) - batch, None)
+            q = noise(batch, heads, width)
+            counts = torch.tensor(lengths, dtype=torch.int32, device=DEVICE)[chosen]
+            exact = paged.decode_attention_torch(q.double(), pool.double(), 1, tables[chosen], counts)
+            for splits in (None, 1, 4):
+                got = gpu_paged.decode_attention(q, pool, 1, tables[chosen], counts, splits=splits)
+                close(got, exact, f"attention of {batch}, {splits} splits")
+                assert not got[counts == 0].any()
+
+
+def sampling_case(rows: int, vocabulary: int, *, spread: float, coarse: bool) -> dict[str, Tensor]:
+    scores = noise(rows, vocabulary, dtype=torch.float32) * spread
+    if coarse:
+        scores = scores.bfloat16()
+    pick = torch.arange(rows, device=DEVICE)
+    masks = torch.ones(3, vocabulary, dtype=torch.bool, device=DEVICE)
+    masks[1, : vocabulary // 2] = False
+    masks[2] = False
+    masks[2, 17] = True
+    options = torch.tensor(
+        [
+            (0.7, 0.9, 50),
+            (0.0, 0.9, 0),
+            (1.0, 0.95, 0),
+            (1.3, 1.0, 0),
+            (0.7, 0.3, 2000),
+            (1.0, 1.0, 3),
+            (1.0, 1e-6, 0),
+        ]
+    ).to(DEVICE)[pick % 7]
+    return {
+        "scores": scores,
+        "temperature": options[:, 0].contiguous(),
+        "top_p": options[:, 1].contiguous(),
+        "top_k": options[:, 2].int(),
+        "penalty": torch.where(pick % 3 == 0, 1.05, 1.0).float(),
+        "seen": torch.rand(rows, vocabulary, device=DEVICE) < 0.02,
+        "masks": masks,
+        "allowed": torch.where(pick % 11 == 9, 2, pick % 2).int(),
+        "uniform": torch.rand(rows, device=DEVICE),
+    }
+
+
+def check_sample() -> None:
+    """Equal draws; one that differs must have fallen on the rounding of an exponential."""
+    rows, sizes = (7, (40, 2100)) if INTERPRETED else (128, (40, 15000, VOCABULARY))
+    differing = drawn = 0
+    for vocabulary in sizes:
+        for spread, coarse in ((0.0, False), (0.02, False), (1.0, True), (3.0, False), (8.0, True)):
+            case = sampling_case(rows, vocabulary, spread=spread, coarse=coarse)
+            ids, ok = gpu_sample.choose(**case)
+            expected, fine = sample.choose_torch(**case)
+            assert ok.all()
+            assert fine.all()
+            again, _ = gpu_sample.choose(**case)
+            assert torch.equal(ids, again), "two runs differ"
+            differing += int((ids != expected).sum())
+            drawn += rows
+    assert differing <= drawn * 0.002, f"{differing} of {drawn} draws differ from the twin's"
+    print(f"  {differing} of {drawn} draws differ from the twin's")
+    case = sampling_case(6, 100, spread=1.0, coarse=False)
+    case["allowed"].zero_()
+    case["scores"][0, 3] = torch.nan
+    case["scores"][1, 3] = torch.inf
+    case["scores"][2] = -torch.inf
+    case["scores"][3, 1:] = -torch.inf
+    case["allowed"][4] = 2
+    case["scores"][4, 3] = torch.nan
+    ids, ok = gpu_sample.choose(**case)
+    assert ok.tolist() == [False, False, False, True, True, True]
+    assert ids[:5].tolist() == [0, 0, 0, 0, 17]
+
+
+# Times ---------------------------------------------------------------------------------------------------------------
+
+
+def replayed(*calls: Callable[[], object], repeats: int = 15) -> float:
+    """Seconds per call of a captured sequence, median over replays."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for call in calls:
+            call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for call in calls:
+            call()
+    times = []
+    for _ in range(repeats):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end) / 1e3 / len(calls))
+    return statistics.median(times)
+
+
+def measure() -> None:
+    ceiling = copy_speed()
+    print(f"plain copy: {ceiling:.2f} TB/s")
+    for batch, context in ((1, 512), (1, 2048), (8, 2048), (16, 2048), (32, 2048), (64, 2048), (128, 2048)):
+        measure_step(ceiling, batch=batch, context=context)
+    measure_attention(ceiling)
+    measure_sampling()
+    measure_linear(ceiling)
+
+
+def copy_speed() -> float:
+    """TB/s read and written by a plain copy."""
+    source = torch.zeros(2**30, device=DEVICE, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / replayed(lambda: target.copy_(source)) / 1e12
+
+
+def measure_linear(ceiling: float) -> None:
+    print("linear, us and share of the ceiling: Triton | torch")
+    shapes = {
+        "qkv": (4608, HIDDEN),
+        "o": (HIDDEN, HIDDEN),
+        "gate_up": (2 * MLP, HIDDEN),
+        "down": (HIDDEN, MLP),
+    }
+    for name, (outputs, inputs) in (shapes | {"head": (VOCABULARY, HIDDEN)}).items():
+        weights = [noise(outputs, inputs) for _ in range(max(2, 2**29 // (2 * outputs * inputs)))]
+        for rows in (1, 4, 16, 32, 64, 128):
+            x, line = noise(rows, inputs), ""
+            ways = (gpu_linear.streamed, torch.nn.functional.linear)
+            for way in ways if rows <= gpu_linear.MOST_ROWS else ways[1:]:
+                seconds = replayed(*[partial(way, x, weight) for weight in weights])
+                line += f"  {seconds * 1e6:6.1f} {weights[0].nbytes / seconds / 1e12 / ceiling:4.0%}"
+            print(f"  {name:8s} {rows:3d}{line}")
+
+
+def measure_attention(ceiling: float) -> None:
+    print("attention, us and share of the ceiling")
+    for batch, context in ((1, 512), (1, 2048), (1, 16384), (8, 2048), (64, 2048), (128, 2048), (16, 16384)):
+        used = -(-context // PAGE)
+        pool = noise(4, 2, batch * used, PAGE, KV_HEADS, WIDTH)
+        tables = torch.randperm(batch * used, device=DEVICE, dtype=torch.int32).view(batch, used)
+        lengths = torch.full((batch,), context, dtype=torch.int32, device=DEVICE)
+        q = noise(batch, HEADS, WIDTH)
+        calls = [partial(gpu_paged.decode_attention, q, pool, i, tables, lengths) for i in range(4)]
+        seconds = replayed(*calls)
+        share = batch * context * KV_HEADS * WIDTH * 4 / seconds / 1e12 / ceiling
+        print(f"  batch {batch:3d} context {context:5d}  {seconds * 1e6:6.1f} {share:4.0%}")
+
+
+def measure_sampling() -> None:
+    print("sampling, us; scores' spread 1 and 5, top-k 50 and none")
+    for batch in (1, 8, 64, 128):
+        line = ""
+        for spread, top_k in ((1.0, 50), (1.0, 0), (5.0, 50), (5.0, 0)):
+            case = sampling_case(batch, VOCABULARY, spread=spread, coarse=True)
+            case["temperature"].fill_(0.7)
+            case["top_p"].fill_(0.9)
+            case["top_k"].fill_(top_k)
+            line += f"  {replayed(partial(gpu_sample.choose, **case)) * 1e6:6.1f}"
+        print(f"  batch {batch:3d}{line}")
+
+
+def measure_step(ceiling: float, *, batch: int, context: int) -> None:
+    """A whole decode step of 28 layers, head and draw, on noise of the true shape."""
+    if not _layers:
+        for _ in range(28):
+            shapes = (
+                (4608, HIDDEN),
+                (4608,),
+                (HIDDEN, HIDDEN),
+                (2 * MLP, HIDDEN),
+                (HIDDEN, MLP),
+                (2, HIDDEN),
+            )
+            _layers.append([torch.randn(*shape, device=DEVICE, dtype=DTYPE).mul_(0.02) for shape in shapes])
+        _layers.append([torch.randn(VOCABULARY, HIDDEN, device=DEVICE, dtype=DTYPE).mul_(0.02)])
+    used = -(-context // PAGE)
+    pool = torch.zeros(28, 2, batch * used, PAGE, KV_HEADS, WIDTH, device=DEVICE, dtype=DTYPE)
+    tables = torch.arange(batch * used, device=DEVICE, dtype=torch.int32).view(batch, used)
+    lengths = torch.full((batch,), context, dtype=torch.int32, device=DEVICE)
+    places = (tables[:, -1].long() + 1) * PAGE - 1
+    angles = torch.arange(context, device=DEVICE)[:, None] * torch.logspace(0, -6, WIDTH // 2, device=DEVICE)
+    cos = torch.cat([angles.cos()] * 2, 1).to(DTYPE)
+    sin = torch.cat([-angles.sin(), angles.sin()], 1).to(DTYPE)
+    first, case = noise(batch, HIDDEN), sampling_case(batch, VOCABULARY, spread=1.0, coarse=False)
+
+    def step() -> None:
+        x = first
+        for layer, (qkv, bias, o, gate_up, down, norms) in enumerate(_layers[:-1]):
+            mixed = linear.small(x, qkv, bias, norm=norms[0])
+            q = fused.rotate_and_write(mixed, cos, sin, lengths.long() - 1, pool, layer, places)
+            mixed = paged.decode_attention(q, pool, layer, tables, lengths)
+            x = linear.small(mixed.flatten(1), o, residual=x)
+            x = linear.small(linear.gated(x, gate_up, norm=norms[1]), down, residual=x)
+        case["scores"] = linear.small(x, _layers[-1][0], norm=_layers[0][5][0])
+        sample.choose(**case)
+
+    seconds = replayed(step)
+    bytes_read = sum(part.nbytes for parts in _layers for part in parts) + pool.nbytes
+    print(
+        f"step, batch {batch:3d} context {context:5d}: {seconds * 1e3:5.2f} ms, "
+        f"{bytes_read / seconds / 1e12 / ceiling:4.0%} of the ceiling",
+        flush=True,
+    )
+
+
+_layers: list[list[Tensor]] = []  # made once, by the first step
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()
