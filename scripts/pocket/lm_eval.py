@@ -17,6 +17,8 @@ from torch import Tensor
 
 from scripts.pocket.features import FeatureBank, cer_wer
 from scripts.pocket.lm_data import Scribe, Talk, check_bank, first_items
+from voiceagent.models.step_audio2.kv import PAGE, KvPool, KvSequence, page_bytes
+from voiceagent.models.step_audio2.lm import Chunk, Step
 from voiceagent.models.step_audio2.model import StepAudio2
 from voiceagent.models.step_audio2.prompt import ASR_INSTRUCTIONS, tool_call_ids
 
@@ -61,6 +63,26 @@ def embed_with_audio(
         return embeds
     real = torch.arange(audio_rows.shape[1], device=ids.device) < counts[:, None]
     return embeds.masked_scatter((ids == patch)[..., None], audio_rows[real].to(embeds.dtype))
+
+
+def read(
+    model: StepAudio2, prompts: Sequence[Tensor], *, room: int
+) -> tuple[KvPool, list[KvSequence], Tensor]:
+    """Reads (T, hidden) prompts: the pages, with room for a reply each, and the last states (N, hidden)."""
+    text, weight = model.config.text, model.lm_head.weight
+    pages = sum(-(-(len(prompt) + room) // PAGE) for prompt in prompts)
+    pool = KvPool(
+        text, nbytes=pages * page_bytes(text, weight.dtype), device=weight.device, dtype=weight.dtype
+    )
+    sequences, states = [], []
+    for prompt in prompts:
+        sequence = pool.open()
+        sequence.reserve(len(prompt) + room)
+        chunk = Chunk.after(sequence, len(prompt), device=weight.device)
+        states.append(model.model.extend(prompt, pool.tensor, chunk)[-1])
+        sequence.advance(len(prompt))
+        sequences.append(sequence)
+    return pool, sequences, torch.stack(states)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,25 +182,29 @@ class Exam:
         ids = torch.zeros(len(questions), width, dtype=torch.int64)
         for row, question in enumerate(questions):
             ids[row, width - len(question.prompt) :] = torch.tensor(question.prompt)
-        starts = torch.tensor([width - len(question.prompt) for question in questions], device=device)
         numbers = np.array([number for question in questions for number in question.audio], np.int64)
         rows = counts = None
         if len(numbers):
             mel, frames = self.hearing.batch(numbers)
             rows, counts = model.adapter(*model.encoder(mel, frames - 2))
         embeds = embed_with_audio(model, ids.to(device), rows, counts, patch=self.patch)
-        cache = model.model.new_cache(batch=len(questions))
-        cache.reserve(width + limit)
+        prompts = [embeds[row, width - len(question.prompt) :] for row, question in enumerate(questions)]
+        pool, sequences, states = read(model, prompts, room=limit)
+        longest = max(len(sequence.pages) for sequence in sequences)
+        tables = torch.tensor([s.pages + [0] * (longest - len(s.pages)) for s in sequences], device=device)
+        past = torch.tensor([sequence.length for sequence in sequences], device=device)
         steps: list[Tensor] = []
         done = torch.zeros(len(questions), dtype=torch.bool, device=device)
         for step in range(limit):
-            hidden = model.model(embeds, cache, starts=starts)[:, -1]
-            chosen = torch.where(done, eot, model.lm_head(hidden).argmax(-1))
+            chosen = torch.where(done, eot, model.scores(states).argmax(-1))
             steps.append(chosen)
             done |= chosen == eot
             if step % 16 == 15 and bool(done.all()):
                 break
-            embeds = model.embed(chosen[:, None])
+            at = past + step
+            places = tables.gather(1, at[:, None] // PAGE)[:, 0] * PAGE + at % PAGE
+            new = Step(positions=at, places=places, tables=tables.int(), lengths=(at + 1).int())
+            states = model.model.extend(model.embed(chosen), pool.tensor, new)
         generated: list[list[int]] = torch.stack(steps, 1).tolist()
         return [row[: row.index(eot)] if eot in row else row for row in generated]
 

@@ -182,8 +182,8 @@ class Learner:
 
     def _rotary(self, embeds: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines of all positions."""
-        text, steps = self.model.config.text, embeds.shape[1]
-        cos, sin = lm._rotary_table(text.rope_theta, text.head_dim, 2048, embeds.device, embeds.dtype)
+        steps = embeds.shape[1]
+        cos, sin = self.model.model.rotary(steps, embeds.device, embeds.dtype)
         return cos[:steps], sin[:steps]
 
 
@@ -191,7 +191,7 @@ def think(model: lm.CausalLM, embeds: Tensor, cos: Tensor, sin: Tensor) -> Tenso
     """The language model without a past, (B, T, D) to (B, T, D), in a form that can be compiled whole."""
     x = embeds
     for layer in model.layers:
-        x = layer(x, (cos, sin), None, None)
+        x = layer(x, (cos, sin))
     out: Tensor = model.norm(x)
     return out
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,8 +13,11 @@ from tiny_checkpoint import UNUSED_ROWS, tiny_weights, write_checkpoint
 from tiny_tokenizer import tiny_tokenizer
 
 from voiceagent.core.history import AssistantItem, AudioContent, Item, Piece, TextContent, UserItem
-from voiceagent.errors import CheckpointError, EngineError, InputError
-from voiceagent.models.step_audio2.generate import Context, Generation, LanguageModel, Prefill
+from voiceagent.errors import CapacityError, CheckpointError, EngineError, InputError
+from voiceagent.models.step_audio2.context import Context
+from voiceagent.models.step_audio2.generate import Generation, LanguageModel, Prefill
+from voiceagent.models.step_audio2.kv import page_bytes
+from voiceagent.models.step_audio2.lm import Chunk
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, Slot, render_turn
 from voiceagent.models.step_audio2.sampling import GREEDY, Sampling
 
@@ -60,13 +64,33 @@ def run(generation: Generation) -> list[int]:
     return out
 
 
+@torch.inference_mode()
 def fresh_scores(model: LanguageModel, slots: Sequence[Slot], *pieces: Piece) -> torch.Tensor:
     """The scores after one pass over everything, without any reuse."""
-    context = model.open()
-    for part in pieces:
-        context.encode(part)
-    context.prepare(slots)
-    return context.scores()
+    rows = {part.id: model.network.encode_audio(torch.tensor(part.audio)) for part in pieces}
+    embeds = [
+        rows[slot.piece][slot.row] if isinstance(slot, AudioRow) else model.network.embed(torch.tensor(slot))
+        for slot in slots
+    ]
+    return model.network.logits(model.network.hidden(torch.stack(embeds)[None]))[0, -1]
+
+
+@torch.inference_mode()
+def scores_after(model: LanguageModel, context: Context) -> torch.Tensor:
+    """The scores of what follows the context's last slot, computed over its pages; the context is not changed."""
+    twin = context.fork()
+    last = twin.slots[-1]
+    assert isinstance(last, int)
+    twin.truncate(len(twin.slots) - 1)
+    twin.sequence.reserve(len(context.slots))
+    chunk = Chunk.after(twin.sequence, 1, device=torch.device("cpu"))
+    states = model.network.model.extend(model.network.embed(torch.tensor([last])), model.pool.tensor, chunk)
+    return model.network.scores(states)[0]
+
+
+def read_all(generation: Generation) -> Generation:
+    assert generation.read(100_000)
+    return generation
 
 
 def reply_of(ids: list[int]) -> AssistantItem:
@@ -88,21 +112,13 @@ def test_a_reply_equals_the_slow_way(model: LanguageModel) -> None:
 
 
 def test_audio_rows_stand_at_their_places(model: LanguageModel) -> None:
-    """The embedding that the reference would build: rows of the encoder between the tags."""
+    """The embeddings that the reference would build: rows of the encoder between the tags."""
     context, first, second = model.open(), piece(1), piece(2, 0.5)
-    for heard in (first, second):
-        context.encode(heard)
+    model.encode([(context, first), (context, second)])
     slots = prompt_of(model, asked(first, second, first)).slots
-    with torch.inference_mode():
-        network = model.network
-        rows = {p.id: network.encode_audio(torch.tensor(p.audio)) for p in (first, second)}
-        embeds = [
-            rows[slot.piece][slot.row] if isinstance(slot, AudioRow) else network.embed(torch.tensor(slot))
-            for slot in slots
-        ]
-        expected = network.logits(network.hidden(torch.stack(embeds)[None]))[0, -1]
-    context.prepare(slots)
-    torch.testing.assert_close(context.scores(), expected, atol=1e-4, rtol=1e-4)
+    assert context.read_prefix(slots)
+    expected = fresh_scores(model, slots, first, second)
+    torch.testing.assert_close(scores_after(model, context), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_next_turn_computes_only_what_is_new(model: LanguageModel) -> None:
@@ -116,31 +132,59 @@ def test_the_next_turn_computes_only_what_is_new(model: LanguageModel) -> None:
 
     context.encode(second)
     longer = prompt_of(model, asked(first), reply_of([*ids, IDS.tts_end]), asked(second))
-    prefill = model.generate(context, longer, GREEDY).prefill
+    later = read_all(model.generate(context, longer, GREEDY))
     held = len(prompt.slots) + len(ids) - 1  # the last id was never fed
-    assert prefill == Prefill(reused=held, computed=len(longer.slots) - held)
-    torch.testing.assert_close(context.scores(), fresh_scores(model, longer.slots, first, second))
+    assert later.prefill == Prefill(reused=held, computed=len(longer.slots) - held)
+    assert later.step() == int(fresh_scores(model, longer.slots, first, second)[: IDS.audio_pad + 1].argmax())
+    assert context.slots == longer.slots
 
 
 def test_a_truncated_or_deleted_past_is_forgotten(model: LanguageModel) -> None:
     context = model.open()
     whole = prompt_of(model, asked("one"), reply_of([5, IDS.audio_0 + 1, IDS.tts_end]), asked("room"))
-    context.prepare(whole.slots)
+    context.read_prefix(whole.slots)
     cut = prompt_of(model, asked("one"), asked("room"))
-    prefill = context.prepare(cut.slots)
+    generation = read_all(model.generate(context, cut, GREEDY))
     first_turn = len(prompt_of(model, asked("one")).slots)
-    assert 0 < prefill.reused < first_turn
-    assert prefill.reused + prefill.computed == len(cut.slots)
-    assert context.slots == cut.slots
-    torch.testing.assert_close(context.scores(), fresh_scores(model, cut.slots))
+    assert 0 < generation.prefill.reused < first_turn
+    assert generation.prefill.reused + generation.prefill.computed == len(cut.slots)
+    assert context.slots == cut.slots[:-1]
+    generation.step()
+    torch.testing.assert_close(scores_after(model, context), fresh_scores(model, cut.slots))
 
 
 def test_the_same_prompt_again_computes_one_position(model: LanguageModel) -> None:
-    context, slots = model.open(), prompt_of(model, asked("one")).slots
-    context.prepare(slots)
-    before = context.scores()
-    assert context.prepare(slots) == Prefill(reused=len(slots) - 1, computed=1)
-    torch.testing.assert_close(context.scores(), before)
+    context, prompt = model.open(), prompt_of(model, asked("one"))
+    first = model.generate(context, prompt, GREEDY).step()
+    again = model.generate(context, prompt, GREEDY)
+    assert again.prefill == Prefill(reused=len(prompt.slots) - 1, computed=1)
+    assert again.ready
+    assert again.step() == first
+
+
+def test_a_prompt_is_read_in_slices_and_its_beginning_early(model: LanguageModel) -> None:
+    heard = piece(1)
+    prompt = prompt_of(model, asked("hello room", heard, "one two three"))
+    whole, early, sliced = model.open(), model.open(), model.open()
+    model.encode([(context, heard) for context in (whole, early, sliced)])
+    expected = run(model.generate(whole, prompt, WILD, max_tokens=9))
+    assert not early.read_prefix(prompt.slots[:30], positions=7)
+    assert len(early.slots) == 7
+    assert early.read_prefix(prompt.slots[:30])
+    generation = model.generate(early, prompt, WILD, max_tokens=9)
+    assert generation.prefill.reused == 30
+    assert run(generation) == expected
+
+    generation = model.generate(sliced, prompt, WILD, max_tokens=9)
+    assert not generation.ready
+    refused = model.decode([generation])[0]
+    assert isinstance(refused, EngineError)
+    assert refused.code == "not_read"
+    calls = 1
+    while not generation.read(11):
+        calls += 1
+    assert calls == -(-(len(prompt.slots) - 1) // 11)
+    assert run(generation) == expected
 
 
 def test_another_piece_with_equal_rows_is_not_taken_for_the_first(model: LanguageModel) -> None:
@@ -149,9 +193,10 @@ def test_another_piece_with_equal_rows_is_not_taken_for_the_first(model: Languag
         context.encode(heard)
     one = prompt_of(model, asked(piece(1))).slots
     two = prompt_of(model, asked(piece(2))).slots
-    context.prepare(one)
-    assert context.prepare(two).reused == one.index(AudioRow(1, 0))
-    torch.testing.assert_close(context.scores(), fresh_scores(model, two, piece(2)))
+    context.read_prefix(one)
+    assert context.begin(two, keep=len(two)) == one.index(AudioRow(1, 0))
+    assert context.read_prefix(two)
+    torch.testing.assert_close(scores_after(model, context), fresh_scores(model, two, piece(2)))
 
 
 def test_a_long_prompt_is_prefilled_in_steps(tmp_path: Path) -> None:
@@ -159,11 +204,9 @@ def test_a_long_prompt_is_prefilled_in_steps(tmp_path: Path) -> None:
     slots = prompt_of(model, asked("hello room " * 700)).slots
     assert len(slots) > 1200
     context = model.open()
-    context.prepare(slots)
-    with torch.inference_mode():
-        embeds = model.network.embed(torch.tensor(slots))
-        expected = model.network.logits(model.network.hidden(embeds[None]))[0, -1]
-    torch.testing.assert_close(context.scores(), expected, atol=1e-4, rtol=1e-4)
+    context.read_prefix(slots)
+    expected = fresh_scores(model, slots)
+    torch.testing.assert_close(scores_after(model, context), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_seeded_reply_is_reproducible(model: LanguageModel) -> None:
@@ -189,9 +232,12 @@ def test_forced_ids_open_the_reply_and_cost_no_step(model: LanguageModel) -> Non
     plain = prompt_of(model, asked("one"), spoken=False)
     prompt = replace(plain, forced=forced)
     context = model.open()
-    generation = model.generate(context, prompt, GREEDY, max_tokens=len(forced) + 3)
-    assert context.slots == (*plain.slots, *forced)
-    ids = run(generation)
+    generation = read_all(model.generate(context, prompt, GREEDY, max_tokens=len(forced) + 3))
+    assert context.slots == (*plain.slots, *forced)[:-1]
+    assert [generation.step() for _ in forced] == list(forced)
+    assert len(context.slots) == len(plain.slots) + len(forced) - 1, "nothing was computed"
+    run(generation)
+    ids = generation.ids
     assert tuple(ids[: len(forced)]) == forced
     joined = Prompt(slots=(*plain.slots, *forced), forced=(), spoken=False)
     assert ids[len(forced) :] == run(model.generate(model.open(), joined, GREEDY, max_tokens=3))
@@ -203,11 +249,9 @@ def test_a_stop_id_ends_the_reply_and_is_not_part_of_it(tmp_path: Path, stop: in
     model = LanguageModel.load(write_checkpoint(tmp_path, weights))
     context = model.open()
     prompt = prompt_of(model, asked("one"))
-    context.prepare(prompt.slots)
     with torch.inference_mode():
-        hidden = context._last
-        assert hidden is not None
-        model.network.lm_head.weight[stop] = hidden * 100
+        embeds = model.network.embed(torch.tensor(prompt.slots))
+        model.network.lm_head.weight[stop] = model.network.hidden(embeds[None])[0, -1] * 100
     generation = model.generate(context, prompt, GREEDY)
     assert generation.step() is None
     assert (generation.reason, generation.ids) == ("stop", [])
@@ -220,13 +264,13 @@ def test_the_limit_ends_a_reply(model: LanguageModel) -> None:
     assert generation.step() is None
     assert generation.reason == "length"
     room = model.max_positions - len(prompt.slots)
-    assert len(run(model.generate(model.open(), prompt, WILD))) == room
+    assert len(run(model.generate(model.open(), prompt, GREEDY))) == room
 
 
 def test_a_conversation_too_long_is_refused_and_the_context_stays_usable(model: LanguageModel) -> None:
     context = model.open()
     short = prompt_of(model, asked("one"))
-    context.prepare(short.slots)
+    context.read_prefix(short.slots)
     with pytest.raises(InputError, match="512") as caught:
         model.generate(context, prompt_of(model, asked("abcdefgh " * 70)), GREEDY)
     assert caught.value.code == "context_full"
@@ -238,9 +282,15 @@ def test_a_piece_that_was_not_encoded_is_named(model: LanguageModel) -> None:
     context.encode(piece(8))
     context.discard(8)
     with pytest.raises(EngineError, match=r"\[8\]"):
-        context.prepare(prompt_of(model, asked(piece(8))).slots)
+        context.read_prefix(prompt_of(model, asked(piece(8))).slots)
     with pytest.raises(EngineError, match="empty"):
-        context.prepare(())
+        context.read_prefix(())
+    context.encode(piece(8))
+    within = prompt_of(model, asked(piece(8))).slots
+    cut = within[: within.index(AudioRow(8, 0)) + 2]
+    assert context.read_prefix(cut)
+    with pytest.raises(EngineError, match="within heard audio"):
+        model.generate(context, Prompt(slots=cut, forced=(), spoken=True))
 
 
 def test_a_superseded_reply_cannot_go_on(model: LanguageModel) -> None:
@@ -254,27 +304,29 @@ def test_a_superseded_reply_cannot_go_on(model: LanguageModel) -> None:
     assert new.step() is not None
 
 
-def test_a_failed_step_leaves_slots_and_cache_in_step(
+def test_a_failed_pass_leaves_slots_and_pages_in_step(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context, prompt = model.open(), prompt_of(model, asked("one"))
-    generation = model.generate(context, prompt, GREEDY)
+    generation = model.generate(context, prompt, WILD)
     generation.step()
 
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
+    longer = (*prompt.slots, 1, 2, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(model.network.lm_head, "forward", fail)
+        patch.setattr(model.network.model.layers[1], "extend", fail)
         with pytest.raises(RuntimeError):
             generation.step()
+    expected = run(model.generate(model.open(), prompt, WILD, max_tokens=5))
+    assert [*generation.ids, *(generation.step() for _ in range(4))] == expected, "as if nothing had happened"
     with monkeypatch.context() as patch:
-        patch.setattr(model.network.model.layers[1], "forward", fail)
+        patch.setattr(model.network.model.layers[1], "extend", fail)
         with pytest.raises(RuntimeError):
-            context.prepare((*prompt.slots, 1, 2, 3))
-    longer = (*prompt.slots, 1, 2, 3)
-    context.prepare(longer)
-    torch.testing.assert_close(context.scores(), fresh_scores(model, longer))
+            context.read_prefix(longer)
+    context.read_prefix(longer)
+    torch.testing.assert_close(scores_after(model, context), fresh_scores(model, longer))
 
 
 def test_a_fork_goes_on_alone(model: LanguageModel) -> None:
@@ -288,18 +340,119 @@ def test_a_fork_goes_on_alone(model: LanguageModel) -> None:
     assert len(generation.ids) == 10
     assert run(generation) == ahead
     assert twin.context is not context
-    twin.context.prepare(prompt_of(model, asked("room")).slots)
+    twin.context.read_prefix(prompt_of(model, asked("room")).slots)
     assert context.slots[:3] == prompt_of(model, asked(heard)).slots[:3]
 
 
 def test_contexts_do_not_touch_each_other(model: LanguageModel) -> None:
     prompts = [prompt_of(model, asked(text)) for text in ("one", "room", "hello", "two rooms")]
     alone = [run(model.generate(model.open(), prompt, WILD, max_tokens=15)) for prompt in prompts]
-    together = [model.generate(model.open(), prompt, WILD, max_tokens=15) for prompt in prompts]
+    together = [read_all(model.generate(model.open(), prompt, WILD, max_tokens=15)) for prompt in prompts]
     for _ in range(15):
         for generation in together:
             generation.step()
     assert [generation.ids for generation in together] == alone
+
+
+def test_replies_written_together_equal_replies_written_alone(model: LanguageModel) -> None:
+    """Whatever else is in the batch, whoever joins late or ends early."""
+    wishes = [
+        (WILD, 15),
+        (GREEDY, 12),
+        (Sampling(temperature=0.9, top_p=0.8, top_k=20, repetition_penalty=1.3, seed=5), 20),
+        (Sampling(temperature=1.5, top_p=1.0, top_k=3, repetition_penalty=1.1, seed=6), 4),
+        (replace(WILD, seed=9), 18),
+    ]
+    prompts = [prompt_of(model, asked(text), spoken=at != 2) for at, text in enumerate("abcde")]
+    alone = [
+        run(model.generate(model.open(), prompt, sampling, max_tokens=limit))
+        for prompt, (sampling, limit) in zip(prompts, wishes, strict=True)
+    ]
+    together = [
+        read_all(model.generate(model.open(), prompt, sampling, max_tokens=limit))
+        for prompt, (sampling, limit) in zip(prompts, wishes, strict=True)
+    ]
+    for step in range(25):
+        present = together if step > 3 else together[: step + 1]
+        for generation, result in zip(present, model.decode(present), strict=True):
+            assert result is None if generation.reason else result == generation.ids[-1]
+    assert [generation.ids for generation in together] == alone
+    assert {generation.reason for generation in together} == {"length"}
+
+
+def test_what_is_wrong_with_one_reply_is_its_own(model: LanguageModel) -> None:
+    prompt, heard = prompt_of(model, asked("one")), piece(1)
+    sick_prompt = prompt_of(model, asked(heard))
+    expected = run(model.generate(model.open(), prompt, WILD, max_tokens=6))
+    healthy, sick, old = (model.open() for _ in range(3))
+    sick.put(heard.id, torch.full((13, 32), torch.nan))
+    replies = [
+        read_all(model.generate(context, wanted, WILD, max_tokens=6))
+        for context, wanted in ((healthy, prompt), (sick, sick_prompt), (old, prompt))
+    ]
+    old.read_prefix(prompt.slots[:4])
+    for at in range(6):
+        token, broken, superseded = model.decode(replies)
+        assert token == expected[at]
+        assert isinstance(broken, EngineError)
+        assert broken.code == "model_failed"
+        assert isinstance(superseded, EngineError)
+        assert superseded.code == "superseded"
+
+
+def test_a_full_pool_refuses_one_and_the_others_go_on(tmp_path: Path) -> None:
+    weights = tiny_weights()
+    for stop in (IDS.eot, IDS.endoftext, IDS.im_end):
+        weights["lm_head.weight"][stop] = 0
+    folder = write_checkpoint(tmp_path, weights)
+    size = page_bytes(LanguageModel.load(folder).network.config.text, torch.float32)
+    model = LanguageModel.load(folder, kv_bytes=3 * size)
+    prompt = Prompt(slots=tuple(range(40, 40 + 60)), forced=(), spoken=True)
+    first, second, third = (model.open() for _ in range(3))
+    replies = [read_all(model.generate(context, prompt, WILD)) for context in (first, second)]
+    for _ in range(5):
+        assert not any(isinstance(result, Exception) for result in model.decode(replies))
+    with pytest.raises(CapacityError) as caught:
+        third.read_prefix(tuple(range(70)))
+    assert caught.value.code == "kv_full"
+    assert third.slots == ()
+    token, full = model.decode(replies)
+    assert isinstance(token, int)
+    assert isinstance(full, CapacityError)
+    assert full.code == "kv_full"
+    first.close()
+    assert isinstance(replies[1].step(), int), "with room again it goes on"
+    second.close()
+    assert model.pool.free_positions == model.pool.positions
+
+
+def test_nothing_is_left_of_replies_and_contexts_that_are_gone(model: LanguageModel) -> None:
+    gc.collect()
+    free, rows = model.pool.free_positions, len(model.decoder._free)
+    context, heard = model.open(), piece(3)
+    context.encode(heard)
+    reply = model.generate(context, prompt_of(model, asked(heard)), WILD, max_tokens=8)
+    reply.step()
+    twin = reply.fork()
+    assert len(model.decoder._free) == rows - 2
+    run(reply)
+    model.transcribe([heard], context=context)
+    assert len(model.decoder._free) == rows - 1
+    del twin
+    context.close()
+    assert len(model.decoder._free) == rows
+    assert model.pool.free_positions == free
+    assert reply.step() is None
+
+
+def test_replies_beyond_the_largest_batch_take_several_passes(tmp_path: Path) -> None:
+    model = LanguageModel.load(write_checkpoint(tmp_path), max_batch=2)
+    prompt = prompt_of(model, asked("one"))
+    replies = [read_all(model.generate(model.open(), prompt, replace(WILD, seed=at))) for at in range(4)]
+    assert None not in model.decode(replies)
+    refused = model.decode([read_all(model.generate(model.open(), prompt, WILD))])[0]
+    assert isinstance(refused, CapacityError)
+    assert refused.code == "replies_full"
 
 
 def test_transcription(model: LanguageModel) -> None:
@@ -356,10 +509,3 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(spec), encoding="utf-8")
     with pytest.raises(CheckpointError, match="vocab_size"):
         LanguageModel.load(tmp_path)
-
-
-def test_memory_is_accounted_for(model: LanguageModel) -> None:
-    context = Context(model)
-    empty = context.nbytes
-    context.encode(piece(1))
-    assert context.nbytes == empty + 13 * 32 * 4

@@ -1,4 +1,4 @@
-"""The language model against transformers' Qwen2, its cache against the full pass, the real list of tensors."""
+"""The language model against Qwen2 of transformers, over pages against whole passes; the real list of tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from tests.models.real_config import POCKET, REAL_MINI
 from voiceagent.errors import InputError
 from voiceagent.models.step_audio2.config import StepAudio2Config
-from voiceagent.models.step_audio2.lm import CausalLM
+from voiceagent.models.step_audio2.kv import KvPool, KvSequence, page_bytes
+from voiceagent.models.step_audio2.lm import CausalLM, Chunk, Step
 from voiceagent.models.step_audio2.mel import placeholder_count
 from voiceagent.models.step_audio2.model import StepAudio2
 
@@ -87,64 +88,106 @@ def test_full_pass_equals_transformers(ours: StepAudio2, qwen: Qwen2ForCausalLM,
     _close(ours.logits(ours.hidden(ours.embed(ids))), qwen(ids).logits)
 
 
+class Pages:
+    """Sequences in a pool of their own."""
+
+    def __init__(self, model: StepAudio2, *, pages: int = 16) -> None:
+        self.model, weight = model, model.lm_head.weight
+        nbytes = pages * page_bytes(SMALL.text, weight.dtype)
+        self.pool = KvPool(SMALL.text, nbytes=nbytes, device="cpu", dtype=weight.dtype)
+
+    def read(self, sequence: KvSequence, ids: torch.Tensor) -> torch.Tensor:
+        """(N,) ids behind what the sequence holds; (N, vocabulary) scores."""
+        sequence.reserve(sequence.length + len(ids))
+        chunk = Chunk.after(sequence, len(ids), device=torch.device("cpu"))
+        states = self.model.model.extend(self.model.embed(ids), self.pool.tensor, chunk)
+        sequence.advance(len(ids))
+        return self.model.scores(states)
+
+    def step(self, sequences: list[KvSequence | None], ids: list[int]) -> torch.Tensor:
+        """One id behind each sequence, None being an idle row; (N, vocabulary) scores."""
+        for sequence in sequences:
+            if sequence is not None:
+                sequence.reserve(sequence.length + 1)
+        past = [0 if s is None else s.length for s in sequences]
+        tables = torch.zeros(len(sequences), 16, dtype=torch.int32)
+        for row, sequence in enumerate(sequences):
+            if sequence is not None:
+                tables[row, : len(sequence.pages)] = torch.tensor(sequence.pages)
+        new = Step(
+            positions=torch.tensor(past),
+            places=torch.tensor([-1 if s is None else s.place(s.length) for s in sequences]),
+            tables=tables,
+            lengths=torch.tensor([0 if s is None else s.length + 1 for s in sequences], dtype=torch.int32),
+        )
+        states = self.model.model.extend(self.model.embed(torch.tensor(ids)), self.pool.tensor, new)
+        for sequence in sequences:
+            if sequence is not None:
+                sequence.advance(1)
+        return self.model.scores(states)
+
+
 @torch.inference_mode()
-def test_cached_prefill_and_decode_equal_the_full_pass(
+def test_chunks_and_steps_equal_the_full_pass(
     ours: StepAudio2, qwen: Qwen2ForCausalLM, ids: torch.Tensor
 ) -> None:
-    expected = qwen(ids).logits
-    cache = ours.new_cache()
-    parts = [ours.hidden(ours.embed(ids[:, a:b]), cache) for a, b in [(0, 13), (13, 30), (30, 31)]]
-    parts += [ours.hidden(ours.embed(ids[:, i : i + 1]), cache) for i in range(31, 40)]
-    assert cache.length == 40
-    _close(ours.logits(torch.cat(parts, 1)), expected)
+    pages = Pages(ours)
+    sequence = pages.pool.open()
+    parts = [pages.read(sequence, ids[0, a:b]) for a, b in [(0, 13), (13, 30), (30, 31)]]
+    parts += [pages.step([sequence], [int(ids[0, at])]) for at in range(31, 40)]
+    assert sequence.length == 40
+    _close(torch.cat(parts), qwen(ids).logits[0])
 
 
 @torch.inference_mode()
-def test_a_truncated_cache_continues_as_if_nothing_had_followed(ours: StepAudio2, ids: torch.Tensor) -> None:
-    expected = ours.hidden(ours.embed(ids))
-    cache = ours.new_cache()
-    ours.hidden(ours.embed(ids[:, :20]), cache)
-    ours.hidden(ours.embed(ids[:, 3:12]), cache)
-    cache.truncate(20)
-    _close(ours.hidden(ours.embed(ids[:, 20:]), cache), expected[:, 20:])
+def test_a_long_past_over_scattered_pages_equals_the_full_pass(ours: StepAudio2) -> None:
+    ids = torch.randint(100, (600,), generator=torch.Generator().manual_seed(2))
+    pages = Pages(ours, pages=20)
+    for taken in (3, 7, 8):
+        pages.pool.ledger.take(1, after=taken - 1)
+    sequence = pages.pool.open()
+    parts = [pages.read(sequence, ids[start : start + 59]) for start in range(0, 590, 59)]
+    parts += [pages.step([sequence], [int(token)]) for token in ids[590:]]
+    assert sequence.pages != list(range(sequence.pages[0], sequence.pages[0] + len(sequence.pages)))
+    _close(torch.cat(parts), ours.logits(ours.hidden(ours.embed(ids[None])))[0])
+
+
+@torch.inference_mode()
+def test_a_batch_of_steps_equals_each_step_alone(ours: StepAudio2, ids: torch.Tensor) -> None:
+    pages = Pages(ours)
+    lengths = [5, 17, 30]
+    sequences = [pages.pool.open() for _ in lengths]
+    for sequence, length in zip(sequences, lengths, strict=True):
+        pages.read(sequence, ids[0, :length])
+    tokens = [int(ids[0, length]) for length in lengths]
+    scores = pages.step([sequences[0], None, sequences[1], sequences[2]], [tokens[0], 0, *tokens[1:]])
+    expected = ours.logits(ours.hidden(ours.embed(ids)))[0, lengths]
+    _close(scores[[0, 2, 3]], expected)
+
+
+@torch.inference_mode()
+def test_a_truncated_sequence_continues_as_if_nothing_had_followed(
+    ours: StepAudio2, ids: torch.Tensor
+) -> None:
+    expected = ours.logits(ours.hidden(ours.embed(ids)))[0]
+    pages = Pages(ours)
+    sequence = pages.pool.open()
+    pages.read(sequence, ids[0, :20])
+    pages.read(sequence, ids[0, 3:12])
+    sequence.truncate(20)
+    _close(pages.read(sequence, ids[0, 20:]), expected[20:])
 
 
 @torch.inference_mode()
 def test_a_fork_is_independent(ours: StepAudio2, ids: torch.Tensor) -> None:
-    expected = ours.hidden(ours.embed(ids))
-    cache = ours.new_cache()
-    ours.hidden(ours.embed(ids[:, :20]), cache)
-    twin = cache.fork()
-    ours.hidden(ours.embed(ids[:, :20]), cache)
-    assert (twin.length, cache.length) == (20, 40)
-    _close(ours.hidden(ours.embed(ids[:, 20:]), twin), expected[:, 20:])
-
-
-@torch.inference_mode()
-def test_the_cache_grows_by_doubling_and_keeps_what_it_holds(ours: StepAudio2) -> None:
-    ids = torch.randint(100, (1, 600), generator=torch.Generator().manual_seed(2))
-    cache = ours.new_cache()
-    before = cache.nbytes
-    steps = [ours.hidden(ours.embed(ids[:, i : i + 100]), cache) for i in range(0, 600, 100)]
-    assert cache.nbytes == 4 * before
-    _close(torch.cat(steps, 1), ours.hidden(ours.embed(ids)))
-
-
-def test_truncating_beyond_the_end_is_refused(ours: StepAudio2) -> None:
-    with pytest.raises(ValueError, match="truncate"):
-        ours.new_cache().truncate(1)
-
-
-@torch.inference_mode()
-def test_left_padded_rows_equal_rows_alone(ours: StepAudio2, ids: torch.Tensor) -> None:
-    first, second = ids[:, :25], ids[:, 25:]
-    batch = torch.cat([first, torch.cat([torch.zeros(1, 10, dtype=torch.long), second], 1)])
-    cache, starts = ours.model.new_cache(batch=2), torch.tensor([0, 10])
-    hidden = ours.model(ours.embed(batch[:, :-1]), cache, starts=starts)
-    last = ours.model(ours.embed(batch[:, -1:]), cache, starts=starts)
-    together = torch.cat([hidden, last], 1)
-    _close(together[:1], ours.hidden(ours.embed(first)))
-    _close(together[1:, 10:], ours.hidden(ours.embed(second)))
+    expected = ours.logits(ours.hidden(ours.embed(ids)))[0]
+    pages = Pages(ours)
+    sequence = pages.pool.open()
+    pages.read(sequence, ids[0, :20])
+    twin = sequence.fork()
+    pages.read(sequence, ids[0, :20])
+    assert (twin.length, sequence.length) == (20, 40)
+    _close(pages.read(twin, ids[0, 20:]), expected[20:])
 
 
 @torch.inference_mode()
@@ -152,11 +195,15 @@ def test_bfloat16_stays_near_float32(ours: StepAudio2, ids: torch.Tensor) -> Non
     half = StepAudio2(SMALL).eval()
     half.load_state_dict(ours.state_dict())
     half = half.bfloat16()
-    cache = half.new_cache()
-    hidden = half.hidden(half.embed(ids), cache)
+    expected = ours.logits(ours.hidden(ours.embed(ids)))
+    hidden = half.hidden(half.embed(ids))
     assert hidden.dtype == torch.bfloat16
     assert half.logits(hidden).dtype == torch.float32
-    _close(hidden.float(), ours.hidden(ours.embed(ids)), tolerance=0.1)
+    _close(half.logits(hidden), expected, tolerance=0.1)
+    pages = Pages(half)
+    scores = pages.read(pages.pool.open(), ids[0])
+    assert scores.dtype == torch.bfloat16
+    _close(scores.float(), expected[0], tolerance=0.1)
 
 
 @torch.inference_mode()
@@ -165,6 +212,28 @@ def test_audio_gives_one_row_per_placeholder(ours: StepAudio2, samples: int) -> 
     rows = ours.encode_audio(torch.randn(samples))
     assert rows.shape == (placeholder_count(samples), 48)
     assert torch.isfinite(rows).all()
+
+
+@torch.inference_mode()
+def test_audio_encoded_together_equals_audio_encoded_alone(ours: StepAudio2) -> None:
+    waves = [0.1 * torch.randn(samples) for samples in (16_000, 200, 9_000, 20_331)]
+    for wave, together in zip(waves, ours.encode_audios(waves), strict=True):
+        torch.testing.assert_close(together, ours.encode_audio(wave), atol=1e-4, rtol=1e-4)
+
+
+def test_weights_are_stored_as_the_reference_names_them(ours: StepAudio2) -> None:
+    layer, state = ours.model.layers[0], ours.state_dict()
+    prefix = "model.layers.0."
+    assert not any("qkv" in name or "gate_up" in name for name in state)
+    for part, whole, rows in [
+        ("self_attn.q_proj.weight", layer.self_attn.qkv.weight, slice(0, 96)),
+        ("self_attn.k_proj.bias", layer.self_attn.qkv.bias, slice(96, 128)),
+        ("mlp.up_proj.weight", layer.mlp.gate_up.weight, slice(96, 192)),
+    ]:
+        assert state[prefix + part].data_ptr() == whole[rows].data_ptr(), "a view that the loader can fill"
+    del state[prefix + "self_attn.k_proj.bias"]
+    with pytest.raises(RuntimeError, match=r"qkv\.bias"):
+        StepAudio2(SMALL).load_state_dict(state)
 
 
 def test_audio_beyond_25_seconds_is_refused(ours: StepAudio2) -> None:

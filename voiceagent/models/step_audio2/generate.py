@@ -1,7 +1,7 @@
-"""Runs the language model over conversations: prefill with prefix reuse, then one token at a time.
+"""Runs the language model over many conversations: prompts are read in slices, replies are written together.
 
-It knows no socket, no clock and no vocoder. A `LanguageModel` is immutable and shared; all state of a conversation
-lies in its `Context`, all state of a reply in its `Generation`.
+It knows no socket, no clock and no vocoder. All state of a conversation lies in its `Context`, all state of a reply in
+its `Generation`; the pages of keys and values are shared. Everything is called from one thread.
 """
 
 from __future__ import annotations
@@ -9,32 +9,36 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from voiceagent.core.history import Piece
-from voiceagent.errors import CheckpointError, EngineError, InputError
-from voiceagent.models.step_audio2.checkpoint import load_step_audio2
+from voiceagent.errors import CheckpointError, EngineError, InputError, VoiceAgentError
+from voiceagent.models.step_audio2.checkpoint import load_step_audio2, out_of_memory_named
+from voiceagent.models.step_audio2.context import Context
+from voiceagent.models.step_audio2.decode import BUCKETS, Decoder, Next
+from voiceagent.models.step_audio2.kv import PAGE, KvPool, page_bytes
 from voiceagent.models.step_audio2.model import StepAudio2
-from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, Slot, render_transcription
-from voiceagent.models.step_audio2.sampling import GREEDY, Sampler, Sampling
+from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, render_transcription
+from voiceagent.models.step_audio2.sampling import GREEDY, Draws, Sampling
 from voiceagent.models.step_audio2.tokenizer import TextTokenizer
 from voiceagent.models.step_audio2.variant import Variant, find_variant
 
-_PREFILL_STEPS = 1024  # positions per forward pass: bounds the attention mask of a long prompt
+SPOKEN, WRITTEN = 0, 1  # which ids a reply may hold: all of text and audio, or text only
+_CPU_KV_BYTES, _CPU_CONTEXTS = 1 << 30, 64  # at most this, and so many full contexts
 _MAX_NEW_TOKENS = 4096  # of a reply, where the checkpoint names no limit
+_PIECES_TOGETHER = 16  # encoded in one pass on a GPU
 _TRANSCRIPT_TOKENS = 256  # per piece of 25 s, as in the reference
 _LANGUAGE_TAG = re.compile(r"^\s*<[^<>\n]{1,16}>\s*")  # the model may begin a transcript with "<中文>"
 
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """How many positions of a prompt the cache already held, and how many were computed."""
+    """How many positions of a prompt the context already held, and how many are to be computed."""
 
     reused: int
     computed: int
@@ -51,6 +55,8 @@ class LanguageModel:
         defaults: the checkpoint's sampling, or the reference's.
         max_new_tokens: longest reply in tokens, unless a turn asks for less.
         variant: how conversations are rendered.
+        pool: keys and values of all conversations.
+        decoder: the batched pass.
     """
 
     network: StepAudio2
@@ -59,8 +65,8 @@ class LanguageModel:
     defaults: Sampling
     max_new_tokens: int
     variant: Variant
-    _spoken_ids: Tensor
-    _text_ids: Tensor
+    pool: KvPool
+    decoder: Decoder
 
     @classmethod
     def load(
@@ -70,6 +76,8 @@ class LanguageModel:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         variant: Variant | None = None,
+        kv_bytes: int | None = None,
+        max_batch: int = BUCKETS[-1],
     ) -> LanguageModel:
         """Reads a checkpoint folder.
 
@@ -78,9 +86,13 @@ class LanguageModel:
             device: torch device of the network.
             dtype: its number type.
             variant: None = as the folder says.
+            kv_bytes: memory for the keys and values of all conversations; None for half of what a GPU has left, or
+                1 GiB on the CPU (where only what is used is taken).
+            max_batch: replies that a pass writes at most; more take several passes.
 
         Raises:
             CheckpointError: a file or tensor is missing, damaged or does not fit the others.
+            CapacityError: the memory does not suffice.
         """
         folder = Path(folder)
         tokenizer = TextTokenizer.from_folder(folder)
@@ -94,6 +106,11 @@ class LanguageModel:
         settings = _read_settings(folder / "generation_config.json")
         ids = tokenizer.ids
         number = torch.arange(vocabulary, device=device)
+        masks = torch.stack([number <= ids.audio_pad, number < ids.audio_start])
+        pool = _make_pool(network, kv_bytes)
+        decoder = Decoder(network, pool, masks, rows=2 * max_batch, largest=max_batch)
+        if masks.is_cuda:
+            decoder.capture(size for size in BUCKETS if size <= max_batch)
         variant = variant or find_variant(folder)
         stops = {ids.eot, ids.endoftext, ids.im_end, *network.config.eos_token_ids, *settings.stops}
         if variant is Variant.BASE:  # it knows no turns that could end
@@ -105,8 +122,8 @@ class LanguageModel:
             defaults=settings.sampling,
             max_new_tokens=settings.max_new_tokens,
             variant=variant,
-            _spoken_ids=number <= ids.audio_pad,
-            _text_ids=number < ids.audio_start,
+            pool=pool,
+            decoder=decoder,
         )
 
     @property
@@ -139,8 +156,25 @@ class LanguageModel:
         return replace(self.defaults, **changes)
 
     def open(self) -> Context:
-        """An empty context for one conversation."""
-        return Context(self)
+        """An empty context for one conversation; close it at the end."""
+        return Context(self.network, self.pool, patch=self.tokenizer.ids.audio_patch)
+
+    @torch.inference_mode()
+    def encode(self, wanted: Sequence[tuple[Context, Piece]]) -> None:
+        """Encodes pieces of heard audio, of any contexts; cheap for those that are encoded already.
+
+        Raises:
+            InputError: a piece is longer than 25 s; none was encoded.
+        """
+        new = [(context, piece) for context, piece in wanted if not context.holds(piece.id)]
+        new.sort(key=lambda pair: len(pair[1].audio))  # a pass is as wide as its longest piece
+        # What is padding costs a CPU as much as what is not.
+        together = 1 if self.network.lm_head.weight.device.type == "cpu" else _PIECES_TOGETHER
+        for start in range(0, len(new), together):
+            part = new[start : start + together]
+            rows = self.network.encode_audios([torch.tensor(piece.audio) for _, piece in part])
+            for (context, piece), encoded in zip(part, rows, strict=True):
+                context.put(piece.id, encoded)
 
     def generate(
         self,
@@ -150,7 +184,7 @@ class LanguageModel:
         *,
         max_tokens: int | None = None,
     ) -> Generation:
-        """Prefills what the context does not hold yet and begins a reply; supersedes the context's last one.
+        """A reply whose prompt is still to be read; it supersedes the context's last one. Computes nothing.
 
         Args:
             context: of this conversation; the prompt's audio must be encoded in it.
@@ -160,19 +194,36 @@ class LanguageModel:
 
         Raises:
             InputError: the prompt leaves no room for a reply (code "context_full").
-            EngineError: a piece of the prompt was not encoded.
+            EngineError: a piece of the prompt was not encoded, or the prompt is empty or ends within audio.
+            CapacityError: there are not enough free pages for the prompt (code "kv_full").
         """
-        slots = (*prompt.slots, *prompt.forced)
-        prefill = context.prepare(slots)
-        sampler = Sampler(
-            sampling or self.defaults,
-            self._spoken_ids if prompt.spoken else self._text_ids,
-            prompt=[slot for slot in slots if isinstance(slot, int)],
-        )
-        limit = min(
-            self.max_positions - len(prompt.slots), self.max_new_tokens if max_tokens is None else max_tokens
-        )
-        return Generation(context, sampler, forced=prompt.forced, limit=limit, prefill=prefill)
+        return self._generation(context, prompt, sampling or self.defaults, max_tokens=max_tokens)
+
+    def decode(self, generations: Sequence[Generation]) -> list[int | Exception | None]:
+        """One step of each reply, in one pass: its next id, None once it has ended, or what is wrong with it.
+
+        No reply may be named twice. An exception of the device is raised, and no reply has moved then.
+        """
+        results: list[int | Exception | None] = []
+        batch: list[tuple[int, Next]] = []
+        for at, generation in enumerate(generations):
+            try:
+                offered = generation.offer()
+            except VoiceAgentError as problem:
+                results.append(problem)
+                continue
+            if isinstance(offered, Next):
+                batch.append((at, offered))
+                results.append(None)
+            else:
+                results.append(offered)
+        chosen = self.decoder.step([new for _, new in batch])
+        for (at, _), token in zip(batch, chosen, strict=True):
+            try:
+                results[at] = generations[at].take(token)
+            except VoiceAgentError as problem:
+                results[at] = problem
+        return results
 
     def transcription(self, pieces: Sequence[Piece], *, context: Context | None = None) -> Generation | None:
         """The model's greedy transcript of what it hears, to be stepped; None if there is nothing to hear.
@@ -184,10 +235,9 @@ class LanguageModel:
         prompt = render_transcription(pieces, self.tokenizer, self.variant)
         if not any(isinstance(slot, AudioRow) for slot in prompt.slots):
             return None
-        own = Context(self) if context is None else context.blank()
-        for piece in pieces:
-            own.encode(piece)
-        return self.generate(own, prompt, GREEDY, max_tokens=_TRANSCRIPT_TOKENS * len(pieces))
+        own = self.open() if context is None else context.blank()
+        self.encode([(own, piece) for piece in pieces])
+        return self._generation(own, prompt, GREEDY, max_tokens=_TRANSCRIPT_TOKENS * len(pieces), alone=True)
 
     def transcript(self, generation: Generation) -> str:
         """The text of a finished transcription, without the language tag that it may begin with."""
@@ -203,177 +253,165 @@ class LanguageModel:
             pass
         return self.transcript(generation)
 
-
-class Context:
-    """What the model holds of one conversation: encoded audio, and the key-value cache with the slots behind it.
-
-    Not for two threads at once. `slots` and the cache always agree, also after an error.
-    """
-
-    def __init__(self, model: LanguageModel) -> None:
-        self.model = model
-        self.version = 0  #: grows with every `prepare`; an older generation must not go on
-        self._rows: dict[int, Tensor] = {}
-        self._slots: list[Slot] = []
-        with torch.inference_mode():
-            self._cache = model.network.new_cache()
-        self._last: Tensor | None = None
-
-    @property
-    def slots(self) -> tuple[Slot, ...]:
-        """The positions in the cache."""
-        return tuple(self._slots)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of cache and encoded audio."""
-        return self._cache.nbytes + sum(rows.nbytes for rows in self._rows.values())
-
-    @torch.inference_mode()
-    def encode(self, piece: Piece) -> None:
-        """Encodes a piece of heard audio, once; cheap to call again.
-
-        Raises:
-            InputError: the piece is longer than 25 s.
-        """
-        if piece.id not in self._rows:
-            self._rows[piece.id] = self.model.network.encode_audio(torch.tensor(piece.audio))
-
-    def discard(self, piece_id: int) -> None:
-        """Frees the rows of a piece that no prompt will name again."""
-        self._rows.pop(piece_id, None)
-
-    @torch.inference_mode()
-    def prepare(self, slots: Sequence[Slot]) -> Prefill:
-        """Makes the cache hold exactly `slots`: keeps the common beginning, drops the rest, computes what is new.
-
-        May be called early with the beginning of a prompt, so that less is left to do when the person stops talking.
-
-        Raises:
-            InputError: there are more slots than the model has positions (code "context_full").
-            EngineError: an audio row's piece was not encoded, or there is no slot.
-        """
-        if len(slots) >= self.model.max_positions:
-            raise InputError(
-                f"The conversation takes {len(slots)} positions and the model has {self.model.max_positions}.",
-                code="context_full",
-                remedy="Delete older items or start a new session.",
-            )
-        missing = {slot.piece for slot in slots if isinstance(slot, AudioRow)} - self._rows.keys()
-        if missing or not slots:
-            raise EngineError(
-                f"The audio pieces {sorted(missing)} were not encoded."
-                if missing
-                else "The prompt is empty.",
-                code="bad_prompt",
-            )
-        self.version += 1
-        # The last slot is computed again even if it is there: the reply begins with its hidden state.
-        keep = min(_common(self._slots, slots), len(slots) - 1)
-        self._cache.truncate(keep)
-        del self._slots[keep:]
-        for start in range(keep, len(slots), _PREFILL_STEPS):
-            self._extend(slots[start : start + _PREFILL_STEPS])
-        return Prefill(reused=keep, computed=len(slots) - keep)
-
-    def fork(self) -> Context:
-        """An independent context that holds the same."""
-        twin = self.blank()
-        with torch.inference_mode():
-            twin._cache = self._cache.fork()
-        twin._slots, twin._last, twin.version = list(self._slots), self._last, self.version
-        return twin
-
-    def blank(self) -> Context:
-        """An empty context that has the same audio encoded."""
-        twin = Context(self.model)
-        twin._rows = dict(self._rows)
-        return twin
-
-    def scores(self) -> Tensor:
-        """(vocabulary,) float32 scores of what follows the last slot."""
-        assert self._last is not None, "prepare comes first"
-        return self.model.network.logits(self._last)
-
-    def push(self, token: int) -> None:
-        """Appends one generated id."""
-        self._extend((token,))
-
-    def _extend(self, slots: Sequence[Slot]) -> None:
-        """One forward pass over new positions; on an error neither slots nor cache have moved."""
-        hidden = self.model.network.hidden(self._embed(slots)[None], self._cache)
-        self._last = hidden[0, -1]
-        self._slots += slots
-
-    def _embed(self, slots: Sequence[Slot]) -> Tensor:
-        """(n, hidden) input embeddings: token embeddings, overwritten by the rows of heard audio."""
-        network, patch = self.model.network, self.model.tokenizer.ids.audio_patch
-        ids = [patch if isinstance(slot, AudioRow) else slot for slot in slots]
-        embeds = network.embed(torch.tensor(ids, device=network.lm_head.weight.device))
-        heard = [(at, slot) for at, slot in enumerate(slots) if isinstance(slot, AudioRow)]
-        for piece, run in groupby(heard, key=lambda pair: pair[1].piece):
-            places, rows = zip(*((at, slot.row) for at, slot in run), strict=True)
-            embeds[list(places)] = self._rows[piece][list(rows)]
-        return embeds
+    def _generation(
+        self,
+        context: Context,
+        prompt: Prompt,
+        sampling: Sampling,
+        *,
+        max_tokens: int | None,
+        alone: bool = False,
+    ) -> Generation:
+        """`alone`: the context is closed with the reply."""
+        limit = self.max_new_tokens if max_tokens is None else max_tokens
+        limit = min(self.max_positions - len(prompt.slots), limit)
+        return Generation(self, context, prompt, sampling, limit=limit, alone=alone)
 
 
 class Generation:
-    """One reply, token by token.
+    """One reply: its prompt is read in slices, then it is written token by token.
 
     Attributes:
+        context: the conversation.
         ids: what was generated so far, forced ids included, without the id that ended it.
-        reason: None while it runs; "stop" when the model ended it, "length" at the limit.
-        prefill: what the prompt cost.
+        reason: None while it runs; "stop" when the model ended it, "length" at the limit, "closed" by `close`.
+        prefill: what the prompt costs.
     """
 
     def __init__(
-        self, context: Context, sampler: Sampler, *, forced: Sequence[int], limit: int, prefill: Prefill
+        self,
+        model: LanguageModel,
+        context: Context,
+        prompt: Prompt,
+        sampling: Sampling,
+        *,
+        limit: int,
+        alone: bool = False,
     ) -> None:
         self.context = context
         self.ids: list[int] = []
         self.reason: str | None = None
-        self.prefill = prefill
-        self._sampler = sampler
-        self._forced = tuple(forced)
-        self._limit = limit
+        self._row: int | None = None
+        self._uniform: float | None = None
+        self._model, self._prompt, self._sampling = model, prompt, sampling
+        self._limit, self._alone = limit, alone
+        self._draws = Draws(sampling.seed)
+        self._slots = (*prompt.slots, *prompt.forced)
+        # The last slot is left to the first step, whose scores say what follows it.
+        kept = context.begin(self._slots, keep=len(self._slots) - 1)
+        self.prefill = Prefill(reused=kept, computed=len(self._slots) - kept)
         self._version = context.version
+        last = self._slots[-1]
+        if isinstance(last, AudioRow):
+            raise EngineError("A prompt cannot end within heard audio.", code="bad_prompt")
+        self._token = last
 
-    @torch.inference_mode()
-    def step(self) -> int | None:
-        """The next id, or None once the reply has ended (see `reason`).
+    def __del__(self) -> None:
+        self.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the prompt is read."""
+        return self.context.sequence.length >= len(self._slots) - 1
+
+    def read(self, positions: int) -> bool:
+        """Computes up to `positions` more positions of the prompt; whether it is all read now.
 
         Raises:
-            EngineError: the context has been prepared for something else since, or the scores are not numbers.
+            EngineError: the context has been given another prompt since.
         """
-        if self.reason is None and len(self.ids) >= self._limit:
-            self.reason = "length"
-        if self.reason is not None:
-            return None
-        if self.context.version != self._version:
-            raise EngineError("The reply was superseded by a newer one.", code="superseded")
-        if len(self.ids) < len(self._forced):
-            token = self._forced[len(self.ids)]  # in the cache already
-        else:
-            if len(self.ids) > len(self._forced):
-                self.context.push(self.ids[-1])
-            token = self._sampler.choose(self.context.scores())
-            if token in self.context.model.stops:
-                self.reason = "stop"
-                return None
-        self.ids.append(token)
-        return token
+        self._check()
+        self.context.read(self._slots[:-1], positions=positions)
+        return self.ready
+
+    def step(self) -> int | None:
+        """The next id, or None once the reply has ended (see `reason`); reads what is left of the prompt first.
+
+        Raises:
+            EngineError: the context has been given another prompt since, or the scores are not numbers.
+            CapacityError: there is no page left (code "kv_full").
+        """
+        if self.reason is None and not self.ready:
+            self.read(len(self._slots))
+        result = self._model.decode([self])[0]
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def fork(self) -> Generation:
         """An independent copy, with a context of its own, that goes on from here."""
-        twin = Generation(
-            self.context.fork(),
-            self._sampler.fork(),
-            forced=self._forced,
-            limit=self._limit,
-            prefill=self.prefill,
-        )
-        twin.ids, twin.reason = list(self.ids), self.reason
+        twin = copy(self)
+        twin._row = None
+        twin.context = self.context.fork()
+        twin.ids, twin._draws = list(self.ids), self._draws.fork()
+        if self._row is not None:
+            twin._row = self._model.decoder.fork(self._row)
         return twin
+
+    def close(self) -> None:
+        """Gives back what the reply holds beside its context; it cannot go on. May be called again."""
+        row, self._row = self._row, None
+        if row is not None:
+            self._model.decoder.close(row)
+        self.reason = self.reason or "closed"
+        if self._alone:
+            self.context.close()
+
+    def offer(self) -> Next | int | None:
+        """The next id where it is known already, None where the reply has ended, else what a pass has to compute.
+
+        Raises:
+            EngineError: as `step`, or the prompt is not read (code "not_read").
+            CapacityError: no page or no row is left.
+        """
+        if self.reason is None and len(self.ids) >= self._limit:
+            self._end("length")
+        if self.reason is not None:
+            return None
+        self._check()
+        if len(self.ids) < len(self._prompt.forced):
+            self.ids.append(self._prompt.forced[len(self.ids)])  # in the pages already, or next to be fed
+            return self.ids[-1]
+        if not self.ready:
+            raise EngineError("The prompt has not been read.", code="not_read")
+        sequence = self.context.sequence
+        sequence.reserve(sequence.length + 1)
+        if self._row is None:
+            seen = {slot for slot in self._slots if isinstance(slot, int)}
+            allowed = SPOKEN if self._prompt.spoken else WRITTEN
+            self._row = self._model.decoder.open(self._sampling, allowed=allowed, seen=seen)
+        if self._uniform is None:
+            self._uniform = self._draws.next()
+        return Next(self._row, sequence, self._token, self._uniform)
+
+    def take(self, token: int | None) -> int | None:
+        """What the pass has chosen: the id, or None if it ends the reply.
+
+        Raises:
+            EngineError: the scores were not numbers.
+        """
+        if token is None:
+            raise EngineError(
+                "The language model's scores are not numbers.",
+                code="model_failed",
+                remedy="Check the checkpoint, or use float32 or bfloat16 weights.",
+            )
+        self.context.hold((self._token,))
+        self._uniform = None
+        if token in self._model.stops:
+            self._end("stop")
+            return None
+        self._token = token
+        self.ids.append(token)
+        return token
+
+    def _end(self, reason: str) -> None:
+        self.reason = reason
+        self.close()
+
+    def _check(self) -> None:
+        if self.context.version != self._version:
+            raise EngineError("The reply was superseded by a newer one.", code="superseded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,9 +441,13 @@ def _read_settings(path: Path) -> _Settings:
         ) from cause
 
 
-def _common(held: Sequence[Slot], wanted: Sequence[Slot]) -> int:
-    """Length of the common beginning."""
-    for at, (left, right) in enumerate(zip(held, wanted, strict=False)):
-        if left != right:
-            return at
-    return min(len(held), len(wanted))
+def _make_pool(network: StepAudio2, kv_bytes: int | None) -> KvPool:
+    """The shared pages, on the network's device in its dtype."""
+    weight, config = network.lm_head.weight, network.config.text
+    context = page_bytes(config, weight.dtype) * -(-config.max_position_embeddings // PAGE)
+    if kv_bytes is None and weight.is_cuda:
+        kv_bytes = torch.cuda.mem_get_info(weight.device)[0] // 2
+    elif kv_bytes is None:
+        kv_bytes = max(context, min(_CPU_KV_BYTES, _CPU_CONTEXTS * context))
+    with out_of_memory_named(weight.device, what=f"{kv_bytes / 1e9:.1f} GB of keys and values"):
+        return KvPool(config, nbytes=kv_bytes, device=weight.device, dtype=weight.dtype)

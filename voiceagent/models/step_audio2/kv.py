@@ -94,14 +94,15 @@ class KvSequence:
     Attributes:
         pages: numbers of the pages; position p lies in `pages[p // PAGE]` at p % PAGE.
         length: positions held. Room may be reserved beyond it.
+        changes: grows whenever `pages` changes.
     """
 
-    __slots__ = ("_copy", "_ledger", "length", "pages")
+    __slots__ = ("_copy", "_ledger", "changes", "length", "pages")
 
     def __init__(self, ledger: PageLedger, copy: Callable[[int, int], None]) -> None:
         self._ledger, self._copy = ledger, copy
         self.pages: list[int] = []
-        self.length = 0
+        self.length = self.changes = 0
 
     @property
     def room(self) -> int:
@@ -127,6 +128,7 @@ class KvSequence:
             self._ledger.release([self.pages[at]])
             self.pages[at] = page
         self.pages += taken[len(shared) :]
+        self.changes += 1
 
     def advance(self, positions: int) -> None:
         """Counts positions that were reserved and are now written."""
@@ -142,8 +144,10 @@ class KvSequence:
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot truncate a sequence of {self.length} positions to {length}")
         keep = -(-length // PAGE)
-        self._ledger.release(self.pages[keep:])
-        del self.pages[keep:]
+        if self.pages[keep:]:
+            self._ledger.release(self.pages[keep:])
+            del self.pages[keep:]
+            self.changes += 1
         self.length = length
 
     def fork(self) -> KvSequence:
@@ -158,9 +162,13 @@ class KvSequence:
         """Gives everything back; the sequence is empty then and may be used again."""
         self.truncate(0)
 
+    def place(self, position: int) -> int:
+        """Where a position lies in the pool: page * PAGE + offset."""
+        return self.pages[position // PAGE] * PAGE + position % PAGE
+
     def places(self, start: int, stop: int) -> list[int]:
-        """Where positions start..stop-1 lie in the pool: page * PAGE + offset."""
-        return [self.pages[at // PAGE] * PAGE + at % PAGE for at in range(start, stop)]
+        """`place` of start..stop-1."""
+        return [self.place(at) for at in range(start, stop)]
 
 
 class KvPool:

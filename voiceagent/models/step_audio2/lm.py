@@ -1,96 +1,99 @@
-"""The Qwen2-shaped language model over an explicit key-value cache; it knows no token, no sampling and no session."""
+"""The Qwen2-shaped language model over pages of keys and values; it knows no token, no sampling and no session.
+
+`CausalLM.forward` is the plain pass without a past, which can be trained. `CausalLM.extend` goes on where sequences
+stand in the pages: many new positions of one sequence (`Chunk`), or one of each of many (`Step`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voiceagent.models.step_audio2.config import TextConfig
+from voiceagent.models.step_audio2.kernels import fused, linear, paged
+from voiceagent.models.step_audio2.kv import PAGE, KvSequence
 
-_FIRST_CAPACITY = 256
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One new position of each of B sequences; all of it may change between replays of a captured graph.
 
-class KvCache:
-    """Keys and values of one conversation, position 0 first; room grows by doubling.
-
-    It belongs to whoever opened it: the model keeps no state. Rows of a batch share one length.
+    Attributes:
+        positions: (B,) int64, counted from the beginning of each sequence.
+        places: (B,) int64 page * PAGE + offset where its key and value go; -1 for an idle row.
+        tables: (B, max_pages) int32 pages of each sequence.
+        lengths: (B,) int32 positions with the new one; 0 for an idle row.
     """
 
-    def __init__(
-        self, config: TextConfig, *, device: torch.device | str, dtype: torch.dtype, batch: int = 1
-    ) -> None:
-        self.length = 0  #: positions held
-        self._shape = (batch, config.num_key_value_heads, config.head_dim)
-        self._layers = [
-            tuple(self._blank(_FIRST_CAPACITY, device, dtype) for _ in range(2))
-            for _ in range(config.num_hidden_layers)
-        ]
+    positions: Tensor
+    places: Tensor
+    tables: Tensor
+    lengths: Tensor
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes allocated, used or not."""
-        return sum(part.nbytes for pair in self._layers for part in pair)
+    def attend(self, q: Tensor, pool: Tensor, layer: int) -> Tensor:
+        """(B, heads, head_dim) queries to the same shape of mixed values."""
+        return paged.decode_attention(q, pool, layer, self.tables, self.lengths)
 
-    @property
-    def capacity(self) -> int:
-        """Positions that fit before the next growth."""
-        return self._layers[0][0].shape[2]
 
-    def truncate(self, length: int) -> None:
-        """Forgets everything from position `length` on; its memory stays.
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """New positions of one sequence, behind what it holds.
 
-        Raises:
-            ValueError: `length` is negative or beyond what is held.
-        """
-        if not 0 <= length <= self.length:
-            raise ValueError(f"cannot truncate a cache of {self.length} positions to {length}")
-        self.length = length
+    Attributes:
+        positions: (N,) int64, consecutive.
+        places: (N,) int64 page * PAGE + offset where keys and values go.
+        table: (pages,) int32, or the first page's number where the pages follow each other.
+        length: positions with the new ones.
+        mask: (N, length) bool, which key each new position sees; None where there is no past.
+    """
 
-    def fork(self) -> KvCache:
-        """An independent copy of the same positions."""
-        twin = KvCache.__new__(KvCache)
-        twin.length, twin._shape = self.length, self._shape
-        twin._layers = [tuple(part.clone() for part in pair) for pair in self._layers]
-        return twin
+    positions: Tensor
+    places: Tensor
+    table: Tensor | int
+    length: int
+    mask: Tensor | None
 
-    def reserve(self, positions: int) -> None:
-        """Makes room for `positions` in all, so that no later step up to there has to copy."""
-        capacity = self.capacity
-        if positions <= capacity:
-            return
-        while capacity < positions:
-            capacity *= 2
-        for layer, pair in enumerate(self._layers):
-            grown = tuple(self._blank(capacity, part.device, part.dtype) for part in pair)
-            for new, old in zip(grown, pair, strict=True):
-                new[:, :, : self.length] = old[:, :, : self.length]
-            self._layers[layer] = grown
+    @classmethod
+    def after(cls, sequence: KvSequence, count: int, *, device: torch.device) -> Chunk:
+        """`count` positions behind what the sequence holds; they must be reserved."""
+        past = sequence.length
+        pages = sequence.pages[: -(-(past + count) // PAGE)]
+        consecutive = pages == list(range(pages[0], pages[0] + len(pages)))
+        positions = torch.arange(past, past + count, device=device)
+        mask = torch.arange(past + count, device=device) <= positions[:, None] if past else None
+        return cls(
+            positions=positions,
+            places=torch.tensor(sequence.places(past, past + count)).to(device, non_blocking=True),
+            table=pages[0] if consecutive else torch.tensor(pages, dtype=torch.int32, device=device),
+            length=past + count,
+            mask=mask,
+        )
 
-    def put(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes (B, kv_heads, T, head_dim) after what is held; views of all positions up to and with them.
-
-        `length` moves once, by `advance`, after the last layer.
-        """
-        end = self.length + keys.shape[2]
-        stored_keys, stored_values = self._layers[layer]
-        stored_keys[:, :, self.length : end] = keys
-        stored_values[:, :, self.length : end] = values
-        return stored_keys[:, :, :end], stored_values[:, :, :end]
-
-    def advance(self, positions: int) -> None:
-        """Counts `positions` that every layer has written."""
-        self.length += positions
-
-    def _blank(self, capacity: int, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-        batch, heads, width = self._shape
-        return torch.empty(batch, heads, capacity, width, device=device, dtype=dtype)
+    def attend(self, q: Tensor, pool: Tensor, layer: int) -> Tensor:
+        """(N, heads, head_dim) queries to the same shape of mixed values."""
+        keys, values = paged.gather(pool, layer, self.table, self.length)
+        mixed = F.scaled_dot_product_attention(
+            q.transpose(0, 1)[None],
+            keys[None],
+            values[None],
+            attn_mask=self.mask,
+            is_causal=self.mask is None,
+            enable_gqa=True,
+        )
+        return mixed[0].transpose(0, 1)
 
 
 class _Attention(nn.Module):
-    """Grouped-query attention with rotary positions; q, k and v have biases, o has none."""
+    """Grouped-query attention with rotary positions; q, k and v have biases, o has none.
+
+    Queries, keys and values come from one matrix, whose rows lie in three tensors of a checkpoint.
+    """
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -99,48 +102,40 @@ class _Attention(nn.Module):
             config.num_key_value_heads,
             config.head_dim,
         )
-        self.q_proj = nn.Linear(config.hidden_size, self.heads * self.head_dim)
-        self.k_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim)
-        self.v_proj = nn.Linear(config.hidden_size, self.kv_heads * self.head_dim)
+        rows = {
+            "q_proj": self.heads * self.head_dim,
+            "k_proj": self.kv_heads * self.head_dim,
+            "v_proj": self.kv_heads * self.head_dim,
+        }
+        self.qkv = nn.Linear(config.hidden_size, sum(rows.values()))
         self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
+        _store_apart(self, "qkv", rows)
 
-    def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KvCache | None, layer: int
-    ) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         batch, steps, _ = x.shape
-        q = _rotate(self._split(self.q_proj(x), self.heads), rotary)
-        k = _rotate(self._split(self.k_proj(x), self.kv_heads), rotary)
-        v = self._split(self.v_proj(x), self.kv_heads)
-        causal = mask is None and (cache is None or cache.length == 0)
-        q, k = q.to(v.dtype), k.to(v.dtype)  # under autocast the rotation is done in float32
-        if cache is not None:
-            k, v = cache.put(layer, k, v)
-        if steps == 1:
-            # The query heads of a group stand in for query positions: no key has to be repeated.
-            q = q.view(batch, self.kv_heads, -1, self.head_dim)
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-            mixed = mixed.reshape(batch, 1, -1)
-        else:
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True)
-            mixed = mixed.transpose(1, 2).reshape(batch, steps, -1)
-        out: Tensor = self.o_proj(mixed)
+        parts = self.qkv(x).view(batch, steps, -1, self.head_dim).transpose(1, 2)
+        q, k, v = parts.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        # Under autocast the rotation is done in float32.
+        q, k = _rotate(q, rotary).to(v.dtype), _rotate(k, rotary).to(v.dtype)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, steps, -1))
         return out
-
-    def _split(self, x: Tensor, heads: int) -> Tensor:
-        return x.view(x.shape[0], x.shape[1], heads, self.head_dim).transpose(1, 2)
 
 
 class _FeedForward(nn.Module):
-    """SwiGLU."""
+    """SwiGLU; gate and up are one matrix, whose rows lie in two tensors of a checkpoint."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.gate_up = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        _store_apart(
+            self, "gate_up", {"gate_proj": config.intermediate_size, "up_proj": config.intermediate_size}
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        out: Tensor = self.down_proj(F.silu(gate) * up)
         return out
 
 
@@ -151,14 +146,23 @@ class _Layer(nn.Module):
         self.mlp = _FeedForward(config)
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.index, self.dropout = index, dropout
+        self.index, self.dropout, self.eps = index, dropout, config.rms_norm_eps
 
-    def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: KvCache | None
-    ) -> Tensor:
-        mixed = self.self_attn(self.input_layernorm(x), rotary, mask, cache, self.index)
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        mixed = self.self_attn(self.input_layernorm(x), rotary)
         x = x + F.dropout(mixed, self.dropout, self.training)
         return x + F.dropout(self.mlp(self.post_attention_layernorm(x)), self.dropout, self.training)
+
+    def extend(self, x: Tensor, rotary: tuple[Tensor, Tensor], pool: Tensor, new: Step | Chunk) -> Tensor:
+        """(N, hidden) new positions, after their keys and values were written to the pool."""
+        attention, mlp = self.self_attn, self.mlp
+        norms = self.input_layernorm.weight, self.post_attention_layernorm.weight
+        qkv = linear.small(x, attention.qkv.weight, attention.qkv.bias, norm=norms[0], eps=self.eps)
+        q = fused.rotate_and_write(qkv, *rotary, new.positions, pool, self.index, new.places)
+        mixed = new.attend(q, pool, self.index).flatten(1)
+        x = linear.small(mixed, attention.o_proj.weight, residual=x)
+        gated = linear.gated(x, mlp.gate_up.weight, norm=norms[1], eps=self.eps)
+        return linear.small(gated, mlp.down_proj.weight, residual=x)
 
 
 class CausalLM(nn.Module):
@@ -173,55 +177,60 @@ class CausalLM(nn.Module):
         )
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
-    def new_cache(self, *, batch: int = 1) -> KvCache:
-        """An empty cache on the model's device, in its dtype."""
-        weight = self.embed_tokens.weight
-        return KvCache(self.config, device=weight.device, dtype=weight.dtype, batch=batch)
-
-    def forward(
-        self, embeds: Tensor, cache: KvCache | None = None, *, starts: Tensor | None = None
-    ) -> Tensor:
-        """Hidden states after the final norm.
-
-        Args:
-            embeds: (B, T, hidden) of the new positions only.
-            cache: what came before; it is extended by T positions. None for a pass without a past.
-            starts: (B,) first real position of each left-padded row, counted from the cache's beginning.
-
-        Returns:
-            (B, T, hidden); at padded positions without meaning.
-        """
+    def forward(self, embeds: Tensor) -> Tensor:
+        """Hidden states after the final norm, of rows without a past: (B, T, hidden) to (B, T, hidden)."""
         steps = embeds.shape[1]
-        past = 0 if cache is None else cache.length
-        if cache is not None:
-            cache.reserve(past + steps)
-        cos, sin = _rotary_table(
-            self.config.rope_theta, self.config.head_dim, _round_up(past + steps), embeds.device, embeds.dtype
-        )
-        rotary = (cos[past : past + steps], sin[past : past + steps])
-        mask = _mask(past, steps, starts, embeds.device)
+        cos, sin = self.rotary(steps, embeds.device, embeds.dtype)
         x = embeds
         for layer in self.layers:
-            x = layer(x, rotary, mask, cache)
-        if cache is not None:
-            cache.advance(steps)
+            x = layer(x, (cos[:steps], sin[:steps]))
         out: Tensor = self.norm(x)
         return out
 
+    def extend(self, embeds: Tensor, pool: Tensor, new: Step | Chunk) -> Tensor:
+        """States before the final norm, of new positions of sequences in the pool.
 
-def _mask(past: int, steps: int, starts: Tensor | None, device: torch.device) -> Tensor | None:
-    """Which keys each new position sees; None where plain causal (or, for one step, full) attention says the same."""
-    if starts is None and (past == 0 or steps == 1):
-        return None
-    keys = torch.arange(past + steps, device=device)
-    visible = keys <= torch.arange(past, past + steps, device=device)[:, None]
-    if starts is None:
-        return visible
-    # A padded position sees itself, so that no softmax is empty.
-    real = (keys >= starts[:, None, None]) | (
-        keys == torch.arange(past, past + steps, device=device)[:, None]
-    )
-    return (visible & real)[:, None]
+        Args:
+            embeds: (N, hidden).
+            pool: the pages (see `kv.KvPool`); keys and values of the new positions are written.
+            new: where the positions stand.
+
+        Returns:
+            (N, hidden); in idle rows without meaning.
+        """
+        rotary = self.rotary(self.config.max_position_embeddings, embeds.device, torch.float32)
+        x = embeds
+        for layer in self.layers:
+            assert isinstance(layer, _Layer)
+            x = layer.extend(x, rotary, pool, new)
+        return x
+
+    def rotary(self, steps: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines of at least `steps` positions, (>= steps, head_dim) each."""
+        return _rotary_table(self.config.rope_theta, self.config.head_dim, _round_up(steps), device, dtype)
+
+
+def _store_apart(module: nn.Module, joined: str, rows: Mapping[str, int]) -> None:
+    """Lets a checkpoint hold the child `joined` as several tensors, each with so many of its rows.
+
+    `state_dict()` gives views of the joined parameters under the parts' names; `load_state_dict` takes those names.
+    """
+
+    def part(owner: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+        for kind in ("weight", "bias"):
+            whole = state.pop(f"{prefix}{joined}.{kind}", None)
+            if whole is not None:
+                for name, piece in zip(rows, whole.split(list(rows.values())), strict=True):
+                    state[f"{prefix}{name}.{kind}"] = piece
+
+    def join(owner: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+        for kind in ("weight", "bias"):
+            names = [f"{prefix}{name}.{kind}" for name in rows]
+            if all(name in state for name in names):
+                state[f"{prefix}{joined}.{kind}"] = torch.cat([state.pop(name) for name in names])
+
+    module.register_state_dict_post_hook(part)  # type: ignore[no-untyped-call]
+    module.register_load_state_dict_pre_hook(join)  # type: ignore[no-untyped-call]
 
 
 def _rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from voiceagent.errors import InputError
 from voiceagent.models.step_audio2.config import StepAudio2Config
 from voiceagent.models.step_audio2.encoder import Adapter, AudioEncoder
-from voiceagent.models.step_audio2.lm import CausalLM, KvCache
+from voiceagent.models.step_audio2.kernels import linear
+from voiceagent.models.step_audio2.lm import CausalLM
 from voiceagent.models.step_audio2.mel import log_mel, placeholder_count
 from voiceagent.units import PIECE_SAMPLES
 
 
 class StepAudio2(nn.Module):
-    """Stateless: everything that a conversation needs lies in its `KvCache` and in the rows of its audio.
+    """Stateless: all that a conversation needs lies in pages of a `KvPool` and in the rows of its audio.
 
     `state_dict()` has exactly the checkpoint's keys: `encoder.*`, `adapter.*`, `model.*`, `lm_head.weight`.
     The two dropouts are for training only.
@@ -42,18 +45,30 @@ class StepAudio2(nn.Module):
         Raises:
             InputError: the piece is longer than 25 s or not one-dimensional.
         """
-        if wave.dim() != 1 or wave.shape[0] > PIECE_SAMPLES:
-            raise InputError(
-                f"an audio piece is of shape {tuple(wave.shape)}, not one channel of at most {PIECE_SAMPLES} samples.",
-                remedy="Split longer audio into pieces of 25 s.",
-            )
+        return self.encode_audios([wave])[0]
+
+    def encode_audios(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """`encode_audio` of several pieces, in one pass as wide as the longest."""
+        for wave in waves:
+            if wave.dim() != 1 or wave.shape[0] > PIECE_SAMPLES:
+                raise InputError(
+                    f"an audio piece is of shape {tuple(wave.shape)}, not one channel of at most "
+                    f"{PIECE_SAMPLES} samples.",
+                    remedy="Split longer audio into pieces of 25 s.",
+                )
         weight = self.lm_head.weight
-        if placeholder_count(wave.shape[0]) == 0:
-            return weight.new_zeros(0, self.config.text.hidden_size)
-        wave = wave.to(weight.device)
-        mel, frames = log_mel(wave[None], torch.tensor([wave.shape[0]], device=weight.device))
-        rows, _ = self.adapter(*self.encoder(mel.to(weight.dtype), frames - 2))
-        out: Tensor = rows[0, : placeholder_count(wave.shape[0])]
+        counts = [placeholder_count(wave.shape[0]) for wave in waves]
+        out = [weight.new_zeros(0, self.config.text.hidden_size)] * len(waves)
+        heard = [at for at, count in enumerate(counts) if count]
+        if heard:
+            lengths = torch.tensor([waves[at].shape[0] for at in heard])
+            padded = torch.zeros(len(heard), int(lengths.max()))
+            for row, at in enumerate(heard):
+                padded[row, : waves[at].shape[0]] = waves[at]
+            mel, frames = log_mel(padded.to(weight.device), lengths.to(weight.device))
+            rows, _ = self.adapter(*self.encoder(mel.to(weight.dtype), frames - 2))
+            for row, at in enumerate(heard):
+                out[at] = rows[row, : counts[at]]
         return out
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -61,9 +76,9 @@ class StepAudio2(nn.Module):
         out: Tensor = self.model.embed_tokens(ids)
         return out
 
-    def hidden(self, embeds: Tensor, cache: KvCache | None = None) -> Tensor:
-        """(B, T, hidden) new positions to (B, T, hidden) final states, extending `cache`."""
-        out: Tensor = self.model(embeds, cache)
+    def hidden(self, embeds: Tensor) -> Tensor:
+        """(B, T, hidden) embeddings of rows without a past to (B, T, hidden) final states."""
+        out: Tensor = self.model(embeds)
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -71,9 +86,10 @@ class StepAudio2(nn.Module):
         out: Tensor = self.lm_head(hidden)
         return out.float()
 
-    def new_cache(self) -> KvCache:
-        """An empty cache for one conversation."""
-        return self.model.new_cache()
+    def scores(self, states: Tensor) -> Tensor:
+        """(N, hidden) states of `model.extend` to (N, vocabulary) scores in the model's dtype."""
+        norm = self.model.norm.weight
+        return linear.small(states, self.lm_head.weight, norm=norm, eps=self.config.text.rms_norm_eps)
 
     def stored(self) -> dict[str, Tensor]:
         """Where each tensor of a checkpoint lives: its name there to a view of the parameter that holds it.

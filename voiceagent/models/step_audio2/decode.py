@@ -1,0 +1,239 @@
+"""One token for each of many replies in one pass; it knows no prompt, no limit and no stop.
+
+Everything that a pass reads from the host is packed into one tensor, and everything that it says comes back in one.
+On CUDA the pass is captured as a graph for a few batch sizes, and a batch takes the next larger graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from voiceagent.errors import CapacityError
+from voiceagent.models.step_audio2.kernels import sample
+from voiceagent.models.step_audio2.kv import PAGE, KvPool, KvSequence
+from voiceagent.models.step_audio2.lm import Step
+from voiceagent.models.step_audio2.model import StepAudio2
+from voiceagent.models.step_audio2.sampling import Sampling
+
+BUCKETS = (1, 2, 4, 8, 16, 32, 64, 96, 128)
+"""Batch sizes for which a graph is captured."""
+
+# Rows of the packed input: one number per sequence each, the last four as bits of float32. Pages follow.
+_ID, _POSITION, _PLACE, _LENGTH, _ROW, _ALLOWED, _TOP_K, _TEMPERATURE, _TOP_P, _PENALTY, _UNIFORM = range(11)
+_FIELDS = 11
+_IDLE = {_PLACE: -1, _TOP_P: 0x3F800000, _PENALTY: 0x3F800000}  # 1.0 as bits
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What one sequence contributes to a pass.
+
+    Attributes:
+        row: from `Decoder.open`.
+        sequence: its past; room for one more position is reserved.
+        token: the id at the new position.
+        uniform: random number in [0, 1) for the choice of what follows.
+    """
+
+    row: int
+    sequence: KvSequence
+    token: int
+    uniform: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """A captured pass with the tensors that it reads and writes."""
+
+    graph: torch.cuda.CUDAGraph
+    host: NDArray[np.int32]  #: page-locked memory that is copied to `inputs`
+    pinned: Tensor  #: the same memory
+    inputs: Tensor
+    outputs: Tensor
+
+
+class Decoder:
+    """The batched decoding pass of one model, with what it keeps of each reply on the device.
+
+    Args:
+        network: the model.
+        pool: keys and values of all conversations.
+        masks: (n, vocabulary) bool on the device, sets of ids that may be chosen.
+        rows: replies that may be open at the same time.
+        largest: sequences of one pass at most.
+    """
+
+    def __init__(
+        self, network: StepAudio2, pool: KvPool, masks: Tensor, *, rows: int = 256, largest: int = BUCKETS[-1]
+    ) -> None:
+        self._network, self._pool, self._masks = network, pool, masks
+        self.largest = largest
+        self._device = masks.device
+        self._pages = -(-network.config.text.max_position_embeddings // PAGE)
+        self._free = list(range(rows, 0, -1))  # row 0 is for idle places of a batch
+        self._seen = torch.zeros(rows + 1, masks.shape[1], dtype=torch.bool, device=self._device)
+        self._true = torch.ones((), dtype=torch.bool, device=self._device)
+        self._settings: NDArray[np.int32] = np.zeros((rows + 1, _FIELDS), np.int32)
+        for field, value in _IDLE.items():
+            self._settings[:, field] = value
+        self._tables: NDArray[np.int32] = np.zeros((rows + 1, self._pages), np.int32)
+        self._changes = [-1] * (rows + 1)  # of the sequence's pages, when the row's table was written
+        self._graphs: dict[int, _Graph] = {}
+
+    # --- replies ------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def open(self, sampling: Sampling, *, allowed: int, seen: Iterable[int]) -> int:
+        """A row for a reply; `close` it at the end.
+
+        Args:
+            sampling: how to choose.
+            allowed: which of the masks holds.
+            seen: ids that the repetition penalty counts from the start.
+
+        Raises:
+            CapacityError: as many replies are open as there may be (code "replies_full").
+        """
+        row = self._take()
+        settings = self._settings[row]
+        settings[_ROW], settings[_ALLOWED], settings[_TOP_K] = row, allowed, min(sampling.top_k, 2**31 - 1)
+        settings[[_TEMPERATURE, _TOP_P, _PENALTY]] = np.array(
+            [sampling.temperature, sampling.top_p, sampling.repetition_penalty], np.float32
+        ).view(np.int32)
+        self._seen[row] = False
+        if sampling.repetition_penalty != 1.0:
+            ids = torch.tensor(sorted(set(seen)), dtype=torch.int64).to(self._device, non_blocking=True)
+            self._seen[row].index_fill_(0, ids, True)
+        return row
+
+    @torch.inference_mode()
+    def fork(self, row: int) -> int:
+        """Another row with the same state.
+
+        Raises:
+            CapacityError: as `open`.
+        """
+        twin = self._take()
+        self._settings[twin] = self._settings[row]
+        self._settings[twin, _ROW] = twin
+        self._seen[twin] = self._seen[row]
+        return twin
+
+    def close(self, row: int) -> None:
+        """Gives a row back."""
+        self._free.append(row)
+
+    def _take(self) -> int:
+        if not self._free:
+            raise CapacityError(
+                f"{len(self._seen) - 1} replies are being written at the same time.",
+                code="replies_full",
+                remedy="Try again when another reply has ended.",
+            )
+        row = self._free.pop()
+        self._changes[row] = -1
+        return row
+
+    # --- passes -------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def step(self, batch: Sequence[Next]) -> list[int | None]:
+        """The chosen id of each sequence; None where its scores are not numbers.
+
+        Keys and values are written; the caller advances the sequences.
+        """
+        out: list[int | None] = []
+        for start in range(0, len(batch), self.largest):
+            part = batch[start : start + self.largest]
+            out += (None if token < 0 else token for token in self._run(part).tolist()[: len(part)])
+        return out
+
+    def _run(self, batch: Sequence[Next]) -> Tensor:
+        size = next((size for size in sorted(self._graphs) if size >= len(batch)), None)
+        if size is None:
+            pages = max(-(-(one.sequence.length + 1) // PAGE) for one in batch)
+            packed: NDArray[np.int32] = np.empty(len(batch) * (_FIELDS + pages), np.int32)
+            self._pack(batch, packed, size=len(batch))
+            return self._compute(torch.from_numpy(packed).to(self._device), len(batch))
+        captured = self._graphs[size]
+        self._pack(batch, captured.host, size=size)
+        captured.inputs.copy_(captured.pinned, non_blocking=True)
+        captured.graph.replay()
+        return captured.outputs
+
+    def _pack(self, batch: Sequence[Next], packed: NDArray[np.int32], *, size: int) -> None:
+        """Writes `size` numbers of each field, then as many pages of each sequence as there is room for."""
+        fields, tables = packed[: _FIELDS * size].reshape(_FIELDS, size), packed[_FIELDS * size :]
+        count, rows = len(batch), [one.row for one in batch]
+        for one in batch:
+            if one.sequence.changes != self._changes[one.row]:
+                pages = one.sequence.pages[: self._pages]
+                self._tables[one.row, : len(pages)] = pages
+                self._changes[one.row] = one.sequence.changes
+        tables = tables.reshape(size, -1)
+        tables[:count] = self._tables[rows, : tables.shape[1]]
+        fields[:, :count] = self._settings[rows].T
+        fields[:, count:] = self._settings[0][:, None]
+        past = [one.sequence.length for one in batch]
+        fields[_ID, :count] = [one.token for one in batch]
+        fields[_POSITION, :count] = past
+        fields[_LENGTH, :count] = fields[_POSITION, :count] + 1
+        fields[_PLACE, :count] = [one.sequence.place(at) for one, at in zip(batch, past, strict=True)]
+        fields[_UNIFORM, :count] = np.array([one.uniform for one in batch], np.float32).view(np.int32)
+
+    def _compute(self, packed: Tensor, size: int) -> Tensor:
+        """(size,) int32 chosen ids, -1 where the scores are not numbers."""
+        numbers = packed[: _FIELDS * size].view(_FIELDS, size)
+        wide = numbers[: _ROW + 1].long()
+        real = numbers[_TEMPERATURE:].view(torch.float32)
+        new = Step(
+            positions=wide[_POSITION],
+            places=wide[_PLACE],
+            tables=packed[_FIELDS * size :].view(size, -1),
+            lengths=numbers[_LENGTH],
+        )
+        network, rows = self._network, wide[_ROW]
+        scores = network.scores(network.model.extend(network.embed(wide[_ID]), self._pool.tensor, new))
+        ids, ok = sample.choose(
+            scores,
+            temperature=real[0],
+            top_p=real[1],
+            top_k=numbers[_TOP_K],
+            penalty=real[2],
+            seen=self._seen[rows],
+            masks=self._masks,
+            allowed=numbers[_ALLOWED],
+            uniform=real[3],
+        )
+        self._seen.index_put_((rows, ids), self._true)
+        return torch.where(ok, ids, -1).int()
+
+    # --- graphs -------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def capture(self, sizes: Iterable[int] = BUCKETS) -> None:
+        """Captures the pass for some batch sizes, on CUDA; batches beyond the largest are split."""
+        self._graphs.clear()
+        pool = None
+        for size in sorted(sizes, reverse=True):
+            pinned = torch.zeros(size * (_FIELDS + self._pages), dtype=torch.int32, pin_memory=True)
+            self._pack((), pinned.numpy(), size=size)
+            inputs = pinned.to(self._device)
+            stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream(self._device))
+            with torch.cuda.stream(stream):
+                for _ in range(2):  # kernels are compiled and chosen outside of the capture
+                    self._compute(inputs, size)
+            torch.cuda.current_stream(self._device).wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                outputs = self._compute(inputs, size)
+            pool = graph.pool()
+            self._graphs[size] = _Graph(graph, pinned.numpy(), pinned, inputs, outputs)
+        self.largest = max(self._graphs)
