@@ -33,6 +33,9 @@ from voiceagent.models.step_audio2.variant import Variant
 ASR_INSTRUCTIONS = (
     "请记录下你所听到的语音内容。"  #: the system prompt that the model was taught for transcription
 )
+SUMMARISE = "\n\n\n请用口语化形式总结检索结果，简短地回答用户的问题。"
+"""The reference's request behind a tool's result (sum it up as one speaks, answer briefly): a piece of its own there.
+A client that wants it appends it to the output."""
 
 
 class AudioRow(NamedTuple):
@@ -308,9 +311,18 @@ def _item(item: SystemItem | UserItem | ToolResultItem, tokenizer: TextTokenizer
         case UserItem():
             return _human(item, tokenizer)
         case ToolResultItem():
-            return _turn("input", item.output, tokenizer)
+            return _result(item, tokenizer)
         case _:
             assert_never(item)
+
+
+def _result(item: ToolResultItem, tokenizer: TextTokenizer) -> list[Slot]:
+    """The turn of a tool's result: one piece, or three if the reference's request stands behind it."""
+    result = item.output.removesuffix(SUMMARISE)
+    if result == item.output:
+        return _turn("input", item.output, tokenizer)
+    body = [*tokenizer.encode(result), *tokenizer.encode(SUMMARISE)]
+    return [*_header("input", tokenizer), *body, tokenizer.ids.eot]
 
 
 def _human(item: UserItem, tokenizer: TextTokenizer) -> list[Slot]:
