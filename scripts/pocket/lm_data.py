@@ -79,6 +79,10 @@ class CachedTokenizer:
             known = self._known[text] = self._plain.encode(text)
         return known
 
+    def encode_tagged(self, text: str) -> list[int]:
+        """As the tokenizer's."""
+        return self._plain.encode_tagged(text)
+
 
 class SpeechTokens:
     """The speech codes of every sentence that the agent has ever spoken, by its text."""
