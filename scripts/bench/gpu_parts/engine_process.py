@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import sys
@@ -14,6 +15,7 @@ from scripts.bench.gpu_parts.bench import Bench
 from voiceagent.engine.client import LocalEngine
 from voiceagent.engine.pipe import WorkerSpec
 
+_REAPING_S = 0.3  # the event loop is about to end; it must still see that the process has
 _WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -74,6 +76,7 @@ async def engine_process(bench: Bench, *, max_sessions: int) -> AsyncIterator[Pr
             yield process
         finally:
             await process.engine.stop()
+            await asyncio.sleep(_REAPING_S)
             if log.is_file():
                 process.steps += [Step(*step) for step in json.loads(log.read_text(encoding="utf-8"))]
 

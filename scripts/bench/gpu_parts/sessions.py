@@ -120,11 +120,12 @@ def _engine(bench: Bench, run: Run, steps: list[Step]) -> None:
     middle = (run.began + run.ended) / 2
     halves = [(run.began, middle), (middle, run.ended)]
     for name, label in (("decode", "language model's step"), ("vocode", "Token2Wav's slice")):
-        parts = [within(steps, *half, name) for half in halves]
-        if not all(parts):
+        found = within(steps, run.began, run.ended, name)
+        if len(found) < 2:
             continue
+        parts = [found[: len(found) // 2], found[len(found) // 2 :]]
         lengths = Figure.of([[1000 * step.length for step in part] for part in parts])
-        batch = statistics.fmean(step.served for part in parts for step in part)
+        batch = statistics.fmean(step.served for step in found)
         row = Row(
             "sessions", f"{run.number} sessions: {label}", lengths, "ms", note=f"mean batch {batch:.1f}"
         )

@@ -64,6 +64,7 @@ class Answer:
     turn: int
     asked: float
     first: float | None = None
+    cancelled: float | None = None
     done: float | None = None
     reason: str = ""
     ids: tuple[int, ...] = ()
@@ -160,6 +161,7 @@ class Talker:
     def cancel(self) -> None:
         """Stop the answer that is being given."""
         if self._session is not None and self._current is not None:
+            self._current.cancelled = time.monotonic()
             self._session.send(CancelTurn(self._current.turn))
 
     def _question(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

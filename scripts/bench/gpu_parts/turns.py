@@ -21,6 +21,7 @@ from scripts.bench.gpu_parts.weights import AUDIO_CODES, TEXT_BYTES, off_schedul
 GOALS = {"p50": 100.0, "p99": 150.0, "flat": 1.15}  #: milliseconds at 2k; ratio of 8k to 0
 PUBLISHED = {85: 5.45, 160: 6.67, 315: 9.42, 1024: 16.65}  #: seconds, vLLM-Omni on one H100
 OFFLINE_GOALS = {85: 0.4, 160: 0.7, 315: 1.4, 1024: 4.4}
+CANCEL_GOAL = 20.0
 STAGES = ("encode", "begin", "read", "decode", "vocode")
 
 
@@ -51,6 +52,7 @@ async def _measure(bench: Bench) -> None:
     for case in cases:
         _rows(bench, case, process.steps)
     _flat(bench, cases)
+    _cancel(bench, cases)
     for tokens, answers in offline.items():
         _offline(bench, tokens, answers)
 
@@ -109,21 +111,25 @@ def _rows(bench: Bench, case: Case, steps: list[Step]) -> None:
         goal = GOALS[name] if at_goal else None
         label = f"commit to first sound, history {case.history}: {name}"
         bench.report.add(Row("turn", label, percentile(times, share), "ms", goal=goal))
-    rest = [answer.first_audio_s for answer in case.answers]
-    for stage in STAGES:
-        spent = []
-        for i, answer in enumerate(case.answers):
-            assert answer.first is not None
-            mine = within(steps, answer.asked, answer.first, stage)
-            spent.append(sum(step.length for step in mine))
-            rest[i] -= spent[-1]
+    splits = [split(answer, steps) for answer in case.answers]
+    for stage in (*STAGES, "pipe and waiting"):
+        spent = [found.get(stage, 0.0) for found in splits]
         if any(spent):
-            bench.report.add(
-                Row("turn", f"  of it {stage}, history {case.history}", percentile(spent, 50), "ms")
-            )
-    rest = [max(value, 0.0) for value in rest]
-    name = f"  of it pipe, waiting and the rest, history {case.history}"
-    bench.report.add(Row("turn", name, percentile(rest, 50), "ms"))
+            name = f"  of it {stage}, history {case.history}"
+            bench.report.add(Row("turn", name, percentile(spent, 50), "ms"))
+
+
+def split(answer: Answer, steps: list[Step]) -> dict[str, float]:
+    """Seconds of each stage up to the first sound; what the language model does while sound is made is not counted."""
+    assert answer.first is not None
+    mine = within(steps, answer.asked, answer.first)
+    speaks = min((step.began for step in mine if step.name == "vocode"), default=answer.first)
+    found: dict[str, float] = {}
+    for step in mine:
+        length = step.length if step.name == "vocode" else max(0.0, min(step.ended, speaks) - step.began)
+        found[step.name] = found.get(step.name, 0.0) + length
+    found["pipe and waiting"] = max(0.0, answer.first_audio_s - sum(found.values()))
+    return found
 
 
 def _flat(bench: Bench, cases: list[Case]) -> None:
@@ -133,6 +139,19 @@ def _flat(bench: Bench, cases: list[Case]) -> None:
     ratio = last / first
     name = f"first sound after {cases[-1].history} against after {cases[0].history}"
     bench.report.add(Row("turn", name, Figure.single(ratio), "ratio", goal=GOALS["flat"]))
+
+
+def _cancel(bench: Bench, cases: list[Case]) -> None:
+    """From the client's cancel to the engine's word that the turn is over: nothing is sent after it."""
+    answers = [answer for case in cases for answer in case.answers]
+    times = [
+        answer.done - answer.cancelled
+        for answer in answers
+        if answer.done is not None and answer.cancelled is not None
+    ]
+    for name, share in (("p50", 50.0), ("p99", 99.0)):
+        label = f"cancel to the turn's end: {name}"
+        bench.report.add(Row("turn", label, percentile(times, share), "ms", goal=CANCEL_GOAL))
 
 
 def _offline(bench: Bench, tokens: int, answers: list[Answer]) -> None:
