@@ -30,25 +30,30 @@ VAD = ev.SessionConfig()
 
 
 class Call:
-    """A controller with a clock, a microphone and shorthands."""
+    """A controller with a clock, a microphone and shorthands; what the engine may read ahead is kept apart."""
 
     def __init__(self, config: ev.SessionConfig = VAD) -> None:
         self.controller = Controller(config, id_prefix="item_")
         self.t = 0.0
         self.mic = 0
+        self.ahead: list[act.Prepare] = []
 
     def do(self, event: ev.Event, *, after: float = 0.0) -> list[act.Action]:
         self.t += after
-        return self.controller.handle(event, self.t)
+        return self.sift(self.controller.handle(event, self.t))
+
+    def sift(self, made: list[act.Action]) -> list[act.Action]:
+        self.ahead += [action for action in made if isinstance(action, act.Prepare)]
+        return [action for action in made if not isinstance(action, act.Prepare)]
 
     def wait(self, seconds: float) -> list[act.Action]:
         """Lets time pass and fires every deadline in it."""
         until, made = self.t + seconds, []
         while (deadline := self.controller.next_deadline()) is not None and deadline <= until:
             self.t = max(self.t, deadline)
-            made += self.controller.handle_timeout(self.t)
+            made += self.sift(self.controller.handle_timeout(self.t))
         self.t = until
-        return made + self.controller.handle_timeout(self.t)
+        return made + self.sift(self.controller.handle_timeout(self.t))
 
     def hear(self, windows: int, p: float, *, in_time: bool = False) -> list[act.Action]:
         made = []
@@ -791,3 +796,53 @@ def test_a_detector_that_lags_more_than_a_minute_loses_audio_and_no_more() -> No
     assert only(made, act.SpeechStarted).audio_start_ms >= 10_000 - 300
     made = call.do(ev.Commit())
     assert np.concatenate([a.piece.audio for a in made if isinstance(a, act.EncodePiece)]).size > 0
+
+
+# --- what the engine may read ahead -------------------------------------------------------------------------------
+
+
+def test_a_voice_lets_the_engine_read_the_conversation_ahead() -> None:
+    call = Call()
+    call.do(ev.ItemCreate(user("hello")))
+    call.hear(20, 0.9)
+    (ahead,) = call.ahead
+    assert ahead == act.Prepare(call.controller.history.items, VAD.turn_options())
+    call.hear(17, 0.0)  # the turn begins: nothing more to read ahead
+    assert call.controller.mouth is Mouth.THINKING
+    assert len(call.ahead) == 1
+
+
+def test_full_pieces_are_read_ahead_while_their_speaker_goes_on() -> None:
+    call = Call()
+    call.hear(2 * 400_000 // 512 + 30, 0.9)
+    pieces = [sum(len(part.pieces) for part in item.content) for a in call.ahead for item in a.items]  # type: ignore[union-attr,misc]
+    assert pieces == [1, 2]
+    call.hear(17, 0.0)
+    (item,) = call.controller.history.items
+    assert item.content[0].pieces[:2] == call.ahead[-1].items[0].content[0].pieces  # type: ignore[union-attr]
+
+
+def test_an_interrupted_reply_is_read_ahead_as_it_was_heard() -> None:
+    call = Call()
+    call.ask()
+    call.say(1, 50, text="One two three four.")
+    assert len(call.ahead) == 1
+    call.t += 1.0
+    call.hear(8, 0.9)
+    assert call.controller.mouth is Mouth.IDLE
+    assert call.ahead[-1].items == call.controller.history.items
+    assert len(call.ahead) == 2
+
+
+def test_manual_audio_is_read_ahead_from_its_first_frame() -> None:
+    call = Call(MANUAL)
+    call.hear(3, 0.9)
+    assert len(call.ahead) == 1
+    call.do(ev.Commit())
+    call.hear(1, 0.9)
+    assert len(call.ahead) == 1  # too little came before the commit to be one
+    call.hear(10, 0.9)
+    call.do(ev.Commit())
+    call.hear(1, 0.9)
+    assert len(call.ahead) == 2
+    assert call.ahead[-1].items == call.controller.history.items

@@ -438,6 +438,15 @@ class World:
                 assert 0 < len(piece.audio) <= 400_000
                 assert not piece.audio.flags.writeable
                 self.encoded.add(piece.id)
+            case act.Prepare(items):
+                assert self.live is None, "a turn is under way"
+                pieces = [
+                    p.id
+                    for i in items
+                    for part in getattr(i, "content", ())
+                    for p in getattr(part, "pieces", ())
+                ]
+                assert self.encoded.issuperset(pieces), "a piece is to be read that the engine has not got"
             case act.SpeechStarted(item_id, start):
                 assert self.speaking is None, "speech started twice"
                 run = self.runs[-1]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,13 @@ from engine_helpers import OPTIONS, piece, said, spoke
 from voiceagent.core.history import Piece
 from voiceagent.engine import api, mapping
 from voiceagent.engine.fake import FakeJob, FakeRunner, Script, numbered
-from voiceagent.engine.loop import Loop, Written
+from voiceagent.engine.loop import Loop
+from voiceagent.engine.protocol import Written
 from voiceagent.errors import EngineError
 
 
 class HandLane:
-    """A speech lane that the test works by hand."""
+    """A speech lane of one thread that the test works by hand."""
 
     def __init__(self) -> None:
         self.job: tuple[Callable[[], Any], Callable[[Any], None]] | None = None
@@ -170,10 +171,10 @@ class Breaking(FakeRunner):
         super().__init__(Script(speech_ids=20, chunk_ids=5))
         self.error = error
 
-    def decode(self, job: FakeJob) -> Written:
+    def _decode(self, job: FakeJob) -> Written | Exception:
         if job.turn.session == 1 and job.next_chunk == 2:
             raise self.error
-        return super().decode(job)
+        return super()._decode(job)
 
 
 def test_an_unforeseen_error_fails_one_turn_and_says_nothing_private() -> None:
@@ -205,7 +206,7 @@ def test_pieces_are_encoded_once_and_before_the_prompt() -> None:
     bench.begin(1, 1, spoke(*pieces))
     seen: list[int] = []
     encode = bench.runner.encode
-    bench.runner.encode = lambda session, p: (seen.append(p.id), encode(session, p))[1]  # type: ignore[method-assign,func-returns-value]
+    bench.runner.encode = lambda ps: (seen.extend(p.id for _, p in ps), encode(ps))[1]  # type: ignore[method-assign,func-returns-value]
     bench.run()
     assert seen == [1, 2]
     assert "".join(r.text for r in bench.of(api.Spoke)) == "I heard 3200 samples."
@@ -230,8 +231,8 @@ def test_pieces_forgotten_under_a_waiting_turn_still_serve_it() -> None:
 
 def test_a_piece_that_cannot_be_encoded_fails_its_turn() -> None:
     class Deaf(FakeRunner):
-        def encode(self, session: int, piece: Piece) -> None:
-            raise ValueError("no")
+        def encode(self, pieces: Sequence[tuple[int, Piece]]) -> list[Exception | None]:
+            return [ValueError("no")] * len(pieces)
 
     bench = opened(1, runner=Deaf())
     bench.loop.command(api.Encode(1, 1, mapping.piece_to_bytes(piece(1))))

@@ -19,12 +19,13 @@ from voiceagent.engine import api, mapping
 from voiceagent.engine.loop import Loop
 from voiceagent.engine.runner import StepAudioRunner
 from voiceagent.models.step_audio2.generate import LanguageModel
+from voiceagent.models.step_audio2.token2wav import Speak
 
 IDS = tiny_tokenizer().ids
 HELD = 3  # ids whose sound the stand-in holds back until the end, as a look-ahead does
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stream:
     """Ids so far, and how many of them have sounded."""
 
@@ -46,11 +47,15 @@ class CountingVocoder:
     def wanted(self, state: Stream) -> int:
         return 4 if state.ids else 7
 
-    def step(self, ids: Sequence[int], state: Stream, *, last: bool) -> tuple[np.ndarray, Stream]:
-        have = state.ids + tuple(ids)
-        ready = len(have) if last else max(state.sounded, len(have) - HELD)
-        pcm = np.repeat(np.array(have[state.sounded : ready], np.int16), 960)
-        return pcm, Stream(have, ready)
+    def steps(self, parts: Sequence[Speak]) -> list[np.ndarray]:
+        return [self.step(part.ids, part.state, last=part.last) for part in parts]
+
+    def step(self, ids: Sequence[int], state: Any, *, last: bool) -> np.ndarray:
+        state.ids += tuple(ids)
+        ready = len(state.ids) if last else max(state.sounded, len(state.ids) - HELD)
+        pcm = np.repeat(np.array(state.ids[state.sounded : ready], np.int16), 960)
+        state.sounded = ready
+        return pcm
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,17 @@ class EncodePiece:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """Somebody speaks: these items, and what is still being said, will soon be answered with these options.
+
+    The engine may read them while nobody waits for it. Nothing answers, and the turn may yet be another one.
+    """
+
+    items: tuple[Item, ...]
+    options: TurnOptions
+
+
+@dataclass(frozen=True, slots=True)
 class CancelTurn:
     """Stop generating; whatever still comes of the turn is dropped."""
 
@@ -270,7 +281,7 @@ class Error:
     event_id: str | None = None
 
 
-EngineAction = StartTurn | EncodePiece | CancelTurn | Transcribe
+EngineAction = StartTurn | EncodePiece | Prepare | CancelTurn | Transcribe
 Notice = (
     SpeechStarted
     | SpeechStopped

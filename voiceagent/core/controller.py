@@ -38,6 +38,7 @@ class Controller:
         self._utterance_id: str | None = None  # id told to the client for the utterance in progress
         self._opened_at = 0  # input sample at which the mouth left IDLE
         self._due = False  # an utterance is to be answered as soon as no turn is live
+        self._ahead = False  # somebody began to speak, or a piece is full: the engine may read ahead
         self._spoke = False  # we spoke last, and have not been idle since
         self._idle_since: float | None = None  # time at which our voice had faded, if nobody spoke since
         self._over = False
@@ -78,7 +79,10 @@ class Controller:
     def _dispatch(self, event: ev.Event) -> list[act.Action]:
         match event:
             case ev.AudioIn(at, pcm):
-                return _encode(self._ear.hear(at, pcm))
+                begins = self._ear.vad is None and self._ear.empty
+                full = self._ear.hear(at, pcm)
+                self._ahead = self._ahead or begins or bool(full)
+                return _encode(full)
             case ev.SpeechProb():
                 return self._on_probability(event)
             case (
@@ -164,6 +168,8 @@ class Controller:
             made.append(self._announce())
         if self._due and mouth.live is None and self._ear.state is Ear.QUIET:
             made += self._start(self._config.turn_options())
+        if self._ahead and mouth.live is None:
+            made.append(self._prepare())
         self._watch_idleness()
         return made
 
@@ -198,6 +204,7 @@ class Controller:
 
     def _on_probability(self, event: ev.SpeechProb) -> list[act.Action]:
         voice, full = self._ear.judge(event.at, event.p, self._now)
+        self._ahead = self._ahead or bool(full)
         made = _encode(full)
         if voice is Voice.ENDED:
             return made + self._on_utterance_over()
@@ -224,7 +231,16 @@ class Controller:
         vad = self._ear.vad
         return vad is not None and vad.interrupt_response and turn.options.interruptible
 
+    def _prepare(self) -> act.Prepare:
+        """What can be read of the next prompt: the conversation, and the full pieces of what is being said."""
+        self._ahead = False
+        items: tuple[Item, ...] = self.history.items
+        if self._ear.pieces:
+            items = (*items, UserItem(self._utterance_id or "", (AudioContent(self._ear.pieces),)))
+        return act.Prepare(items, self._config.turn_options())
+
     def _announce(self) -> act.SpeechStarted:
+        self._ahead = True
         self._utterance_id = self._talk.new_item_id()
         return act.SpeechStarted(self._utterance_id, samples_to_ms(self._ear.buffer.start, rate=MODEL_RATE))
 
@@ -277,7 +293,7 @@ class Controller:
     def _start(self, options: ev.TurnOptions, *, event_id: str | None = None) -> list[act.Action]:
         if self.mouth is Mouth.IDLE:
             self._opened_at = self._ear.judged
-        self._due = False
+        self._due = self._ahead = False
         return self._replies.start(options, event_id=event_id)
 
     def _on_cancel(self, event: ev.Cancel) -> list[act.Action]:

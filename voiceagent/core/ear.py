@@ -46,6 +46,16 @@ class Listener:
         self._heard_at = 0.0  # time of the last probability
 
     @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The full pieces of the utterance in progress."""
+        return tuple(self._pieces)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is kept, so that the next audio begins an utterance that the client will commit."""
+        return not self._pieces and not len(self.buffer)
+
+    @property
     def run_start(self) -> int:
         """Sample at which the current stretch of speech began."""
         return self._endpoint.run_start

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from voiceagent.core.actions import CancelTurn as CancelTurnAction
 from voiceagent.core.actions import EncodePiece, StartTurn, Transcribe
+from voiceagent.core.actions import Prepare as PrepareAction
 from voiceagent.core.events import (
     AudioOut as AudioOutEvent,
 )
@@ -39,7 +40,7 @@ EngineEvent = (
 )  # fmt: skip
 """Every event that an engine can cause in a session."""
 
-EngineAction = StartTurn | EncodePiece | CancelTurnAction | Transcribe
+EngineAction = StartTurn | EncodePiece | PrepareAction | CancelTurnAction | Transcribe
 """Every action of a session that is the engine's to carry out."""
 
 
@@ -175,6 +176,14 @@ class Begin(Message, frozen=True):
     options: Options
 
 
+class Prepare(Message, frozen=True):
+    """These items will soon be answered with these options: read them ahead when there is time. Nothing answers."""
+
+    session: int
+    items: tuple[WireItem, ...]
+    options: Options
+
+
 class Cancel(Message, frozen=True):
     """Stop a turn; answered by `Ended(reason="cancelled")` within one step of the loop."""
 
@@ -206,7 +215,9 @@ class Shutdown(Message, frozen=True):
     """Exit in an orderly way."""
 
 
-Command = OpenSession | Audio | Encode | Forget | Begin | Cancel | Write | CloseSession | Ping | Shutdown
+Command = (
+    OpenSession | Audio | Encode | Forget | Prepare | Begin | Cancel | Write | CloseSession | Ping | Shutdown
+)
 
 
 EndReason = Literal["stop", "max_tokens", "cancelled"]
@@ -315,11 +326,12 @@ class Wrote(Message, frozen=True):
 
 
 class Refused(Message, frozen=True):
-    """There is no room for the session."""
+    """There is no room for the session; `remedy` says what would help."""
 
     session: int
     code: str
     message: str
+    remedy: str
 
 
 class Pong(Message, frozen=True):

@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from voiceagent.audio.pcm import float_to_s16
 from voiceagent.core import events
-from voiceagent.core.actions import CancelTurn, EncodePiece, StartTurn, Transcribe
-from voiceagent.core.history import Piece
+from voiceagent.core.actions import CancelTurn, EncodePiece, Prepare, StartTurn, Transcribe
+from voiceagent.core.history import Item, Piece
 from voiceagent.engine import api, mapping
 from voiceagent.engine.pipe import Pipe, WorkerSpec, environment
 from voiceagent.engine.slots import item_pieces
@@ -38,6 +38,7 @@ LOAD_ERRORS: dict[str, type[VoiceAgentError]] = {
     "wrong_model": CheckpointError,
     "bad_weights": CheckpointError,
     "vad_missing": CheckpointError,
+    "voice_missing": CheckpointError,
     "audio_too_short": CheckpointError,  # a voice's recording
     "audio_too_long": CheckpointError,
     "audio_silent": CheckpointError,
@@ -73,6 +74,8 @@ class LocalSession:
                 self._start_turn(action)
             case EncodePiece():
                 self._send_pieces([action.piece])
+            case Prepare():
+                self._prepare(action)
             case CancelTurn():
                 self.engine.post(api.Cancel(self.number, action.turn))
             case Transcribe():
@@ -94,14 +97,24 @@ class LocalSession:
         options = action.options
         named = [piece for item in action.items for piece in item_pieces(item)]
         try:
-            self._send_pieces(named)
-            wire = tuple(mapping.item_to_wire(item) for item in action.items)
+            wire = self._send_items(action.items)
             self.engine.post(api.Begin(self.number, action.turn, wire, mapping.options_to_wire(options)))
         except VoiceAgentError as error:
             self._fail_soon(action.turn, error)
             return
         if options.input is None and options.conversation:
             self._forget_unnamed({piece.id for piece in named})
+
+    def _prepare(self, action: Prepare) -> None:
+        """Nobody waits for it: an engine that is away need not hear of it."""
+        if self.engine.ready is not None:
+            wire = self._send_items(action.items)
+            self.engine.post(api.Prepare(self.number, wire, mapping.options_to_wire(action.options)))
+
+    def _send_items(self, items: tuple[Item, ...]) -> tuple[api.WireItem, ...]:
+        """The items as they travel, behind the pieces in them that the worker does not have."""
+        self._send_pieces([piece for item in items for piece in item_pieces(item)])
+        return tuple(mapping.item_to_wire(item) for item in items)
 
     def _fail_soon(self, turn: int, error: VoiceAgentError) -> None:
         """An event never comes out of the call that caused it: the caller may be in the middle of its own."""
@@ -376,7 +389,7 @@ class LocalEngine:
                 kind = LOAD_ERRORS.get(reply.code, EngineError)
                 self._settle(kind(reply.message, code=reply.code, remedy=reply.remedy))
             case api.Refused():
-                log.error("the engine refused session %d: %s", reply.session, reply.message)
+                log.error("session %d was refused: %s %s", reply.session, reply.message, reply.remedy)
             case _:
                 session = self._sessions.get(reply.session)
                 if session is not None:

@@ -21,11 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceagent.core import events
-from voiceagent.core.actions import CancelTurn, EncodePiece, StartTurn, Transcribe
+from voiceagent.core.actions import CancelTurn, EncodePiece, Prepare, StartTurn, Transcribe
 from voiceagent.core.history import AudioContent, Item, Piece, TextContent, ToolResultItem, UserItem
 from voiceagent.engine import api
-from voiceagent.engine.loop import Summary, ToolUse, Written
 from voiceagent.engine.mapping import options_to_wire
+from voiceagent.engine.protocol import Pcm, Speech, Summary, ToolUse, Written
+from voiceagent.engine.scheduler import Limits
 from voiceagent.engine.slots import Turn
 from voiceagent.errors import CapacityError, EngineError, InputError
 from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE
@@ -193,7 +194,7 @@ class FakeSession:
                 self.engine.cancel_turn(self, action.turn)
             case Transcribe() if self.engine.alive:
                 self._tell(events.Transcript(item_id=action.item_id, text=self.engine.script.transcript))
-            case EncodePiece() | Transcribe():
+            case EncodePiece() | Prepare() | Transcribe():
                 pass
 
     def close(self) -> None:
@@ -365,17 +366,26 @@ class FakeJob:
     raw_ids: list[int] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class FakeReading:
+    """A prompt that is only read, or a caption and the steps that it takes: silence, then the words."""
+
+    words: list[str] = field(default_factory=list)
+
+
 class FakeRunner:
     """Plays the script behind the real loop; its work is real waiting."""
 
-    def __init__(self, script: Script | None = None) -> None:
+    def __init__(self, script: Script | None = None, *, limits: Limits | None = None) -> None:
         self.script = script or Script()
+        self.limits = limits or Limits()
         self.encoded: set[tuple[int, int]] = set()
         self._random = random.Random(self.script.seed)
 
-    def encode(self, session: int, piece: Piece) -> None:
-        """Note that the piece came."""
-        self.encoded.add((session, piece.id))
+    def encode(self, pieces: Sequence[tuple[int, Piece]]) -> list[Exception | None]:
+        """Note that the pieces came."""
+        self.encoded |= {(session, piece.id) for session, piece in pieces}
+        return [None] * len(pieces)
 
     def forget(self, session: int, pieces: tuple[int, ...]) -> None:
         """Note that the pieces went."""
@@ -396,8 +406,23 @@ class FakeRunner:
                 pass
         return FakeJob(turn, reply)
 
-    def decode(self, job: FakeJob) -> Written:
-        """One word of the thought, then one chunk, as if each were one token."""
+    def listen(self, session: int, pieces: tuple[Piece, ...]) -> FakeReading:
+        """The script's words, one per step."""
+        return FakeReading(["", self.script.transcript])
+
+    def prepare(self, session: int, items: tuple[Item, ...], options: api.Options) -> FakeReading:
+        """Nothing to remember."""
+        return FakeReading()
+
+    def read(self, job: FakeJob | FakeReading, positions: int) -> bool:
+        """At once."""
+        return True
+
+    def decode(self, jobs: Sequence[FakeJob | FakeReading]) -> list[Written | Exception]:
+        """One word of each one's thought, then one chunk, as if each were one token."""
+        return [self._write(job) if isinstance(job, FakeReading) else self._decode(job) for job in jobs]
+
+    def _decode(self, job: FakeJob) -> Written | Exception:
         if job.thought < len(job.reply.thoughts):
             job.thought += 1
             return Written(thought=job.reply.thoughts[job.thought - 1])
@@ -409,12 +434,19 @@ class FakeRunner:
         calls = job.reply.calls if done else ()
         return Written(chunk.text, chunk.text_ids, chunk.audio_ids, calls, "stop" if done else None)
 
+    def _write(self, job: FakeReading) -> Written:
+        text = job.words.pop(0)
+        return Written(text=text, ended=None if job.words else "stop")
+
     def wanted(self, job: FakeJob) -> int:
         """One chunk."""
         return self.script.chunk_ids
 
-    def vocode(self, job: FakeJob, ids: list[int], *, last: bool) -> npt.NDArray[np.int16]:
+    def vocode(self, parts: Sequence[Speech]) -> list[Pcm | Exception]:
         """Numbered samples for the ids, after the time that the script gives them."""
+        return [self._vocode(part.job, part.ids) for part in parts]
+
+    def _vocode(self, job: FakeJob, ids: list[int]) -> Pcm:
         count = len(ids) * TOKEN_SAMPLES
         scale = 1 + self._random.uniform(-self.script.jitter, self.script.jitter)
         time.sleep(self.script.rtf * scale * count / VOICE_RATE)
@@ -429,13 +461,8 @@ class FakeRunner:
         )
         return Summary(usage, tuple(job.raw_ids))
 
-    def listen(self, session: int, pieces: tuple[Piece, ...]) -> list[str]:
-        """The script's words, one per step."""
-        return ["", self.script.transcript]
-
-    def write(self, job: list[str]) -> str | None:
-        """Nothing at first, then the words."""
-        return job.pop(0) or None
+    def finish(self, job: FakeJob | FakeReading) -> None:
+        """A script holds nothing."""
 
     def close(self, session: int) -> None:
         """Forget the session's pieces."""

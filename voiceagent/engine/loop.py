@@ -7,24 +7,23 @@ way out are given to it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, assert_never
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable, Sequence
+from typing import TypeVar, assert_never
 
 from voiceagent.core.events import Usage
 from voiceagent.core.history import Piece
 from voiceagent.engine import api
+from voiceagent.engine.background import Background, Caption, Early
 from voiceagent.engine.lane import Lane
 from voiceagent.engine.mapping import find_pieces, item_from_wire, piece_from_bytes
+from voiceagent.engine.protocol import Pcm, Runner, Speech, Summary, Written
 from voiceagent.engine.scheduler import (
-    Chore,
     DecodeStep,
     EncodeStep,
+    ListenStep,
     PrefillStep,
-    TranscribeStep,
+    PrepareStep,
+    Step,
     TurnView,
     VocodeStep,
     plan,
@@ -35,78 +34,8 @@ from voiceagent.errors import CapacityError, VoiceAgentError
 LANE_STUCK_S = 3.0  #: a speech step takes some 0.3 s; after this long the heartbeat is withheld
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class ToolUse:
-    """A tool call that the model wrote; `arguments` is JSON text."""
-
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What one decoding step brought."""
-
-    text: str = ""
-    text_ids: tuple[int, ...] = ()
-    audio_ids: tuple[int, ...] = ()  #: 0-based, pads dropped
-    calls: tuple[ToolUse, ...] = ()
-    ended: Literal["stop", "max_tokens"] | None = None  #: once the model is done
-    thought: str = ""  #: what it thinks before it answers
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a turn cost and wrote so far."""
-
-    usage: Usage
-    raw_ids: tuple[int, ...]
-
-
-class Runner(Protocol):
-    """Executes single steps. A step that raises loses its turn; `is_device_loss` says when it loses everything."""
-
-    def encode(self, session: int, piece: Piece) -> None:
-        """Make and keep the embeddings of a piece."""
-
-    def forget(self, session: int, pieces: tuple[int, ...]) -> None:
-        """Drop the embeddings of these pieces."""
-
-    def begin(self, turn: Turn) -> Any:
-        """Read the prompt of `turn.items`; returns the job that the next four take."""
-
-    def decode(self, job: Any) -> Written:
-        """Generate one token."""
-
-    def wanted(self, job: Any) -> int:
-        """How many speech ids the next vocoding step wants."""
-
-    def vocode(self, job: Any, ids: list[int], *, last: bool) -> npt.NDArray[np.int16]:
-        """Speak ids: the 24 kHz samples that are ready."""
-
-    def summary(self, job: Any) -> Summary:
-        """Usage and ids so far."""
-
-    def listen(self, session: int, pieces: tuple[Piece, ...]) -> Any:
-        """Begin to transcribe; returns the job that `write` takes."""
-
-    def write(self, job: Any) -> str | None:
-        """Generate one token of a transcript; the whole text once it is done."""
-
-    def close(self, session: int) -> None:
-        """Drop everything of a session; also called after a step of it failed."""
-
-    def is_device_loss(self, error: BaseException) -> bool:
-        """Whether the device is gone, so that the process must end."""
-
-
-@dataclass(slots=True)
-class _Writing:
-    """A transcription: what it is about, and the runner's state once it has begun."""
-
-    pieces: tuple[Piece, ...]
-    job: Any = None
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 class Loop:
@@ -134,8 +63,8 @@ class Loop:
         self._emit = emit
         self._clock = clock
         self._lane = lane
-        self._chores: list[Chore] = []
-        self._writes: dict[tuple[int, str], _Writing] = {}
+        self._background = Background()
+        self._before: Step | None = None  # the language model's last step
 
     def command(self, command: api.Command) -> None:
         """Take one command; never blocks on work."""
@@ -146,6 +75,8 @@ class Loop:
                 self._take_piece(command)
             case api.Forget():
                 self._forget(command)
+            case api.Prepare():
+                self._take_early(command)
             case api.Begin():
                 self._take_turn(command)
             case api.Cancel():
@@ -164,28 +95,60 @@ class Loop:
 
     def step(self) -> bool:
         """Do the most urgent step; False when there is nothing to do. Raises only when the device is lost."""
-        views = [
-            self._view(slot, slot.turns[0])
-            for slot in self._table
-            if slot.turns and self._may_run(slot.turns[0])
-        ]
-        speaking = [view for view in views if view.may_speak]
-        if self._lane is not None and speaking:  # the lane is free, and language goes on beside it
-            step = plan(speaking, (), self._clock())
-        else:
-            step = plan(views, self._chores, self._clock())
+        step = self._plan()
         match step:
             case None:
                 return False
+            case VocodeStep():
+                self._vocode(step)
+                return True
             case EncodeStep():
                 self._encode(step)
-            case TranscribeStep():
-                self._transcribe(step)
-            case PrefillStep() | DecodeStep() | VocodeStep():
-                self._advance(step)
+            case PrefillStep():
+                self._prefill(step)
+            case PrepareStep():
+                self._prepare(step)
+            case ListenStep():
+                self._listen(step)
+            case DecodeStep():
+                self._decode(step)
             case _:
                 assert_never(step)
+        self._before = step
         return True
+
+    def _plan(self) -> Step | None:
+        lane_free = self._lane is None or not self._lane.busy
+        turns = [slot.turns[0] for slot in self._table if slot.turns]
+        views = [self._view(turn, lane_free) for turn in turns if self._may_run(turn, lane_free)]
+        now, limits = self._clock(), self._runner.limits
+        if self._lane is not None:  # language goes on beside it
+            speaking = [view for view in views if view.may_speak]
+            if speaking:
+                return plan(speaking, (), now, limits=limits)
+        chores = self._background.chores(self._table)
+        return plan(views, chores, now, limits=limits, before=self._before)
+
+    def _view(self, turn: Turn, lane_free: bool) -> TurnView:
+        may_speak = lane_free and not turn.vocoding and turn.stage in (Stage.DECODING, Stage.DRAINING)
+        slot = self._table.get(turn.session)
+        waiting = turn.stage is Stage.WAITING and slot is not None
+        return TurnView(
+            session=turn.session,
+            turn=turn.turn,
+            stage=turn.stage,
+            deadline=turn.deadline(),
+            need=turn.need(),
+            sounding=turn.playing_until is not None or (turn.quiet_tokens > 0 and not turn.options.spoken),
+            missing=slot.missing(turn.items) if waiting and slot is not None else (),
+            ready_ids=len(turn.waiting_ids) if may_speak else 0,
+            wanted_ids=max(1, self._runner.wanted(turn.job)) if may_speak else 1,
+        )
+
+    @staticmethod
+    def _may_run(turn: Turn, lane_free: bool) -> bool:
+        """All but a turn that only waits for the speech decoder, while that is at work."""
+        return turn.stage is not Stage.DRAINING or (lane_free and not turn.vocoding)
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -193,20 +156,23 @@ class Loop:
         try:
             self._table.open(session)
         except CapacityError as error:
-            self._emit(api.Refused(session, error.code, error.message))
+            self._emit(api.Refused(session, error.code, error.message, error.remedy))
 
     def _close(self, session: int) -> None:
+        slot = self._table.get(session)
+        for turn in slot.turns if slot is not None else ():
+            self._free(turn)
+        for job in self._background.drop(session):
+            self._runner.finish(job)
         self._table.close(session)
         self._runner.close(session)
-        self._chores = [chore for chore in self._chores if chore.session != session]
-        self._writes = {key: writing for key, writing in self._writes.items() if key[0] != session}
 
     def _take_piece(self, command: api.Encode) -> None:
         slot = self._table.get(command.session)
         if slot is None or command.piece in slot.pieces:
             return
         slot.pieces[command.piece] = piece_from_bytes(command.piece, command.pcm)
-        self._chores.append(Chore("encode", command.session, command.piece, self._clock()))
+        self._background.pieces[command.session, command.piece] = self._clock()
 
     def _forget(self, command: api.Forget) -> None:
         slot = self._table.get(command.session)
@@ -215,8 +181,19 @@ class Loop:
         for piece in command.pieces:
             slot.pieces.pop(piece, None)
             slot.encoded.discard(piece)
-            self._drop_chore("encode", command.session, piece)
+            self._background.pieces.pop((command.session, piece), None)
         self._runner.forget(command.session, command.pieces)
+
+    def _take_early(self, command: api.Prepare) -> None:
+        slot = self._table.get(command.session)
+        if slot is None:
+            return
+        self._drop_early(command.session)
+        try:
+            items = tuple(item_from_wire(item, slot.pieces) for item in command.items)
+        except VoiceAgentError:  # a piece of it has gone; the turn itself will say so
+            return
+        self._background.early[command.session] = Early(items, command.options, self._clock())
 
     def _take_turn(self, command: api.Begin) -> None:
         slot = self._table.get(command.session)
@@ -229,6 +206,7 @@ class Loop:
         except VoiceAgentError as error:
             self._emit(api.Failed(command.session, command.turn, error.code, str(error)))
             return
+        self._drop_early(command.session)
         slot.turns.append(Turn(command.session, command.turn, items, command.options, self._clock()))
 
     def _cancel(self, command: api.Cancel) -> None:
@@ -246,93 +224,114 @@ class Loop:
         except VoiceAgentError:
             self._emit(api.Wrote(command.session, command.item_id, ""))
             return
-        self._drop_chore("transcribe", command.session, command.item_id)
-        self._writes[command.session, command.item_id] = _Writing(pieces)
-        self._chores.append(Chore("transcribe", command.session, command.item_id, self._clock()))
+        self._drop_caption(command.session, command.item_id)
+        self._background.captions[command.session, command.item_id] = Caption(pieces, self._clock())
 
-    # --- steps --------------------------------------------------------------------------------------------------
-
-    def _view(self, slot: Slot, turn: Turn) -> TurnView:
-        may_speak = turn.job is not None and not self._speech_is_busy()
-        return TurnView(
-            session=turn.session,
-            turn=turn.turn,
-            stage=turn.stage,
-            deadline=turn.deadline(),
-            sounding=turn.playing_until is not None or (turn.quiet_tokens > 0 and not turn.options.spoken),
-            missing_piece=next(iter(slot.missing(turn)), None) if turn.stage is Stage.WAITING else None,
-            ready_ids=len(turn.waiting_ids) if may_speak else 0,
-            wanted_ids=max(1, self._runner.wanted(turn.job)) if may_speak else 1,
-        )
-
-    def _speech_is_busy(self) -> bool:
-        return self._lane is not None and self._lane.busy
-
-    def _may_run(self, turn: Turn) -> bool:
-        """All but a turn that only waits for the speech decoder, while that is at work."""
-        return turn.stage is not Stage.DRAINING or not self._speech_is_busy()
+    # --- steps in the background --------------------------------------------------------------------------------
 
     def _encode(self, step: EncodeStep) -> None:
-        self._drop_chore("encode", step.session, step.piece)
-        slot = self._table.get(step.session)
-        if slot is None or step.piece in slot.encoded:
-            return
-        piece = slot.pieces.get(step.piece)
-        if piece is None:  # forgotten while a waiting turn still named it: the turn holds the samples itself
-            piece = next(p for p in _turn_pieces(slot) if p.id == step.piece)
-        try:
-            self._runner.encode(step.session, piece)
-            slot.encoded.add(step.piece)
-        except (
-            Exception
-        ) as error:  # one session's bad piece must not end the others; device loss is told apart
-            self._raise_if_lost(error)
-            log.exception("encoding a piece of session %d failed", step.session)
-            slot.pieces.pop(step.piece, None)
-            for turn in [t for t in slot.turns if step.piece in slot.missing(t)]:
-                slot.turns.remove(turn)
-                self._fail(turn, error)
+        wanted: list[tuple[int, Piece]] = []
+        for session, number in step.pieces:
+            self._background.pieces.pop((session, number), None)
+            slot = self._table.get(session)
+            if slot is not None and number not in slot.encoded:
+                wanted.append((session, self._piece(slot, number)))
+        for (session, piece), outcome in zip(
+            wanted, self._isolated(self._runner.encode, wanted), strict=True
+        ):
+            slot = self._table.get(session)
+            assert slot is not None, "only a command closes it"
+            if outcome is None:
+                slot.encoded.add(piece.id)
+            else:
+                self._lose_piece(slot, piece.id, outcome)
 
-    def _transcribe(self, step: TranscribeStep) -> None:
-        writing = self._writes[step.session, step.item_id]
-        text: str | None = ""
-        try:
-            if writing.job is None:
-                writing.job = self._runner.listen(step.session, writing.pieces)
-            text = self._runner.write(writing.job)
-        except Exception as error:  # as above: no caption is better than no engine
-            self._raise_if_lost(error)
-            log.exception("transcribing for session %d failed", step.session)
-        if text is None:
-            return
-        self._drop_chore("transcribe", step.session, step.item_id)
-        del self._writes[step.session, step.item_id]
-        self._emit(api.Wrote(step.session, step.item_id, text))
+    def _piece(self, slot: Slot, number: int) -> Piece:
+        """A piece that was forgotten while a waiting turn still named it is in the turn itself."""
+        known = slot.pieces.get(number)
+        held = (piece for turn in slot.turns for item in turn.items for piece in item_pieces(item))
+        return known if known is not None else next(piece for piece in held if piece.id == number)
 
-    def _advance(self, step: PrefillStep | DecodeStep | VocodeStep) -> None:
-        slot, turn = self._find(step.session, step.turn)
-        assert slot is not None
-        assert turn is not None, "planned from the table a moment ago"
+    def _lose_piece(self, slot: Slot, number: int, error: Exception) -> None:
+        """One session's bad piece fails the turns that name it."""
+        self._raise_if_lost(error)
+        log.error("encoding a piece of session %d failed", slot.session, exc_info=error)
+        slot.pieces.pop(number, None)
+        for turn in [t for t in slot.turns if number in slot.missing(t.items)]:
+            slot.turns.remove(turn)
+            self._fail(turn, error)
+
+    def _prepare(self, step: PrepareStep) -> None:
+        early = self._background.early[step.session]
         try:
-            match step:
-                case PrefillStep():
-                    self._prefill(turn)
-                case DecodeStep():
-                    self._decode(turn)
-                case VocodeStep():
-                    self._vocode(turn, step)
+            if early.job is None:
+                early.job = self._runner.prepare(step.session, early.items, early.options)
+            done = self._runner.read(early.job, step.positions)
+        except Exception as error:  # nobody asked for it yet: the turn will meet the error, if it is one
+            self._raise_if_lost(error)
+            log.info("reading ahead for session %d failed: %s", step.session, error)
+            done = True
+        if done:
+            self._drop_early(step.session)
+
+    def _listen(self, step: ListenStep) -> None:
+        caption = self._background.captions[step.session, step.item_id]
+        try:
+            if caption.job is None:
+                caption.job = self._runner.listen(step.session, caption.pieces)
+            caption.read = self._runner.read(caption.job, step.positions)
+        except Exception as error:  # no caption is better than no engine
+            self._write(step.session, step.item_id, error)
+
+    def _write(self, session: int, item_id: str, outcome: Written | Exception) -> None:
+        if isinstance(outcome, Exception):
+            self._raise_if_lost(outcome)
+            log.error("transcribing for session %d failed", session, exc_info=outcome)
+        elif outcome.ended is None:
+            return
+        self._drop_caption(session, item_id)
+        text = "" if isinstance(outcome, Exception) else outcome.text
+        self._emit(api.Wrote(session, item_id, text))
+
+    def _drop_early(self, session: int) -> None:
+        early = self._background.early.pop(session, None)
+        if early is not None and early.job is not None:
+            self._runner.finish(early.job)
+
+    def _drop_caption(self, session: int, item_id: str) -> None:
+        caption = self._background.captions.pop((session, item_id), None)
+        if caption is not None and caption.job is not None:
+            self._runner.finish(caption.job)
+
+    # --- steps of turns -----------------------------------------------------------------------------------------
+
+    def _prefill(self, step: PrefillStep) -> None:
+        slot, turn = self._planned(step.session, step.turn)
+        try:
+            if turn.stage is Stage.WAITING:
+                self._emit(api.Started(turn.session, turn.turn))
+                turn.job = self._runner.begin(turn)
+                turn.stage = Stage.READING
+            if self._runner.read(turn.job, step.positions):
+                turn.stage = Stage.DECODING
         except Exception as error:  # the turn fails, the other sessions go on; device loss is told apart
             self._lose(slot, turn, error)
-        else:
-            self._end_if_done(slot, turn)
 
-    def _prefill(self, turn: Turn) -> None:
-        self._emit(api.Started(turn.session, turn.turn))
-        turn.job = self._runner.begin(turn)
-        turn.stage = Stage.DECODING
+    def _decode(self, step: DecodeStep) -> None:
+        turns = [self._planned(session, turn) for session, turn in step.turns]
+        captions = [self._background.captions[key] for key in step.writes]
+        jobs = [turn.job for _, turn in turns] + [caption.job for caption in captions]
+        outcomes = self._isolated(self._runner.decode, jobs)
+        for (slot, turn), outcome in zip(turns, outcomes[: len(turns)], strict=True):
+            if isinstance(outcome, Exception):
+                self._lose(slot, turn, outcome)
+            else:
+                self._written(turn, outcome)
+                self._end_if_done(slot, turn)
+        for key, outcome in zip(step.writes, outcomes[len(turns) :], strict=True):
+            self._write(*key, outcome)
 
-    def _decode(self, turn: Turn) -> None:
-        written = self._runner.decode(turn.job)
+    def _written(self, turn: Turn, written: Written) -> None:
         turn.quiet_tokens += 1
         if written.thought:
             self._emit(api.Thought(turn.session, turn.turn, written.thought))
@@ -348,32 +347,44 @@ class Loop:
         if written.ended is not None:
             turn.stage, turn.reason = Stage.DRAINING, written.ended
 
-    def _vocode(self, turn: Turn, step: VocodeStep) -> None:
-        ids, turn.waiting_ids = turn.waiting_ids[: step.count], turn.waiting_ids[step.count :]
+    def _vocode(self, step: VocodeStep) -> None:
+        turns: list[Turn] = []
+        parts: list[Speech] = []
+        for part in step.parts:
+            _, turn = self._planned(part.session, part.turn)
+            ids, turn.waiting_ids = turn.waiting_ids[: part.count], turn.waiting_ids[part.count :]
+            turn.vocoding = True
+            turns.append(turn)
+            parts.append(Speech(turn.job, ids, part.last))
         if self._lane is None:
-            self._spoken(turn, self._runner.vocode(turn.job, ids, last=step.last), last=step.last)
+            self._vocoded(turns, parts, self._isolated(self._runner.vocode, parts))
             return
-        turn.vocoding = True
         self._lane.submit(
-            lambda: self._runner.vocode(turn.job, ids, last=step.last),
-            lambda outcome: self._vocoded(turn, outcome, last=step.last),
+            lambda: self._isolated(self._runner.vocode, parts),
+            lambda outcome: self._vocoded(turns, parts, outcome),
         )
 
-    def _vocoded(self, turn: Turn, outcome: npt.NDArray[np.int16] | Exception, *, last: bool) -> None:
-        """The lane is done with a turn, which may be gone by now."""
-        turn.vocoding = False
-        slot = self._table.get(turn.session)
-        if isinstance(outcome, Exception):
-            self._raise_if_lost(outcome)
-        if slot is None or turn not in slot.turns:
-            return
-        if isinstance(outcome, Exception):
-            self._lose(slot, turn, outcome)
-        else:
-            self._spoken(turn, outcome, last=last)
-            self._end_if_done(slot, turn)
+    def _vocoded(
+        self, turns: Sequence[Turn], parts: Sequence[Speech], outcomes: list[Pcm | Exception] | Exception
+    ) -> None:
+        """The vocoder is done with some turns, any of which may be gone by now."""
+        if isinstance(outcomes, Exception):
+            self._raise_if_lost(outcomes)
+            outcomes = [outcomes] * len(parts)
+        for turn, part, outcome in zip(turns, parts, outcomes, strict=True):
+            turn.vocoding = False
+            if isinstance(outcome, Exception):
+                self._raise_if_lost(outcome)
+            slot = self._table.get(turn.session)
+            if slot is None or turn not in slot.turns:
+                self._free(turn)
+            elif isinstance(outcome, Exception):
+                self._lose(slot, turn, outcome)
+            else:
+                self._spoken(turn, outcome, last=part.last)
+                self._end_if_done(slot, turn)
 
-    def _spoken(self, turn: Turn, pcm: npt.NDArray[np.int16], *, last: bool) -> None:
+    def _spoken(self, turn: Turn, pcm: Pcm, *, last: bool) -> None:
         turn.closed = last
         ids = turn.sounded(len(pcm), now=self._clock(), last=last)
         if len(pcm):
@@ -395,18 +406,39 @@ class Loop:
     def _end(self, turn: Turn, reason: api.EndReason) -> None:
         summary = Summary(Usage(), ()) if turn.job is None else self._runner.summary(turn.job)
         self._emit(api.Ended(turn.session, turn.turn, reason, summary.usage, summary.raw_ids))
+        self._free(turn)
 
     def _fail(self, turn: Turn, error: Exception) -> None:
-        if isinstance(error, VoiceAgentError):
+        self._free(turn)
+        if isinstance(error, VoiceAgentError):  # foreseen: what the session holds is sound
             code, message = error.code, str(error)
         else:
             log.error("turn %d of session %d failed", turn.turn, turn.session, exc_info=error)
             code, message = "internal_error", f"The engine failed on this turn ({type(error).__name__})."
-        self._runner.close(turn.session)  # half-written caches are worth less than a fresh prefill
-        slot = self._table.get(turn.session)
-        if slot is not None:
-            slot.encoded.clear()
+            self._runner.close(turn.session)  # half-written caches are worth less than a fresh prefill
+            slot = self._table.get(turn.session)
+            if slot is not None:
+                slot.encoded.clear()
         self._emit(api.Failed(turn.session, turn.turn, code, message))
+
+    def _free(self, turn: Turn) -> None:
+        """Give back what a turn that is no longer in the table holds; not under the hands of the vocoder."""
+        if turn.job is not None and not turn.vocoding:
+            self._runner.finish(turn.job)
+            turn.job = None
+
+    def _isolated(
+        self, call: Callable[[Sequence[Job]], Sequence[Result | Exception]], jobs: Sequence[Job]
+    ) -> list[Result | Exception]:
+        """Results in the order of the jobs; if the step fails as a whole, each job is tried alone."""
+        try:
+            return list(call(jobs)) if jobs else []
+        except Exception as error:  # whose fault it is shows when they are apart; device loss is told apart
+            self._raise_if_lost(error)
+            if len(jobs) == 1:
+                return [error]
+            log.warning("a step for %d jobs failed, each is tried alone: %s", len(jobs), error)
+            return [outcome for job in jobs for outcome in self._isolated(call, [job])]
 
     def _raise_if_lost(self, error: Exception) -> None:
         if self._runner.is_device_loss(error):
@@ -419,9 +451,8 @@ class Loop:
         turns = slot.turns if slot is not None else ()
         return slot, next((t for t in turns if t.turn == turn), None)
 
-    def _drop_chore(self, kind: str, session: int, key: int | str) -> None:
-        self._chores = [c for c in self._chores if (c.kind, c.session, c.key) != (kind, session, key)]
-
-
-def _turn_pieces(slot: Slot) -> list[Piece]:
-    return [piece for turn in slot.turns for item in turn.items for piece in item_pieces(item)]
+    def _planned(self, session: int, turn: int) -> tuple[Slot, Turn]:
+        slot, found = self._find(session, turn)
+        assert slot is not None
+        assert found is not None, "planned from the table a moment ago"
+        return slot, found

@@ -26,6 +26,8 @@ class WorkerSpec:
 
     Attributes:
         model: checkpoint folder.
+        name: what clients call it; empty = the folder's name.
+        variant: auto, chat, think or base.
         voices: folder of recordings; empty = the checkpoint's own.
         device, speech_device: auto, cpu, cuda or cuda:N.
         dtype, speech_dtype: auto, float32, bfloat16 or float16.
@@ -39,6 +41,8 @@ class WorkerSpec:
     """
 
     model: str = ""
+    name: str = ""
+    variant: str = "auto"
     voices: str = ""
     device: str = "cpu"
     dtype: str = "float32"

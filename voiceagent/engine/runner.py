@@ -1,86 +1,66 @@
 """Executes single steps with the real models; the only file of the engine that sees tensors.
 
-It decides nothing about order, and keeps one language-model context per session and one speech stream per turn.
+It decides nothing about order, and keeps one language-model context per session and one speech stream per turn. On a
+GPU language and speech each have a stream of their own, so that both compute at once.
 """
 
 from __future__ import annotations
 
 import gc
-import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from voiceagent.core.events import Usage
-from voiceagent.core.history import Piece, TextContent, UserItem
+from voiceagent.core.history import Item, Piece, TextContent, UserItem
 from voiceagent.engine import api
-from voiceagent.engine.loop import Summary, ToolUse, Written
+from voiceagent.engine.protocol import Pcm, Speech, Summary, Written
+from voiceagent.engine.reply import Ahead, Caption, Reply
+from voiceagent.engine.scheduler import CAPTION_SHARE, Limits
 from voiceagent.engine.slots import Turn, item_pieces
-from voiceagent.errors import InputError, VoiceAgentError
+from voiceagent.errors import CapacityError, InputError
 from voiceagent.models.placement import Placement
-from voiceagent.models.step_audio2.generate import Context, Generation, LanguageModel
-from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, render_answer, render_turn
-from voiceagent.models.step_audio2.sampling import Sampling
-from voiceagent.models.step_audio2.think import thought_limit
-from voiceagent.models.step_audio2.token2wav import CHUNKS, Stream, Token2Wav
-from voiceagent.models.step_audio2.tokens import (
-    BrokenToolCall,
-    Part,
-    SpeechCode,
-    Splitter,
-    TextDelta,
-    ThinkDelta,
-    ToolCall,
-)
+from voiceagent.models.step_audio2.context import Context
+from voiceagent.models.step_audio2.generate import Generation, LanguageModel
+from voiceagent.models.step_audio2.prompt import Prompt, render_answer, render_turn
+from voiceagent.models.step_audio2.think import MAX_THOUGHT, thought_limit
+from voiceagent.models.step_audio2.token2wav import CHUNKS, Speak, SpeechState, Token2Wav
+from voiceagent.models.step_audio2.tokens import Splitter
 from voiceagent.models.step_audio2.variant import Variant
 from voiceagent.models.step_audio2.voice import Voice
 
-log = logging.getLogger(__name__)
+SLICE = {"cpu": 64, "cuda": 512}
+"""Positions of a prompt per step: some 25 ms on a CPU core with the pocket model, 10 ms on an H200 with a 7B."""
+ENCODE = {"cpu": 1, "cuda": 16}  #: pieces per step; on a CPU two take twice as long as one
+SPEECH = {"cpu": 1, "cuda": 16}  #: streams per step of the vocoder, likewise
+LANES = {"cpu": 2, "cuda": 1}  #: vocoder steps at once: a GPU has batches instead
+SESSION_POSITIONS = 4096  #: what a session is expected to hold: sessions are admitted by it
+HIGH_PRIORITY = -1  #: of a CUDA stream
 
-
-@dataclass(slots=True)
-class Reply:
-    """A turn's state: the language model's side, the parser, and the speech stream.
-
-    A turn that thinks is two generations: that of the thought, and that of the reply, whose prompt holds the thought.
-    """
-
-    generation: Generation
-    splitter: Splitter
-    prompt: Prompt  #: the first generation's
-    cached: int  #: positions of it that needed no computing
-    sampling: Sampling
-    max_tokens: int | None  #: of thought and reply together
-    speech: Stream | None
-    said: bool = False  #: some text or speech has come
-    audio_tokens: int = 0
-    thought_tokens: int = 0
-
-
-@dataclass(slots=True)
-class Caption:
-    """A transcription in the making; None when there is nothing to hear."""
-
-    generation: Generation | None
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class StepAudioRunner:
-    """A Step-Audio-2-shaped language model and its Token2Wav.
+    """A Step-Audio-2-shaped language model and its Token2Wav; see `protocol.Runner`.
 
     Attributes:
         language: the language model.
         token2wav: the speech decoder with its prepared voices.
+        limits: how much one step may hold.
     """
 
     language: LanguageModel
     token2wav: Token2Wav
-    _contexts: dict[int, Context] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    _contexts: dict[int, Context] = field(default_factory=dict)  # least recently used first
+    _live: Counter[int] = field(default_factory=Counter)  # replies of a session that are not finished
+    _speech_stream: Any = None  # torch.cuda.Stream
 
     @classmethod
     def load(
@@ -92,10 +72,11 @@ class StepAudioRunner:
         recordings: str | None = None,
         speech_chunks: tuple[int, ...] = CHUNKS,
         reference_compatible: bool = False,
+        max_batch: int = 64,
         threads: int,
         progress: Callable[[str, float], None],
     ) -> StepAudioRunner:
-        """Load a checkpoint folder and warm it up.
+        """Load a checkpoint folder and warm it up; the steps but `vocode` must then come from the calling thread.
 
         Args:
             folder: the checkpoint.
@@ -104,15 +85,28 @@ class StepAudioRunner:
             recordings: folder of the voices; None = the checkpoint's own.
             speech_chunks: ids per chunk of speech.
             reference_compatible: trim and cross-fade speech as the published code does.
-            threads: torch threads.
+            max_batch: replies in one decoding step.
+            threads: torch threads of each thread of ours.
             progress: takes each stage and the fraction of stages behind it.
 
         Raises:
             CheckpointError: the folder is incomplete, damaged or of another shape.
+            CapacityError: the memory does not suffice.
         """
         torch.set_num_threads(threads)
+        language_device, speech_device = torch.device(placement.device), torch.device(placement.speech_device)
+        if language_device.type == "cuda":
+            stream = torch.cuda.Stream(language_device, priority=HIGH_PRIORITY)  # type: ignore[no-untyped-call]
+            torch.cuda.set_stream(stream)
         progress("language model", 0.1)
-        language = LanguageModel.load(folder, device=placement.device, dtype=placement.dtype, variant=variant)
+        language = LanguageModel.load(
+            folder,
+            device=placement.device,
+            dtype=placement.dtype,
+            variant=variant,
+            kv_bytes=placement.kv_bytes,
+            max_batch=max_batch,
+        )
         progress("speech decoder and voices", 0.6)
         token2wav = Token2Wav.load(
             Path(folder) / "token2wav",
@@ -121,8 +115,18 @@ class StepAudioRunner:
             recordings=recordings,
             chunks=speech_chunks,
             reference_compatible=reference_compatible,
+            bytes=placement.speech_bytes,
         )
-        runner = cls(language, token2wav)
+        limits = Limits(
+            batch=max_batch,
+            slice=SLICE[language_device.type],
+            encode=ENCODE[language_device.type],
+            speech=SPEECH[speech_device.type],
+            lanes=LANES[speech_device.type],
+        )
+        runner = cls(language, token2wav, limits)
+        if speech_device.type == "cuda":
+            runner._speech_stream = torch.cuda.Stream(speech_device)  # type: ignore[no-untyped-call]
         progress("warm-up", 0.9)
         runner._warm_up()
         gc.collect()
@@ -144,11 +148,19 @@ class StepAudioRunner:
         """Whether a turn may ask for a thought before the reply."""
         return self.language.variant is Variant.THINK
 
+    @property
+    def max_sessions(self) -> int:
+        """How many sessions of the expected length the memory holds, all of them speaking, in a batch or two."""
+        need = min(SESSION_POSITIONS, self.language.max_positions)
+        room = min(self.language.pool.positions // need, self.token2wav.flow.pool.slots)
+        return max(1, min(room, 2 * self.limits.batch - max(1, self.limits.batch // CAPTION_SHARE)))
+
     # --- audio in -----------------------------------------------------------------------------------------------
 
-    def encode(self, session: int, piece: Piece) -> None:
-        """Encode a piece into the session's context."""
-        self._context(session).encode(piece)
+    def encode(self, pieces: Sequence[tuple[int, Piece]]) -> list[Exception | None]:
+        """Encode pieces into their sessions' contexts."""
+        self.language.encode([(self._context(session), piece) for session, piece in pieces])
+        return [None] * len(pieces)
 
     def forget(self, session: int, pieces: tuple[int, ...]) -> None:
         """Free the rows of pieces."""
@@ -157,67 +169,97 @@ class StepAudioRunner:
             for piece in pieces:
                 context.discard(piece)
 
-    # --- turns --------------------------------------------------------------------------------------------------
+    # --- prompts ------------------------------------------------------------------------------------------------
 
     def begin(self, turn: Turn) -> Reply:
-        """Render and prefill the prompt, open the speech stream.
+        """Render the prompt, open the speech stream, and reserve positions for prompt and reply.
 
         Raises:
             InputError: an unknown voice, an impossible tool choice, a sampling value out of range, a full context, or
                 a thought is asked of a model that cannot think.
+            CapacityError: no memory for the conversation or its speech, not even that of sessions that are idle.
         """
         options = turn.options
         voice = self._voice(options.voice)
-        prompt = render_turn(
-            turn.items,
-            instructions=options.instructions,
-            tools=options.tools,
-            tool_choice=options.tool_choice,
-            tokenizer=self.language.tokenizer,
-            spoken=options.spoken,
-            variant=self.language.variant,
-            think=options.think,
-        )
+        prompt = self._render(turn.items, options)
         sampling = self.language.sampling(
             temperature=options.temperature,
             top_p=options.top_p,
             top_k=options.top_k,
             repetition_penalty=options.repetition_penalty,
         )
-        context = self._context(turn.session)
-        for item in turn.items:  # cheap for those that are encoded; after a failure all are gone
-            for piece in item_pieces(item):
-                context.encode(piece)
+        self._encode_missing(turn.session, turn.items)
         limit = options.max_tokens
         if prompt.think:
             limit = thought_limit(room=self.context_tokens - len(prompt.slots), asked=limit)
-        generation = self.language.generate(context, prompt, sampling, max_tokens=limit)
         spoken = options.spoken if prompt.think else prompt.spoken
+        with self._on_speech():
+            speech = self.token2wav.open(voice) if spoken else None
+        try:
+            generation = self._with_room(turn, prompt, sampling, limit)
+        except BaseException:
+            if isinstance(speech, SpeechState):
+                speech.close()
+            raise
+        self._live[turn.session] += 1
         return Reply(
+            turn.session,
             generation,
             Splitter(self.language.tokenizer, spoken=spoken, think=prompt.think),
             prompt,
             cached=generation.prefill.reused,
             sampling=sampling,
             max_tokens=options.max_tokens,
-            speech=self.token2wav.open(voice) if spoken else None,
+            speech=speech,
         )
 
-    def decode(self, job: Reply) -> Written:
-        """One token, and what it completes.
+    def listen(self, session: int, pieces: tuple[Piece, ...]) -> Caption:
+        """A transcription beside whatever the session's context holds."""
+        return Caption(self.language.transcription(pieces, context=self._context(session)))
 
-        Raises:
-            VoiceAgentError: the reply was nothing but a tool call that cannot be made (`invalid_tool_call`).
-        """
-        token = job.generation.step()
-        if job.splitter.thinking:
-            return self._think(job, token)
+    def prepare(self, session: int, items: tuple[Item, ...], options: api.Options) -> Ahead:
+        """The session's context, to be made to hold what a prompt of these items begins with."""
+        return Ahead(self._context(session), self._render(items, options).slots)
+
+    def read(self, job: Reply | Caption | Ahead, positions: int) -> bool:
+        """Read on in a prompt."""
+        if isinstance(job, Ahead):
+            return job.context.read_prefix(job.slots, positions=positions)
+        return job.generation is None or job.generation.read(positions)
+
+    # --- replies ------------------------------------------------------------------------------------------------
+
+    def decode(self, jobs: Sequence[Reply | Caption]) -> list[Written | Exception]:
+        """One token of each, and what it completes."""
+        generations = [job.generation for job in jobs if job.generation is not None]
+        tokens = iter(self.language.decode(generations))
+        results: list[Written | Exception] = []
+        for job in jobs:
+            token = None if job.generation is None else next(tokens)
+            try:
+                if isinstance(token, Exception):
+                    raise token
+                results.append(
+                    self._heard(job, token) if isinstance(job, Caption) else self._said(job, token)
+                )
+            except Exception as error:  # it belongs to this job alone; the loop tells what kind it is
+                results.append(error)
+        return results
+
+    def _heard(self, job: Caption, token: int | None) -> Written:
         if token is not None:
-            return self._written(job, job.splitter.feed(token), ended=None)
-        ended: Literal["stop", "max_tokens"] = "stop" if job.generation.reason == "stop" else "max_tokens"
-        return self._written(job, job.splitter.finish(), ended=ended)
+            return Written()
+        text = "" if job.generation is None else self.language.transcript(job.generation)
+        return Written(text=text, ended="stop")
 
-    def _think(self, job: Reply, token: int | None) -> Written:
+    def _said(self, job: Reply, token: int | None) -> Written:
+        if job.splitter.thinking:
+            return self._thought(job, token)
+        if token is not None:
+            return job.written(job.splitter.feed(token))
+        return job.written(job.splitter.finish(), ended=job.ended())
+
+    def _thought(self, job: Reply, token: int | None) -> Written:
         """A token of the thought; behind the last one the reply's own generation begins."""
         parts = job.splitter.close_thought() if token is None else job.splitter.feed(token)
         if not job.splitter.thinking:
@@ -230,53 +272,47 @@ class StepAudioRunner:
             )
             left = None if job.max_tokens is None else job.max_tokens - job.thought_tokens
             context = job.generation.context
+            job.generation.close()
             job.generation = self.language.generate(context, answer, job.sampling, max_tokens=left)
-        return self._written(job, parts, ended=None)
+            job.generation.read(len(answer.slots))  # the end of the thought: a few positions
+        return job.written(parts)
 
     def wanted(self, job: Reply) -> int:
         """Speech ids that the stream wants for its next step."""
         return 1 if job.speech is None else self.token2wav.wanted(job.speech)
 
-    def vocode(self, job: Reply, ids: list[int], *, last: bool) -> npt.NDArray[np.int16]:
-        """The samples that these ids complete."""
-        if job.speech is None:
-            return np.zeros(0, np.int16)
-        pcm, job.speech = self.token2wav.step(ids, job.speech, last=last)
-        return pcm
+    def vocode(self, parts: Sequence[Speech]) -> list[Pcm | Exception]:
+        """The samples that these ids complete; from the lanes' threads."""
+        with self._on_speech():
+            return self.token2wav.steps([Speak(part.ids, part.job.speech, part.last) for part in parts])
 
     def summary(self, job: Reply) -> Summary:
         """Usage and the ids generated so far."""
-        thinking = job.splitter.thinking
-        thought = len(job.generation.ids) if thinking else job.thought_tokens
-        said = () if thinking else tuple(job.generation.ids)
-        heard = sum(isinstance(slot, AudioRow) for slot in job.prompt.slots)
-        usage = Usage(
-            input_text=len(job.prompt.slots) - heard,
-            input_audio=heard,
-            input_cached=job.cached,
-            output_text=thought + len(said) - job.audio_tokens,
-            output_audio=job.audio_tokens,
-            output_thought=thought,
-        )
-        return Summary(usage, said)
+        return job.summary()
 
-    # --- captions, ends -----------------------------------------------------------------------------------------
+    # --- ends ---------------------------------------------------------------------------------------------------
 
-    def listen(self, session: int, pieces: tuple[Piece, ...]) -> Caption:
-        """Begin a transcription beside whatever the session's context holds."""
-        return Caption(self.language.transcription(pieces, context=self._context(session)))
-
-    def write(self, job: Caption) -> str | None:
-        """One token; the text once it is done."""
-        if job.generation is None:
-            return ""
-        if job.generation.step() is not None:
-            return None
-        return self.language.transcript(job.generation)
+    def finish(self, job: Reply | Caption | Ahead) -> None:
+        """Give back what was reserved and not used; the conversation stays, until its room is needed."""
+        if isinstance(job, Ahead):
+            return
+        if job.generation is not None:
+            job.generation.close()
+        if isinstance(job, Caption):
+            return
+        if isinstance(job.speech, SpeechState):
+            job.speech.close()
+        self._live[job.session] -= 1
+        if not self._live[job.session]:
+            del self._live[job.session]
+            context = job.generation.context
+            context.truncate(len(context.slots))
 
     def close(self, session: int) -> None:
         """Drop the session's context."""
-        self._contexts.pop(session, None)
+        context = self._contexts.pop(session, None)
+        if context is not None:
+            context.close()
 
     def is_device_loss(self, error: BaseException) -> bool:
         """CUDA errors other than a full memory leave the device unusable for this process."""
@@ -289,9 +325,54 @@ class StepAudioRunner:
     # --- inside -------------------------------------------------------------------------------------------------
 
     def _context(self, session: int) -> Context:
-        if session not in self._contexts:
-            self._contexts[session] = self.language.open()
-        return self._contexts[session]
+        """The session's context, now the most recently used."""
+        context = self._contexts.pop(session, None)
+        if context is None:
+            context = self.language.open()
+        self._contexts[session] = context
+        return context
+
+    def _encode_missing(self, session: int, items: Sequence[Item]) -> None:
+        """Cheap for pieces that are encoded; after a failure all are gone."""
+        context = self._context(session)
+        self.language.encode([(context, piece) for item in items for piece in item_pieces(item)])
+
+    def _render(self, items: Sequence[Item], options: api.Options) -> Prompt:
+        return render_turn(
+            items,
+            instructions=options.instructions,
+            tools=options.tools,
+            tool_choice=options.tool_choice,
+            tokenizer=self.language.tokenizer,
+            spoken=options.spoken,
+            variant=self.language.variant,
+            think=options.think,
+        )
+
+    def _with_room(self, turn: Turn, prompt: Prompt, sampling: Any, limit: int | None) -> Generation:
+        """A generation for which prompt and reply are reserved; idle sessions lose theirs, the longest idle first."""
+        context = self._context(turn.session)
+        reply = self.language.max_new_tokens if limit is None else limit
+        need = len(prompt.slots) + len(prompt.forced) + reply + (MAX_THOUGHT if prompt.think else 0)
+        while True:
+            try:
+                generation = self.language.generate(context, prompt, sampling, max_tokens=limit)
+                context.sequence.reserve(min(need, self.language.max_positions))
+                return generation
+            except CapacityError:
+                if not self._evict():
+                    raise
+
+    def _evict(self) -> bool:
+        """Forget the conversation that was used longest ago and is not being continued; it can be read again."""
+        for session, context in self._contexts.items():
+            if not self._live[session] and context.sequence.pages and context is not self._newest():
+                context.truncate(0)
+                return True
+        return False
+
+    def _newest(self) -> Context:
+        return next(reversed(self._contexts.values()))
 
     def _voice(self, name: str) -> Voice:
         voices = self.token2wav.voices
@@ -301,39 +382,9 @@ class StepAudioRunner:
             )
         return voices[name] if name else next(iter(voices.values()))
 
-    def _written(
-        self, job: Reply, parts: tuple[Part, ...], *, ended: Literal["stop", "max_tokens"] | None
-    ) -> Written:
-        thought: list[str] = []
-        text: list[str] = []
-        text_ids: list[int] = []
-        codes: list[int] = []
-        calls: list[ToolUse] = []
-        for part in parts:
-            match part:
-                case ThinkDelta():
-                    thought.append(part.text)
-                case TextDelta():
-                    text.append(part.text)
-                    text_ids += part.ids
-                case SpeechCode():
-                    codes.append(part.code)
-                case ToolCall():
-                    calls.append(ToolUse(part.name, part.arguments))
-                case BrokenToolCall():
-                    log.warning("the model wrote a tool call that cannot be made: %s", part.problem)
-                    if not job.said:
-                        raise VoiceAgentError(
-                            f"The model wrote a tool call that cannot be made: {part.problem}.",
-                            code="invalid_tool_call",
-                        )
-                case _:
-                    assert_never(part)
-        job.said = job.said or any(not isinstance(part, ThinkDelta) for part in parts)
-        job.audio_tokens += len(codes)
-        return Written(
-            "".join(text), tuple(text_ids), tuple(codes), tuple(calls), ended, thought="".join(thought)
-        )
+    def _on_speech(self) -> AbstractContextManager[Any]:
+        """Work inside goes to the speech stream; its order there is that of the calls."""
+        return nullcontext() if self._speech_stream is None else torch.cuda.stream(self._speech_stream)
 
     def _warm_up(self) -> None:
         """One short turn, so that the first caller does not pay for lazy set-up; nothing of it remains."""
@@ -342,10 +393,13 @@ class StepAudioRunner:
             top_k=None, repetition_penalty=None, max_tokens=4,
         )  # fmt: skip
         turn = Turn(-1, 0, (UserItem("warm-up", (TextContent("Hello."),)),), options, 0.0)
-        self.encode(-1, Piece(-1, np.zeros(16_000, np.float32)))
+        self.encode([(-1, Piece(-1, np.zeros(16_000, np.float32)))])
         job = self.begin(turn)
-        while self.decode(job).ended is None:
+        while not self.read(job, self.limits.slice):
             pass
+        for _ in range(4):
+            self.decode([job])
         for _ in range(2):  # the second step of a stream takes another path than the first
-            self.vocode(job, [0] * self.wanted(job), last=False)
+            self.vocode([Speech(job, [0] * self.wanted(job), last=False)])
+        self.finish(job)
         self.close(-1)

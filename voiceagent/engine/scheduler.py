@@ -1,7 +1,8 @@
 """Who runs next: a pure choice over what each turn still needs, earliest playout deadline first.
 
-One choice is one step (an audio piece, a prompt, one token, one stretch of sound), so that a cancel or a new turn
-never waits longer than a step. It knows no tensors, no clock and no queue.
+One choice is one step: some audio pieces, a slice of a prompt, one token of many replies, one stretch of sound of
+several. No step is longer than a slice, so a cancel or a new turn never waits long. It knows no tensors, no clock
+and no queue.
 """
 
 from __future__ import annotations
@@ -13,24 +14,57 @@ from typing import Literal
 from voiceagent.engine.slots import Stage
 
 ENCODE_DEADLINE_S = 0.5  #: a piece cut while the person still speaks is wanted when they stop
-CALM_S = 1.0  #: background work runs when every listener has this much sound ahead
-BACKGROUND_PATIENCE_S = (
-    5.0  #: after this long, background work no longer waits for calm, only for first sounds
-)
+JOIN_S = 1.0  #: a turn joins a batch when it needs its token at most so much later than the most urgent one
+HURRY_S = 0.5  #: who needs a token within this time does not wait for more than one slice of another's prompt
+PREPARE_CALM_S = 0.3  #: a prompt is read ahead when nobody needs a token within this time
+CALM_S = 1.0  #: captions are written when every listener has this much sound ahead
+BACKGROUND_PATIENCE_S = 5.0  #: after this long, a caption no longer waits for calm, only for first sounds
+CAPTION_SHARE = 4  #: so many replies fit into a batch for every caption that is written at the same time
+LAST_PATIENCE_S = 20.0  #: and after this long, not for those either
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one step may hold; the runner chooses it for its device.
+
+    Attributes:
+        batch: replies and captions in one decoding step.
+        slice: positions of a prompt that are read in one step.
+        encode: audio pieces in one step.
+        speech: streams in one step of the vocoder.
+        lanes: steps of the vocoder at the same time.
+    """
+
+    batch: int = 4
+    slice: int = 64
+    encode: int = 1
+    speech: int = 1
+    lanes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class TurnView:
-    """What the scheduler sees of a turn that may run (the first one of its session)."""
+    """What the scheduler sees of a turn that may run (the first one of its session).
+
+    Attributes:
+        deadline: seconds; when its listener starts to miss something.
+        need: seconds; when the language model must go on, so that the deadline can be kept: later than `deadline`
+            by the sound that lies in tokens already.
+        sounding: its listener has heard a first sound, or waits for none.
+        missing: pieces that must be encoded before its prompt can be read.
+        ready_ids: speech ids that the vocoder could have now.
+        wanted_ids: how many it wants for its next step.
+    """
 
     session: int
     turn: int
     stage: Stage
-    deadline: float  #: seconds; when its listener starts to miss something
-    sounding: bool  #: its listener has heard a first sound, or waits for none
-    missing_piece: int | None  #: a piece that must be encoded before its prompt can be read
-    ready_ids: int  #: speech ids waiting for the vocoder
-    wanted_ids: int  #: how many the vocoder wants for its next step
+    deadline: float
+    need: float
+    sounding: bool
+    missing: tuple[int, ...]
+    ready_ids: int
+    wanted_ids: int
 
     @property
     def may_speak(self) -> bool:
@@ -38,12 +72,17 @@ class TurnView:
         enough = self.stage is Stage.DECODING and self.ready_ids >= self.wanted_ids
         return enough or self.stage is Stage.DRAINING
 
+    @property
+    def reads(self) -> bool:
+        """Whether its prompt is still to be read."""
+        return self.stage in (Stage.WAITING, Stage.READING)
+
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Work that no turn waits for."""
+    """Work that no turn waits for: a piece, a prompt to read ahead, a caption's prompt, a caption to write."""
 
-    kind: Literal["encode", "transcribe"]
+    kind: Literal["encode", "prepare", "listen", "write"]
     session: int
     key: int | str  #: piece number, or item id
     arrived: float
@@ -51,31 +90,48 @@ class Chore:
 
 @dataclass(frozen=True, slots=True)
 class EncodeStep:
-    """Encode one audio piece."""
+    """Encode audio pieces: (session, piece) each."""
 
-    session: int
-    piece: int
+    pieces: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillStep:
-    """Read the turn's prompt."""
+    """Read up to so many positions of the turn's prompt."""
 
     session: int
     turn: int
+    positions: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareStep:
+    """Read ahead up to so many positions of a conversation that will be answered soon."""
+
+    session: int
+    positions: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListenStep:
+    """Read up to so many positions of a caption's prompt."""
+
+    session: int
+    item_id: str
+    positions: int
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeStep:
-    """Generate one token."""
+    """Generate one token each: of replies (session, turn), and of captions (session, item id)."""
 
-    session: int
-    turn: int
+    turns: tuple[tuple[int, int], ...]
+    writes: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class VocodeStep:
-    """Speak the next `count` ids; `last` ends the stream."""
+class Part:
+    """One stream's share of a step: speak the next `count` ids; `last` ends the stream."""
 
     session: int
     turn: int
@@ -84,52 +140,143 @@ class VocodeStep:
 
 
 @dataclass(frozen=True, slots=True)
-class TranscribeStep:
-    """Write down what an item's pieces say: one token of it."""
+class VocodeStep:
+    """Speak the next ids of several streams, as many of each."""
 
-    session: int
-    item_id: str
-
-
-Step = EncodeStep | PrefillStep | DecodeStep | VocodeStep | TranscribeStep
+    parts: tuple[Part, ...]
 
 
-def plan(turns: Sequence[TurnView], chores: Sequence[Chore], now: float) -> Step | None:
+Step = EncodeStep | PrefillStep | PrepareStep | ListenStep | DecodeStep | VocodeStep
+
+
+def plan(
+    turns: Sequence[TurnView],
+    chores: Sequence[Chore],
+    now: float,
+    *,
+    limits: Limits | None = None,
+    before: Step | None = None,
+) -> Step | None:
     """The next step, or None when there is nothing to do.
 
-    Turns run by earliest deadline. A turn's deadline moves on with each of its own steps (a sound, or a little per
-    token), so every turn comes to be the earliest: none starves. An encode chore competes with its own deadline;
-    a transcription runs only when no turn waits for its first sound, and every listener has sound in hand or it
-    has waited long.
+    Whoever is most urgent leads, and a batch is filled with those that come next. Turns that have not begun are read
+    at once, a slice at a time, in turns with a decoding step if somebody needs tokens soon. A turn's deadline moves
+    on with each of its own steps (a sound, or a little per token), so every turn comes to be the most urgent one:
+    none starves. An encode chore competes with its own deadline; a prompt is read ahead, and captions are written,
+    only when nobody is hurt.
+
+    Args:
+        turns: the first turn of every session that may run.
+        chores: work in the background.
+        now: seconds, on the clock of the deadlines.
+        limits: how much fits into one step.
+        before: the step that ran before this one.
     """
-    first = min(turns, key=lambda view: (view.deadline, view.session, view.turn), default=None)
-    encode = min((c for c in chores if c.kind == "encode"), key=lambda c: c.arrived, default=None)
-    if encode is not None and (first is None or encode.arrived + ENCODE_DEADLINE_S < first.deadline):
-        return EncodeStep(encode.session, int(encode.key))
-    chore = min((c for c in chores if c.kind == "transcribe"), key=lambda c: c.arrived, default=None)
-    if chore is not None and _may_transcribe(turns, chore, now):
-        return TranscribeStep(chore.session, str(chore.key))
-    return None if first is None else _step(first)
+    limits = limits or Limits()
+    speaking = sorted((v for v in turns if v.may_speak), key=lambda v: (v.deadline, v.session, v.turn))
+    writing = sorted((v for v in turns if not v.may_speak), key=lambda v: (v.need, v.session, v.turn))
+    due = [v.deadline for v in speaking[:1]] + [v.need for v in writing[:1]]
+    early = sorted((c for c in chores if c.kind == "encode"), key=lambda c: (c.arrived, c.session, c.key))
+    if early and (not due or early[0].arrived + ENCODE_DEADLINE_S < min(due)):
+        return _encode(early, writing, limits)
+    if speaking and speaking[0].deadline == min(due):
+        return _speak(speaking, limits)
+    return _language(turns, writing, early, chores, now, limits, before)
+
+
+def _language(
+    turns: Sequence[TurnView],
+    writing: Sequence[TurnView],
+    early: Sequence[Chore],
+    chores: Sequence[Chore],
+    now: float,
+    limits: Limits,
+    before: Step | None,
+) -> Step | None:
+    """The language model's next step; `writing` are the turns that wait for it, the most urgent one first."""
+    reading = [view for view in writing if view.reads]
+    decoding = [view for view in writing if not view.reads]
+    hurried = bool(decoding) and decoding[0].need - now < HURRY_S
+    theirs = hurried and before is not None and not isinstance(before, DecodeStep)
+    if reading and not theirs:
+        return _read(reading, early, limits)
+    quiet = sorted(
+        (c for c in chores if c.kind != "encode"), key=lambda c: (c.arrived, c.session, str(c.key))
+    )
+    if not reading and not theirs:
+        step = _ahead(turns, quiet, now, limits)
+        if step is not None:
+            return step
+    return _decode(turns, decoding, quiet, now, limits)
+
+
+def _read(reading: Sequence[TurnView], early: Sequence[Chore], limits: Limits) -> Step:
+    first = reading[0]
+    if first.missing:
+        return _encode(early, reading, limits, turns_first=True)
+    return PrefillStep(first.session, first.turn, limits.slice)
+
+
+def _encode(
+    early: Sequence[Chore], writing: Sequence[TurnView], limits: Limits, *, turns_first: bool = False
+) -> EncodeStep:
+    """Pieces that turns wait for, and pieces that none waits for yet, without doubles."""
+    urgent = [(view.session, piece) for view in writing for piece in view.missing]
+    ahead = [(chore.session, int(chore.key)) for chore in early]
+    pieces = [*urgent, *ahead] if turns_first else [*ahead, *urgent]
+    return EncodeStep(tuple(dict.fromkeys(pieces))[: limits.encode])
+
+
+def _ahead(turns: Sequence[TurnView], quiet: Sequence[Chore], now: float, limits: Limits) -> Step | None:
+    """A slice of a prompt that nobody waits for, if nobody is hurt by it."""
+    if all(view.need - now > PREPARE_CALM_S for view in turns):
+        for chore in quiet:
+            if chore.kind == "prepare":
+                return PrepareStep(chore.session, limits.slice)
+    if sum(chore.kind == "write" for chore in quiet) >= max(1, limits.batch // CAPTION_SHARE):
+        return None
+    for chore in quiet:
+        if chore.kind == "listen" and _may_transcribe(turns, chore, now):
+            return ListenStep(chore.session, str(chore.key), limits.slice)
+    return None
+
+
+def _decode(
+    turns: Sequence[TurnView],
+    decoding: Sequence[TurnView],
+    quiet: Sequence[Chore],
+    now: float,
+    limits: Limits,
+) -> DecodeStep | None:
+    """One token for the most urgent turn and for those not far behind it; captions fill the batch up."""
+    if decoding:
+        horizon = max(decoding[0].need, now) + JOIN_S
+        decoding = [view for view in decoding if view.need <= horizon][: limits.batch]
+    writes = [c for c in quiet if c.kind == "write" and _may_transcribe(turns, c, now)]
+    if not decoding and not writes:
+        return None
+    return DecodeStep(
+        tuple((view.session, view.turn) for view in decoding),
+        tuple((chore.session, str(chore.key)) for chore in writes[: limits.batch - len(decoding)]),
+    )
 
 
 def _may_transcribe(turns: Sequence[TurnView], chore: Chore, now: float) -> bool:
+    waited = now - chore.arrived
     if not all(view.sounding for view in turns):
-        return False
-    calm = all(view.deadline - now > CALM_S for view in turns)
-    return calm or now - chore.arrived > BACKGROUND_PATIENCE_S
+        return waited > LAST_PATIENCE_S
+    return waited > BACKGROUND_PATIENCE_S or all(view.deadline - now > CALM_S for view in turns)
 
 
-def _step(view: TurnView) -> Step:
-    match view.stage:
-        case Stage.WAITING if view.missing_piece is not None:
-            return EncodeStep(view.session, view.missing_piece)
-        case Stage.WAITING:
-            return PrefillStep(view.session, view.turn)
-        case Stage.DECODING if view.ready_ids < view.wanted_ids:
-            return DecodeStep(view.session, view.turn)
-        case Stage.DECODING:
-            return VocodeStep(view.session, view.turn, view.wanted_ids, last=False)
-        case Stage.DRAINING if view.ready_ids > view.wanted_ids:
-            return VocodeStep(view.session, view.turn, view.wanted_ids, last=False)
-        case Stage.DRAINING:
-            return VocodeStep(view.session, view.turn, view.ready_ids, last=True)
+def _speak(speaking: Sequence[TurnView], limits: Limits) -> VocodeStep:
+    """The chunk that is due first, and chunks of the same size of others, in the order of their deadlines."""
+    parts = [_part(view) for view in speaking]
+    first = parts[0]
+    same = [part for part in parts if (part.count, part.last) == (first.count, first.last)]
+    return VocodeStep(tuple(same[: limits.speech]))
+
+
+def _part(view: TurnView) -> Part:
+    if view.stage is Stage.DRAINING and view.ready_ids <= view.wanted_ids:
+        return Part(view.session, view.turn, view.ready_ids, last=True)
+    return Part(view.session, view.turn, view.wanted_ids, last=False)

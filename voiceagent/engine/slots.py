@@ -6,7 +6,7 @@ It knows no tensors: what the runner keeps for a turn is an opaque `job` here. T
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -20,6 +20,7 @@ FIRST_SOUND_S = 0.5  #: the listener should hear something this long after askin
 SOUND_PATIENCE_S = (
     0.01  #: each token without a sound moves the deadline, so that no turn can hold the others up
 )
+TOKEN_S = TOKEN_SAMPLES / VOICE_RATE  #: sound of one speech id
 TEXT_PATIENCE_S = 0.05  #: a reader takes some 20 tokens a second
 MAX_WAITING_TURNS = 4  #: of one session; a controller that keeps to its tables never has more than two
 
@@ -27,7 +28,8 @@ MAX_WAITING_TURNS = 4  #: of one session; a controller that keeps to its tables 
 class Stage(Enum):
     """How far a turn is."""
 
-    WAITING = auto()  #: its prompt has not been read
+    WAITING = auto()  #: nothing has been done for it
+    READING = auto()  #: its prompt is being read
     DECODING = auto()  #: the language model writes
     DRAINING = auto()  #: the language model is done, the vocoder still has ids to speak
 
@@ -42,12 +44,12 @@ class Turn:
     options: Options
     arrived: float  #: seconds on the loop's clock
     stage: Stage = Stage.WAITING
-    job: Any = None  #: the runner's own state for the turn, once its prompt is read
+    job: Any = None  #: the runner's own state for the turn, once it has begun
     reason: EndReason = "stop"  #: why the language model ended
     waiting_ids: list[int] = field(default_factory=list)  #: speech ids that the vocoder has not had
     unsent_ids: deque[int] = field(default_factory=deque)  #: speech ids whose samples have not come out
     voiced: bool = False  #: some speech ids have come
-    vocoding: bool = False  #: the speech lane is at work on it
+    vocoding: bool = False  #: a speech lane is at work on it
     closed: bool = False  #: the vocoder has ended its stream
     samples: int = 0  #: 24 kHz samples sent
     seq: int = 0  #: number of the next audio message
@@ -56,11 +58,19 @@ class Turn:
     call_count: int = 0  #: tool calls so far
 
     def deadline(self) -> float:
-        """When the listener starts to miss something; the turn with the earliest one runs first."""
+        """When the listener starts to miss something; the chunk with the earliest one is spoken first."""
         if not self.options.spoken:
             return self.arrived + FIRST_SOUND_S + TEXT_PATIENCE_S * self.quiet_tokens
-        start = self.arrived + FIRST_SOUND_S if self.playing_until is None else self.playing_until
-        return start + SOUND_PATIENCE_S * self.quiet_tokens
+        return self._dry_at() + SOUND_PATIENCE_S * self.quiet_tokens
+
+    def need(self) -> float:
+        """When the language model must go on: what lies in tokens already is sound to come."""
+        if not self.options.spoken:
+            return self.deadline()
+        return max(self.deadline(), self._dry_at() + TOKEN_S * len(self.unsent_ids))
+
+    def _dry_at(self) -> float:
+        return self.arrived + FIRST_SOUND_S if self.playing_until is None else self.playing_until
 
     def sounded(self, samples: int, *, now: float, last: bool) -> tuple[int, ...]:
         """Account for `samples` that came out of the vocoder; returns the speech ids that are now whole in them."""
@@ -81,10 +91,10 @@ class Slot:
     encoded: set[int] = field(default_factory=set)
     turns: deque[Turn] = field(default_factory=deque)
 
-    def missing(self, turn: Turn) -> list[int]:
-        """Pieces of the turn's conversation that are here but not yet encoded, oldest first."""
-        named = [piece.id for item in turn.items for piece in item_pieces(item)]
-        return [piece for piece in named if piece not in self.encoded]
+    def missing(self, items: Iterable[Item]) -> tuple[int, ...]:
+        """Pieces of a conversation that are not yet encoded, oldest first."""
+        named = (piece.id for item in items for piece in item_pieces(item))
+        return tuple(piece for piece in named if piece not in self.encoded)
 
 
 def item_pieces(item: Item) -> Iterator[Piece]:

@@ -1,5 +1,5 @@
-"""The engine process: a thread reads the pipe and listens for voices, the main thread computes, one thread decodes
-speech beside it, one writes.
+"""The engine process: a thread reads the pipe and listens for voices, the main thread computes, others decode speech
+beside it, one writes.
 
 It owns threads, pipe and exit codes; what is computed and in which order is `loop.py`'s. It exits when the pipe ends,
 so a killed server leaves no orphan behind.
@@ -28,8 +28,9 @@ from voiceagent.audio.pcm import s16_to_float
 from voiceagent.engine import api
 from voiceagent.engine.codec import FrameReader, encode
 from voiceagent.engine.lane import Lane
-from voiceagent.engine.loop import Loop, Runner
+from voiceagent.engine.loop import Loop
 from voiceagent.engine.pipe import WorkerSpec
+from voiceagent.engine.protocol import Runner
 from voiceagent.errors import EngineError, VoiceAgentError
 
 EXIT_PEER_GONE, EXIT_LOAD_FAILED, EXIT_DEVICE_LOST = 0, 3, 70
@@ -169,6 +170,7 @@ def _load(
     from voiceagent.engine.runner import StepAudioRunner
     from voiceagent.models.placement import place
     from voiceagent.models.silero import Silero, VadStream
+    from voiceagent.models.step_audio2.variant import Variant
 
     progress("folder and memory", 0.0)
     placement = place(
@@ -186,19 +188,23 @@ def _load(
     runner = StepAudioRunner.load(
         spec.model,
         placement,
+        variant=None if spec.variant == "auto" else Variant(spec.variant),
         recordings=spec.voices or None,
         speech_chunks=spec.speech_chunks,
         reference_compatible=spec.reference_compatible,
+        max_batch=spec.max_batch,
         threads=spec.threads or max(1, cores() // 2),
         progress=progress,
     )
+    if runner.max_sessions < spec.max_sessions:
+        log.warning("the memory holds %d sessions, not %d", runner.max_sessions, spec.max_sessions)
     ready = api.Ready(
-        model=Path(spec.model).name,  # a client has no business with our paths
+        model=spec.name or Path(spec.model).name,  # a client has no business with our paths
         device=placement.device,
         dtype=str(placement.dtype).removeprefix("torch."),
         voices=runner.voices,
         context_tokens=runner.context_tokens,
-        max_sessions=spec.max_sessions,
+        max_sessions=min(spec.max_sessions, runner.max_sessions),
         load_seconds=time.monotonic() - began,
         can_think=runner.can_think,
     )
@@ -232,8 +238,8 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_LOAD_FAILED
     detectors.append(new_stream)
     outbox.put(ready)
-    lane = Lane(ears.commands.put)
-    loop = Loop(runner, max_sessions=spec.max_sessions, emit=outbox.put, clock=time.monotonic, lane=lane)
+    lane = Lane(ears.commands.put, threads=runner.limits.lanes)
+    loop = Loop(runner, max_sessions=ready.max_sessions, emit=outbox.put, clock=time.monotonic, lane=lane)
     try:
         serve(loop, ears.commands)
     except Exception as error:  # only a lost device comes this far: end at once, the server starts us anew

@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from voiceagent.errors import CapacityError, ConfigError
-from voiceagent.models.step_audio2.checkpoint import read_headers, weight_count
+from voiceagent.models.step_audio2.checkpoint import read_headers, sizes_only, weight_count
 from voiceagent.models.step_audio2.config import StepAudio2Config
-from voiceagent.models.step_audio2.flow import ODE_STEPS, RECENT_FRAMES, RECENT_TOKENS, FlowNet
+from voiceagent.models.step_audio2.flow import ODE_STEPS, PROMPT_TOKENS, FlowNet
 from voiceagent.models.step_audio2.flow_config import FlowConfig
 from voiceagent.models.step_audio2.hift_net import HiftConfig, HiftNet
+from voiceagent.models.step_audio2.t2w_pool import FlowPool
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MB = 1_000_000
@@ -72,6 +73,7 @@ class Needs:
         position: keys and values of one position.
         positions: the longest conversation.
         stream: state of one speech stream.
+        voices: what the speech decoder keeps of the voices' prompts.
     """
 
     language: int
@@ -80,6 +82,7 @@ class Needs:
     position: int
     positions: int
     stream: int
+    voices: int
 
     @classmethod
     def of(cls, folder: Path | str) -> Needs:
@@ -91,7 +94,7 @@ class Needs:
         folder = Path(folder)
         text = StepAudio2Config.from_folder(folder).text
         config = FlowConfig.from_file(folder / "token2wav" / "flow.yaml")
-        with torch.device("meta"):
+        with sizes_only():
             flow, vocoder = FlowNet(config), HiftNet(HiftConfig.from_folder(folder / "token2wav"))
         return cls(
             language=weight_count(read_headers(folder)),
@@ -99,8 +102,17 @@ class Needs:
             vocoder=_size(vocoder),
             position=2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim,
             positions=text.max_position_embeddings,
-            stream=_stream_size(config),
+            stream=FlowPool.slot_bytes(config, steps=ODE_STEPS, dtype=torch.int8),
+            voices=FlowPool.token_bytes(config, steps=ODE_STEPS, dtype=torch.int8) * PROMPT_TOKENS,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Device ("cpu" or "cuda:N") and number type of the language model with its encoder, and of Token2Wav's flow."""
+
+    language: tuple[str, torch.dtype]
+    speech: tuple[str, torch.dtype]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +138,24 @@ class Placement:
     speech_bytes: int
     needed: dict[str, int]
     free: dict[str, int]
+
+
+def choose(
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    speech_device: str = "auto",
+    speech_dtype: str = "auto",
+    machine: Machine | None = None,
+) -> Stages:
+    """Devices and number types for what an operator asked for; arguments and errors as of `place`."""
+    machine = machine or ThisMachine()
+    where = _device(device, machine, default="cuda:0" if machine.gpus() else "cpu", field="device")
+    speech = _device(speech_device, machine, default=where, field="speech_device")
+    return Stages(
+        (where, _dtype(dtype, where, machine, field="dtype")),
+        (speech, _dtype(speech_dtype, speech, machine, field="speech_dtype")),
+    )
 
 
 def place(
@@ -157,10 +187,10 @@ def place(
         CheckpointError: the folder is incomplete or damaged.
     """
     machine = machine or ThisMachine()
-    where = _device(device, machine, default="cuda:0" if machine.gpus() else "cpu")
-    speech = _device(speech_device, machine, default=where)
-    number = _dtype(dtype, where, machine, field="dtype")
-    speech_number = _dtype(speech_dtype, speech, machine, field="speech_dtype")
+    stages = choose(
+        device=device, dtype=dtype, speech_device=speech_device, speech_dtype=speech_dtype, machine=machine
+    )
+    (where, number), (speech, speech_number) = stages.language, stages.speech
     needs = Needs.of(folder)
     language = needs.language * number.itemsize
     flow = needs.flow * speech_number.itemsize
@@ -172,8 +202,9 @@ def place(
         fixed = {where: language + flow + needs.vocoder * 4}
         fixed[where] += _work(language, _LANGUAGE_WORK) + _work(flow, _SPEECH_WORK)
     one_talk = needs.position * needs.positions * number.itemsize
-    one_stream = needs.stream * speech_number.itemsize
-    least_kv, least_speech = kv_memory_mb * MB or one_talk, speech_memory_mb * MB or one_stream
+    one_stream, voices = needs.stream * speech_number.itemsize, needs.voices * speech_number.itemsize
+    spare = one_stream + voices  # a stream that is nobody's, and the prompts
+    least_kv, least_speech = kv_memory_mb * MB or one_talk, speech_memory_mb * MB or one_stream + spare
     needed = dict(fixed)
     needed[where] += least_kv
     needed[speech] += least_speech
@@ -185,38 +216,34 @@ def place(
     left = {name: int((free[name] * _SPARE - fixed[name]) * share_of[name]) for name in fixed}
     share = _SPEECH_SHARE if where == speech else 1.0
     speech_bytes = speech_memory_mb * MB or max(
-        one_stream, min(max_sessions * one_stream, int(left[speech] * share))
+        one_stream + spare, min(max_sessions * one_stream + spare, int(left[speech] * share))
     )
     left[speech] -= speech_bytes
     kv_bytes = kv_memory_mb * MB or max(one_talk, min(max_sessions * one_talk, left[where]))
     return Placement(where, number, speech, speech_number, kv_bytes, speech_bytes, needed, free)
 
 
-def _device(asked: str, machine: Machine, *, default: str) -> str:
+def _device(asked: str, machine: Machine, *, default: str, field: str) -> str:
     """The device under its full name."""
     if asked == "auto":
         return default
     count = machine.gpus()
+    there = ["cpu", *(f"cuda:{i}" for i in range(count))]
     match = re.fullmatch(r"cpu|cuda(?::(\d+))?", asked)
+    name = asked if asked == "cpu" or match is None else f"cuda:{int(match.group(1) or 0)}"
+    if name in there:
+        return name
     if match is None:
-        raise _no_device(asked, "it is neither cpu nor cuda:N")
-    if asked == "cpu":
-        return asked
-    if count == 0:
-        built = "" if torch.version.cuda else "; this torch was built without CUDA"
-        raise _no_device(asked, f"torch sees no CUDA GPU{built}")
-    index = int(match.group(1) or 0)
-    if index >= count:
-        raise _no_device(asked, f"torch sees {count} CUDA GPU(s), the last is cuda:{count - 1}")
-    return f"cuda:{index}"
-
-
-def _no_device(asked: str, why: str) -> ConfigError:
-    return ConfigError(
+        why = "it is neither cpu nor cuda:N"
+    elif count == 0:
+        why = "torch sees no CUDA GPU" + ("" if torch.version.cuda else ", and was built without CUDA")
+    else:
+        why = f"torch sees {count} CUDA GPU(s)"
+    raise ConfigError(
         f"The device {asked!r} cannot be used: {why}.",
         code="device_unavailable",
-        remedy="`voiceagent doctor` says what this machine has; --device cpu always works.",
-        param="engine.device",
+        remedy=f"Here are {', '.join(there)}; --device cpu always works.",
+        param=f"engine.{field}",
     )
 
 
@@ -270,15 +297,6 @@ def _work(weights: int, rule: tuple[float, int]) -> int:
 
 def _size(net: nn.Module) -> int:
     return sum(part.numel() for part in net.parameters())
-
-
-def _stream_size(config: FlowConfig) -> int:
-    """Numbers in a flow's history: steps, layers and guidance of the DiT; the conformer's, doubled after upsampling."""
-    dit, encoder = config.dit, config.encoder
-    frame = 2 * dit.heads * dit.head_size
-    solver = ODE_STEPS * dit.depth * 2 * (RECENT_FRAMES * frame + 4 * dit.width)
-    blocks = encoder.blocks + encoder.stride * encoder.up_blocks
-    return solver + RECENT_TOKENS * blocks * 2 * encoder.width
 
 
 def _available() -> int:
