@@ -107,6 +107,12 @@ def check_linear() -> None:
             got = gpu_linear.small(x, weight, norm=norm, residual=residual)
             exact = linear.small_torch(wide[0], wide[1], norm=wide[3], residual=wide[4])
             close(got, exact, f"norm, linear, residual {rows} {outputs}x{inputs}")
+            if rows <= gpu_linear.MOST_ROWS:
+                tile = gpu_linear.Tile(16, 64, 4, 2, splits=3)
+                got = gpu_linear.streamed(x, weight, bias, norm=norm, residual=residual, tile=tile)
+                close(got, linear.small_torch(*wide[:3], norm=wide[3], residual=wide[4]), "split linear")
+                got = gpu_linear.streamed(x, weight, gate=True, tile=tile)
+                close(got, linear.gated_torch(*wide[:2]), "split gated")
             got = gpu_linear.gated(x, weight, norm=norm)
             close(got, linear.gated_torch(wide[0], wide[1], norm=wide[3]), f"gated {rows} {outputs}x{inputs}")
 

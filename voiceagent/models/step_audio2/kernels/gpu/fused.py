@@ -6,7 +6,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from voiceagent.models.step_audio2.kernels.gpu.language import ceil_div, jit, power_of_2, tl
+from voiceagent.models.step_audio2.kernels.gpu.language import (
+    after_previous,
+    ceil_div,
+    jit,
+    launch,
+    power_of_2,
+    tl,
+)
 
 
 def add_rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -17,7 +24,10 @@ def add_rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float)
     total = x if residual is None else torch.empty_like(x)
     other = x if residual is None else residual.contiguous()
     block = power_of_2(width)
-    _add_rms_norm[(rows,)](
+    launch(
+        _add_rms_norm,
+        (rows,),
+        x.device,
         x,
         other,
         weight,
@@ -37,7 +47,7 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
     out = gate_up.new_empty(rows, width)
     block = 1024
-    _silu_mul[(rows, ceil_div(width, block))](gate_up.contiguous(), out, width, block)
+    launch(_silu_mul, (rows, ceil_div(width, block)), out.device, gate_up.contiguous(), out, width, block)
     return out
 
 
@@ -49,7 +59,10 @@ def rotate_and_write(
     rows, heads = qkv.shape[0], qkv.shape[1] // width - 2 * kv_heads
     q = qkv.new_empty(rows, heads, width)
     pages, block = pool[layer], 4
-    _rotate_and_write[(rows, ceil_div(heads + 2 * kv_heads, block))](
+    launch(
+        _rotate_and_write,
+        (rows, ceil_div(heads + 2 * kv_heads, block)),
+        qkv.device,
         qkv.contiguous(),
         cos,
         sin,
@@ -68,7 +81,19 @@ def rotate_and_write(
 
 
 @jit
-def _add_rms_norm(x, residual, weight, normed, total, width, eps, ADD: tl.constexpr, BLOCK: tl.constexpr):
+def _add_rms_norm(
+    x,
+    residual,
+    weight,
+    normed,
+    total,
+    width,
+    eps,
+    ADD: tl.constexpr,
+    BLOCK: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
+    after_previous(OVERLAP)
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     inside = at < width
@@ -84,7 +109,8 @@ def _add_rms_norm(x, residual, weight, normed, total, width, eps, ADD: tl.conste
 
 
 @jit
-def _silu_mul(gate_up, out, width, BLOCK: tl.constexpr):
+def _silu_mul(gate_up, out, width, BLOCK: tl.constexpr, OVERLAP: tl.constexpr):
+    after_previous(OVERLAP)
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < width
@@ -107,7 +133,9 @@ def _rotate_and_write(
     kv_heads,
     HALF: tl.constexpr,
     BLOCK: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
+    after_previous(OVERLAP)
     row = tl.program_id(0).to(tl.int64)
     head = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK))[:, None]
     at = tl.arange(0, HALF)[None, :]

@@ -1,10 +1,18 @@
-"""Triton's names for the modules beside this one, which can be imported (not run) where Triton is missing."""
+"""Triton's names for the modules beside this one, which can be imported (not run) where Triton is missing.
 
-# mypy: disable-error-code="import-not-found, import-untyped"
+Kernels are launched so that one may start while the one before it ends (programmatic dependent launch): every kernel
+calls `after_previous` before it touches anything another kernel writes or reads. Weights may be read earlier.
+"""
+
+# mypy: disable-error-code="import-not-found, import-untyped, no-untyped-def, untyped-decorator"
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
+
+import torch
+from torch import Tensor
 
 jit: Callable[[Callable[..., Any]], Any]
 constant: Callable[[Any], Any]  #: makes a number that kernels may name
@@ -22,6 +30,28 @@ except ModuleNotFoundError:  # the CPU install
     jit, tl, constant = _plain, None, _plain
 
 
+def launch(kernel: Any, grid: tuple[int, ...], device: torch.device, *arguments: Any, **options: Any) -> None:
+    """Starts `kernel(*arguments, OVERLAP)`; options are Triton's (num_warps, num_stages)."""
+    overlap = _overlaps(device)
+    if overlap:
+        options["launch_pdl"] = True
+    kernel[grid](*arguments, overlap, **options)
+
+
+@cache
+def _overlaps(device: torch.device) -> bool:
+    """Whether the device has programmatic dependent launch (compute capability 9)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+@jit
+def after_previous(OVERLAP: tl.constexpr):
+    """Waits until the kernel before has ended, and lets the next one start as soon as there is room."""
+    if OVERLAP:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+
+
 def ceil_div(a: int, b: int) -> int:
     """a / b, rounded up."""
     return -(-a // b)
@@ -30,3 +60,8 @@ def ceil_div(a: int, b: int) -> int:
 def power_of_2(n: int) -> int:
     """The smallest power of two not below n."""
     return 1 << (n - 1).bit_length()
+
+
+def contiguous(tensor: Tensor | None, *, otherwise: Tensor) -> Tensor:
+    """The tensor in order; for None something that is never read."""
+    return otherwise if tensor is None else tensor.contiguous()

@@ -1,19 +1,41 @@
-"""Triton twins of `kernels.linear`: products of 1 to 16 rows that read every weight once, as fast as memory gives it.
+"""Triton twins of `kernels.linear`: products of few rows that read every weight once, as fast as memory gives it.
 
-More rows go to torch's own product with the norm, the residual and the gate beside it.
+One row runs on the plain cores, up to MOST_ROWS on the tensor cores; more go to torch's own product with the norm, the
+residual and the gate beside it.
 """
 
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from voiceagent.models.step_audio2.kernels.gpu import fused
-from voiceagent.models.step_audio2.kernels.gpu.language import ceil_div, jit, power_of_2, tl
+from voiceagent.models.step_audio2.kernels.gpu.language import (
+    after_previous,
+    ceil_div,
+    contiguous,
+    jit,
+    launch,
+    power_of_2,
+    tl,
+)
 
 MOST_ROWS = 16  #: up to here Triton's products are used
+_NORM_ROWS = 16  # up to here the norm is cheaper inside the product
+
+
+class Tile(NamedTuple):
+    """How a product is cut: outputs of a program, inputs of a step, warps, stages of loading, programs per output."""
+
+    outputs: int
+    inputs: int
+    warps: int
+    stages: int
+    splits: int = 1
 
 
 def small(
@@ -52,63 +74,87 @@ def streamed(
     eps: float = 1e-6,
     residual: Tensor | None = None,
     gate: bool = False,
-    tile: tuple[int, int, int, int] | None = None,
+    tile: Tile | None = None,
 ) -> Tensor:
-    """`small`, or with `gate` `gated`, by Triton; `tile` (outputs, inputs, warps, stages) overrides the choice."""
+    """`small`, or with `gate` `gated`, by Triton; `tile` overrides the choice."""
     rows, inputs = x.shape
+    tile = tile or _tile(rows, weight.shape[0], inputs)
+    step = min(tile.inputs, max(16, power_of_2(inputs)))
+    share = (
+        ceil_div(ceil_div(inputs, tile.splits), step) * step
+    )  # inputs of one split, none of which may be empty
+    tile = tile._replace(inputs=step, splits=ceil_div(inputs, share))
+    if norm is not None and (rows > _NORM_ROWS or tile.splits > 1):
+        x, _ = fused.add_rms_norm(x, None, norm, eps)
+        norm = None
+    x = x.contiguous()
     outputs = weight.shape[0] // 2 if gate else weight.shape[0]
     out = x.new_empty(rows, outputs)
-    one = rows == 1
-    tile = tile or (_tile_of_one(outputs, inputs) if one else _tile_of_few(outputs, inputs))
-    block, step, warps, stages = tile
-    step = min(step, max(16, power_of_2(inputs)))
-    arguments = (
-        x.contiguous(),
-        weight,
-        x if bias is None else bias,
-        x if norm is None else norm,
-        x if residual is None else residual.contiguous(),
-        out,
-        rows,
-        outputs,
-        inputs,
-        eps,
-        bias is not None,
-        norm is not None,
-        residual is not None,
-        gate,
-        inputs % step == 0,
-        block,
-        step,
-        stages,
-    )
-    grid = (ceil_div(outputs, block),)
-    if one:
-        _one_row[grid](*arguments, num_warps=warps)
-    else:
-        _few_rows[grid](*arguments, max(16, power_of_2(rows)), num_warps=warps)
+    extras = (contiguous(bias, otherwise=x), contiguous(residual, otherwise=x), out)
+    if tile.splits == 1:
+        _product(x, weight, norm, *extras, eps, bias is not None, residual is not None, gate, tile)
+        return out
+    parts = x.new_empty(tile.splits, rows, weight.shape[0], dtype=torch.float32)
+    _product(x, weight, None, x, x, parts, eps, False, False, False, tile)
+    flags = (bias is not None, residual is not None, gate, tile.splits, 512)
+    launch(_finish, (ceil_div(outputs, 512), rows), x.device, parts, *extras, outputs, *flags)
     return out
 
 
-def _tile_of_one(outputs: int, inputs: int) -> tuple[int, int, int, int]:
-    return 8, 512, 4, 3
+def _product(
+    x: Tensor,
+    weight: Tensor,
+    norm: Tensor | None,
+    bias: Tensor,
+    residual: Tensor,
+    out: Tensor,
+    eps: float,
+    has_bias: bool,
+    has_residual: bool,
+    gate: bool,
+    tile: Tile,
+) -> None:
+    """Starts one product; with splits, `out` holds one sum for each."""
+    rows, inputs = x.shape
+    outputs = out.shape[-1]
+    share = ceil_div(ceil_div(inputs, tile.splits), tile.inputs) * tile.inputs
+    flags = (has_bias, norm is not None, has_residual, gate, inputs % tile.inputs == 0)
+    sizes = (tile.outputs, tile.inputs, tile.stages)
+    numbers = (rows, outputs, inputs, share, eps)
+    tensors = (x, weight, contiguous(norm, otherwise=x), bias, residual, out)
+    grid = (ceil_div(outputs, tile.outputs), tile.splits)
+    if rows == 1:
+        launch(_one_row, grid, x.device, *tensors, *numbers, *flags, *sizes, num_warps=tile.warps)
+    else:
+        padded = max(16, power_of_2(rows))
+        launch(_few_rows, grid, x.device, *tensors, *numbers, *flags, *sizes, padded, num_warps=tile.warps)
 
 
-def _tile_of_few(outputs: int, inputs: int) -> tuple[int, int, int, int]:
-    return 32, 256, 4, 4
+def _tile(rows: int, outputs: int, inputs: int) -> Tile:
+    if rows == 1:
+        return Tile(8, 512, 4, 3)
+    return Tile(32, 256, 4, 4)
+
+
+@jit
+def _weights(weight, start, k, inputs, EVEN: tl.constexpr):
+    if EVEN:
+        return tl.load(weight + start + k[None, :], eviction_policy="evict_first")
+    return tl.load(weight + start + k[None, :], (k < inputs)[None, :], 0.0, eviction_policy="evict_first")
 
 
 @jit
 def _one_row(
     x,
     weight,
-    bias,
     norm,
+    bias,
     residual,
     out,
     rows,
     outputs,
     inputs,
+    share,
     eps,
     BIAS: tl.constexpr,
     NORM: tl.constexpr,
@@ -118,35 +164,41 @@ def _one_row(
     BLOCK: tl.constexpr,
     STEP: tl.constexpr,
     STAGES: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
-    """BLOCK outputs; the norm's scale is one number for all, so that it can be found on the way and applied last."""
+    """BLOCK outputs of the only row; the norm's scale is one number, found on the way and applied last."""
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = n < outputs
     row = tl.where(real, n, 0).to(tl.int64)[:, None] * inputs
     other = row + outputs.to(tl.int64) * inputs
-    at = tl.arange(0, STEP)
-    total = tl.zeros((BLOCK, STEP), tl.float32)
-    second = tl.zeros((BLOCK, STEP), tl.float32)
-    squares = tl.zeros((STEP,), tl.float32)
-    for start in tl.range(0, inputs, STEP, num_stages=STAGES):
-        k = start + at
-        inside = k < inputs
-        if EVEN:
-            w = tl.load(weight + row + k[None, :], eviction_policy="evict_first")
-            value = tl.load(x + k).to(tl.float32)
-        else:
-            w = tl.load(weight + row + k[None, :], inside[None, :], 0.0, eviction_policy="evict_first")
-            value = tl.load(x + k, inside, 0.0).to(tl.float32)
+    begin = tl.program_id(1) * share
+    k = begin + tl.arange(0, STEP)
+    w = _weights(weight, row, k, inputs, EVEN)  # under way before the kernel before has ended
+    w_up = w
+    if GATE:
+        w_up = _weights(weight, other, k, inputs, EVEN)
+    after_previous(OVERLAP)
+
+    value = tl.load(x + k, k < inputs, 0.0).to(tl.float32)
+    squares = value * value
+    if NORM:
+        value *= tl.load(norm + k, k < inputs, 0.0).to(tl.float32)
+    total = w.to(tl.float32) * value[None, :]
+    second = total
+    if GATE:
+        second = w_up.to(tl.float32) * value[None, :]
+    for start in tl.range(begin + STEP, tl.minimum(begin + share, inputs), STEP, num_stages=STAGES):
+        k = start + tl.arange(0, STEP)
+        w = _weights(weight, row, k, inputs, EVEN)
+        value = tl.load(x + k, k < inputs, 0.0).to(tl.float32)
         if NORM:
             squares += value * value
-            value *= tl.load(norm + k, inside, 0.0).to(tl.float32)
+            value *= tl.load(norm + k, k < inputs, 0.0).to(tl.float32)
         total += w.to(tl.float32) * value[None, :]
         if GATE:
-            if EVEN:
-                w = tl.load(weight + other + k[None, :], eviction_policy="evict_first")
-            else:
-                w = tl.load(weight + other + k[None, :], inside[None, :], 0.0, eviction_policy="evict_first")
+            w = _weights(weight, other, k, inputs, EVEN)
             second += w.to(tl.float32) * value[None, :]
+
     result = tl.sum(total, 1)
     scale = 1.0
     if NORM:
@@ -158,20 +210,21 @@ def _one_row(
         result += tl.load(bias + n, real, 0.0).to(tl.float32)
     if RESIDUAL:
         result += tl.load(residual + n, real, 0.0).to(tl.float32)
-    tl.store(out + n, result.to(out.dtype.element_ty), real)
+    tl.store(out + tl.program_id(1) * outputs + n, result.to(out.dtype.element_ty), real)
 
 
 @jit
 def _few_rows(
     x,
     weight,
-    bias,
     norm,
+    bias,
     residual,
     out,
     rows,
     outputs,
     inputs,
+    share,
     eps,
     BIAS: tl.constexpr,
     NORM: tl.constexpr,
@@ -182,37 +235,32 @@ def _few_rows(
     STEP: tl.constexpr,
     STAGES: tl.constexpr,
     ROWS: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """BLOCK outputs of all rows on the tensor cores; the weights are the left factor, as they are the long side."""
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = n < outputs
     row = tl.where(real, n, 0).to(tl.int64)[:, None] * inputs
     other = row + outputs.to(tl.int64) * inputs
+    begin = tl.program_id(1) * share
     m = tl.arange(0, ROWS)
     held = m < rows
-    at = tl.arange(0, STEP)
+    after_previous(OVERLAP)
+
     total = tl.zeros((BLOCK, ROWS), tl.float32)
     second = tl.zeros((BLOCK, ROWS), tl.float32)
     squares = tl.zeros((ROWS,), tl.float32)
-    for start in tl.range(0, inputs, STEP, num_stages=STAGES):
-        k = start + at
+    for start in tl.range(begin, tl.minimum(begin + share, inputs), STEP, num_stages=STAGES):
+        k = start + tl.arange(0, STEP)
         inside = k < inputs
         value = tl.load(x + m[None, :] * inputs + k[:, None], held[None, :] & inside[:, None], 0.0)
         if NORM:
             wide = value.to(tl.float32)
             squares += tl.sum(wide * wide, 0)
             value = (wide * tl.load(norm + k, inside, 0.0).to(tl.float32)[:, None]).to(value.dtype)
-        if EVEN:
-            w = tl.load(weight + row + k[None, :], eviction_policy="evict_first")
-        else:
-            w = tl.load(weight + row + k[None, :], inside[None, :], 0.0, eviction_policy="evict_first")
-        total = tl.dot(w, value, total, input_precision="ieee")
+        total = tl.dot(_weights(weight, row, k, inputs, EVEN), value, total, input_precision="ieee")
         if GATE:
-            if EVEN:
-                w = tl.load(weight + other + k[None, :], eviction_policy="evict_first")
-            else:
-                w = tl.load(weight + other + k[None, :], inside[None, :], 0.0, eviction_policy="evict_first")
-            second = tl.dot(w, value, second, input_precision="ieee")
+            second = tl.dot(_weights(weight, other, k, inputs, EVEN), value, second, input_precision="ieee")
     if NORM:
         scale = tl.rsqrt(squares / inputs + eps)[None, :]
         total *= scale
@@ -225,4 +273,41 @@ def _few_rows(
     valid = held[None, :] & real[:, None]
     if RESIDUAL:
         total += tl.load(residual + at, valid, 0.0).to(tl.float32)
-    tl.store(out + at, total.to(out.dtype.element_ty), valid)
+    start = tl.program_id(1).to(tl.int64) * rows * outputs
+    tl.store(out + start + at, total.to(out.dtype.element_ty), valid)
+
+
+@jit
+def _finish(
+    parts,
+    bias,
+    residual,
+    out,
+    outputs,
+    BIAS: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    GATE: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
+    """Adds up the splits of a product, and what `_few_rows` does after it."""
+    after_previous(OVERLAP)
+    n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    row, rows = tl.program_id(1), tl.num_programs(1)
+    real = n < outputs
+    width = outputs * 2 if GATE else outputs
+    total = tl.zeros((BLOCK,), tl.float32)
+    second = tl.zeros((BLOCK,), tl.float32)
+    for split in tl.static_range(SPLITS):
+        start = parts + (split * rows + row).to(tl.int64) * width + n
+        total += tl.load(start, real, 0.0)
+        if GATE:
+            second += tl.load(start + outputs, real, 0.0)
+    if GATE:
+        total = total / (1.0 + tl.exp(-total)) * second
+    if BIAS:
+        total += tl.load(bias + n, real, 0.0).to(tl.float32)
+    if RESIDUAL:
+        total += tl.load(residual + row * outputs + n, real, 0.0).to(tl.float32)
+    tl.store(out + row * outputs + n, total.to(out.dtype.element_ty), real)

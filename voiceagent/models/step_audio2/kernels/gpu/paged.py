@@ -8,7 +8,14 @@ import math
 import torch
 from torch import Tensor
 
-from voiceagent.models.step_audio2.kernels.gpu.language import ceil_div, jit, power_of_2, tl
+from voiceagent.models.step_audio2.kernels.gpu.language import (
+    after_previous,
+    ceil_div,
+    jit,
+    launch,
+    power_of_2,
+    tl,
+)
 
 _PROGRAMS = 528  # wanted at least: four for each of 132 multiprocessors
 _MOST_SPLITS = 32
@@ -18,8 +25,17 @@ def write(keys: Tensor, values: Tensor, pool: Tensor, layer: int, places: Tensor
     """`kernels.paged.write`."""
     pages = pool[layer]
     row = keys.shape[1] * keys.shape[2]
-    _write[(keys.shape[0],)](
-        keys.contiguous(), values.contiguous(), pages, pages.stride(0), places, row, power_of_2(row)
+    launch(
+        _write,
+        (keys.shape[0],),
+        pool.device,
+        keys.contiguous(),
+        values.contiguous(),
+        pages,
+        pages.stride(0),
+        places,
+        row,
+        power_of_2(row),
     )
 
 
@@ -36,7 +52,10 @@ def decode_attention(
     partial = q.new_empty(batch, heads, splits, width, dtype=torch.float32)
     peaks = q.new_empty(2, batch, heads, splits, dtype=torch.float32)
     pages = pool[layer]
-    _attend[(kv_heads, splits, batch)](
+    launch(
+        _attend,
+        (kv_heads, splits, batch),
+        pool.device,
         q.contiguous(),
         pages,
         pages.stride(0),
@@ -57,14 +76,14 @@ def decode_attention(
         num_stages=3,
     )
     if splits > 1:
-        _merge[(batch, heads)](
-            partial, peaks, peaks.stride(0), lengths, out, page, width, splits, num_warps=4
-        )
+        sizes = (page, width, splits)
+        launch(_merge, (batch, heads), q.device, partial, peaks, peaks.stride(0), lengths, out, *sizes)
     return out
 
 
 @jit
-def _write(keys, values, pages, values_offset, places, row, BLOCK: tl.constexpr):
+def _write(keys, values, pages, values_offset, places, row, BLOCK: tl.constexpr, OVERLAP: tl.constexpr):
+    after_previous(OVERLAP)
     n = tl.program_id(0).to(tl.int64)
     place = tl.load(places + n).to(tl.int64)
     at = tl.arange(0, BLOCK)
@@ -92,8 +111,10 @@ def _attend(
     PAGE: tl.constexpr,
     WIDTH: tl.constexpr,
     SPLITS: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """One kv head's queries over one split of one row's pages; the softmax runs in base 2."""
+    after_previous(OVERLAP)
     kv_head, split, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     length = tl.load(lengths + row)
     count = tl.cdiv(length, PAGE)
@@ -140,9 +161,18 @@ def _attend(
 
 @jit
 def _merge(
-    partial, peaks, sums_offset, lengths, out, PAGE: tl.constexpr, WIDTH: tl.constexpr, SPLITS: tl.constexpr
+    partial,
+    peaks,
+    sums_offset,
+    lengths,
+    out,
+    PAGE: tl.constexpr,
+    WIDTH: tl.constexpr,
+    SPLITS: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """One head's splits into one result."""
+    after_previous(OVERLAP)
     row, heads = tl.program_id(0).to(tl.int64), tl.num_programs(1)
     head = row * heads + tl.program_id(1)
     count = tl.cdiv(tl.load(lengths + row), PAGE)

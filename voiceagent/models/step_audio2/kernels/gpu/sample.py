@@ -14,7 +14,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from voiceagent.models.step_audio2.kernels.gpu.language import ceil_div, constant, jit, power_of_2, tl
+from voiceagent.models.step_audio2.kernels.gpu.language import (
+    after_previous,
+    ceil_div,
+    constant,
+    jit,
+    launch,
+    power_of_2,
+    tl,
+)
 from voiceagent.models.step_audio2.kernels.sample import COLD, UNIT
 
 _BLOCK = 2048  # ids of one program
@@ -53,7 +61,11 @@ def choose(
     ids = scores.new_empty(rows, dtype=torch.int64)
     ok = scores.new_empty(rows, dtype=torch.bool)
     grid, width = (blocks, rows), power_of_2(blocks)
-    _prepare[grid](
+    device = scores.device
+    launch(
+        _prepare,
+        grid,
+        device,
         scores.contiguous(),
         seen.contiguous().view(torch.uint8),
         masks.contiguous().view(torch.uint8),
@@ -68,9 +80,9 @@ def choose(
     )
     common = (held, peaks, temperature, top_p, top_k, histograms, state, vocabulary)
     for step in range(2 * _PASSES):
-        _narrow[grid](*common, step, _BLOCK, _CHUNK, width, num_warps=4)
-    _tally[grid](*common, tallies, _BLOCK, width)
-    _draw[(rows,)](*common, tallies, uniform, ids, ok, blocks, _BLOCK, width, num_warps=8)
+        launch(_narrow, grid, device, *common, step, _BLOCK, _CHUNK, width, num_warps=4)
+    launch(_tally, grid, device, *common, tallies, _BLOCK, width)
+    launch(_draw, (rows,), device, *common, tallies, uniform, ids, ok, blocks, _BLOCK, width, num_warps=8)
     return ids, ok
 
 
@@ -87,8 +99,10 @@ def _prepare(
     vocabulary,
     BLOCK: tl.constexpr,
     PASSES: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """Penalty and mask, the best of each block (+inf marks a broken one), empty histograms."""
+    after_previous(OVERLAP)
     block, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
     at = block * BLOCK + tl.arange(0, BLOCK)
     inside = at < vocabulary
@@ -196,8 +210,10 @@ def _narrow(
     BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,
     WIDTH: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """Finds the digit of the pass before and counts this one's. Passes 0 to 3 are top-k's, 4 to 7 top-p's."""
+    after_previous(OVERLAP)
     block, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
     rows = tl.num_programs(1)
     state += row * SLOTS
@@ -278,8 +294,10 @@ def _tally(
     tallies,
     BLOCK: tl.constexpr,
     WIDTH: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """The final edge; then each block's weight above it and its number of ids at it."""
+    after_previous(OVERLAP)
     block, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
     blocks, rows = tl.num_programs(0), tl.num_programs(1)
     state += row * SLOTS
@@ -328,8 +346,10 @@ def _draw(
     blocks,
     BLOCK: tl.constexpr,
     WIDTH: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """First the block, then the id in it, where the running weight passes the drawn one."""
+    after_previous(OVERLAP)
     row, rows = tl.program_id(0).to(tl.int64), tl.num_programs(0)
     state += row * SLOTS
     best, fine = _best(peaks, row, blocks, WIDTH)
