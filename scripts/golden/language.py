@@ -172,7 +172,10 @@ def main() -> None:
     tokenizer = tiny_tokenizer()
     special, vocabulary = tokenizer.ids, tokenizer.size + 3
     arrays: dict[str, Any] = {}
-    prompt = [special.bot, *tokenizer.encode("human\nwhat is this? ")]
+    prompt = [
+        special.bot,
+        *tokenizer.encode("human\n" + "what is this? " * 8),
+    ]  # longer than one page of the cache
     with torch.inference_mode():
         encoder, places = encoder_weights(), []
         for name, count in PIECES.items():
@@ -199,7 +202,7 @@ def main() -> None:
         arrays["reply/text"] = np.array(greedy(network, embeds, special.audio_start))
         arrays["reply/speech"] = np.array(greedy(network, speech, special.audio_pad + 1))
     arrays["prompt"], arrays["logits_last"] = np.array(prompt), logits[-1].numpy()
-    arrays["columns"] = np.arange(0, vocabulary, 23)
+    arrays["columns"] = np.arange(0, vocabulary, 47)
     arrays["logits"] = logits[:, arrays["columns"]].numpy().astype(np.float32)
     stops = {special.eot, special.endoftext, special.im_end}
     assert not stops & {*arrays["reply/text"].tolist(), *arrays["reply/speech"].tolist()}
