@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -110,6 +111,7 @@ class Report:
         """A part that could not be measured; the others go on."""
         self.failures.append(f"{part}: {type(error).__name__}: {error}")
         print(f"{part} FAILED: {type(error).__name__}: {error}", flush=True)
+        traceback.print_exception(error)
 
     def named(self, part: str) -> Iterator[Row]:
         """The rows of a part."""

@@ -172,6 +172,7 @@ def check(sound: Sequence[Pcm]) -> None:
         raise ValueError("a stream's samples are missing or constant")
 
 
+@functools.lru_cache(maxsize=512)  # drawn before, not while something is timed
 def random_ids(count: int, *, seed: int) -> list[int]:
     """Speech ids."""
     return np.random.default_rng(seed).integers(0, AUDIO_CODES, count).tolist()  # type: ignore[no-any-return]
