@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from engine_helpers import OPTIONS, said, spoke
 from scripted_checkpoint import write_scripted
 from tiny_checkpoint import tiny_weights, write_checkpoint
-from tiny_tokenizer import tiny_tokenizer
+from tiny_tokenizer import tiny_tokenizer, tokenizer_spec
 
 from voiceagent.core.history import Item, Piece
 from voiceagent.engine import api, mapping
@@ -338,3 +339,31 @@ def test_a_model_that_cannot_think_fails_a_turn_that_is_to(language: LanguageMod
     bench.begin(1, 1, said("x"), options(think=True))
     bench.run()
     assert [reply.code for reply in bench.of(api.Failed)] == ["think_unavailable"]
+
+
+def test_a_thought_in_tokens_of_its_own_is_read_anew(tmp_path: Path) -> None:
+    """The model writes letters where the tokenizer has a word: the prompt of the reply has the word."""
+    letters = ["Ġ", "o", "n", "e", "Ġ"]
+    vocab = tokenizer_spec()["model"]["vocab"]
+    endless = [*ids_of("\n"), *(vocab[letter] for letter in letters)]
+    language = LanguageModel.load(write_scripted(tmp_path, endless, SPEECH, variant="think"))
+    bench = Bench(language, 1)
+    bench.begin(1, 1, said("x"), options(think=True, repetition_penalty=1.0, max_tokens=80))
+    bench.run()
+    assert thoughts(bench) == " one" * 10
+    (ended,) = bench.of(api.Ended)
+    assert list(ended.raw_ids) == SPEECH[1:-1]
+    assert bench.runner._contexts[1].slots.count(vocab["Ġone"]) == 10
+    assert vocab["o"] not in bench.runner._contexts[1].slots
+
+
+def test_thinking_sessions_do_not_hear_each_other(thinker: LanguageModel) -> None:
+    bench = Bench(thinker, 1, 2, 3)
+    for session in (1, 2, 3):
+        bench.begin(session, 1, said("x" * session), options(think=session != 2, repetition_penalty=1.0))
+    bench.run()
+    for session in (1, 2, 3):
+        (ended,) = bench.of(api.Ended, session)
+        assert list(ended.raw_ids) == SPEECH[1:-1]
+        told = "".join(reply.text for reply in bench.of(api.Thought, session))
+        assert told == ("" if session == 2 else "so")

@@ -344,6 +344,8 @@ class Loop:
             call_id = f"call_{turn.session}_{turn.turn}_{turn.call_count}"
             turn.call_count += 1
             self._emit(api.Called(turn.session, turn.turn, call_id, call.name, call.arguments))
+        if written.reading:
+            turn.stage = Stage.READING
         if written.ended is not None:
             turn.stage, turn.reason = Stage.DRAINING, written.ended
 

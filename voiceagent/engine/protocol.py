@@ -40,6 +40,7 @@ class Written:
     calls: tuple[ToolUse, ...] = ()
     ended: Literal["stop", "max_tokens"] | None = None  #: once the model is done
     thought: str = ""  #: what it thinks before it answers
+    reading: bool = False  #: the thought is over, and the prompt of the reply is to be read
 
 
 @dataclass(frozen=True, slots=True)

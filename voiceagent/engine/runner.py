@@ -10,7 +10,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +28,8 @@ from voiceagent.models.placement import Placement
 from voiceagent.models.step_audio2.context import Context
 from voiceagent.models.step_audio2.generate import Generation, LanguageModel
 from voiceagent.models.step_audio2.prompt import Prompt, render_answer, render_turn
-from voiceagent.models.step_audio2.think import MAX_THOUGHT, thought_limit
+from voiceagent.models.step_audio2.sampling import Sampling
+from voiceagent.models.step_audio2.think import thought_limit
 from voiceagent.models.step_audio2.token2wav import CHUNKS, Speak, SpeechState, Token2Wav
 from voiceagent.models.step_audio2.tokens import Splitter
 from voiceagent.models.step_audio2.variant import Variant
@@ -196,7 +197,7 @@ class StepAudioRunner:
         with self._on_speech():
             speech = self.token2wav.open(voice) if spoken else None
         try:
-            generation = self._with_room(turn, prompt, sampling, limit)
+            generation = self._with_room(turn.session, prompt, sampling, limit=limit, both=options.max_tokens)
         except BaseException:
             if isinstance(speech, SpeechState):
                 speech.close()
@@ -271,11 +272,9 @@ class StepAudioRunner:
                 spoken=job.speech is not None,
             )
             left = None if job.max_tokens is None else job.max_tokens - job.thought_tokens
-            context = job.generation.context
             job.generation.close()
-            job.generation = self.language.generate(context, answer, job.sampling, max_tokens=left)
-            job.generation.read(len(answer.slots))  # the end of the thought: a few positions
-        return job.written(parts)
+            job.generation = self._with_room(job.session, answer, job.sampling, limit=left)
+        return replace(job.written(parts), reading=not job.splitter.thinking)
 
     def wanted(self, job: Reply) -> int:
         """Speech ids that the stream wants for its next step."""
@@ -349,11 +348,24 @@ class StepAudioRunner:
             think=options.think,
         )
 
-    def _with_room(self, turn: Turn, prompt: Prompt, sampling: Any, limit: int | None) -> Generation:
-        """A generation for which prompt and reply are reserved; idle sessions lose theirs, the longest idle first."""
-        context = self._context(turn.session)
+    def _with_room(
+        self,
+        session: int,
+        prompt: Prompt,
+        sampling: Sampling,
+        *,
+        limit: int | None,
+        both: int | None = None,
+    ) -> Generation:
+        """A generation for which prompt and reply are reserved; idle sessions lose theirs, the longest idle first.
+
+        With a thought, `limit` is its own, and what is reserved holds the reply behind it too: `both` together.
+        """
+        context = self._context(session)
         reply = self.language.max_new_tokens if limit is None else limit
-        need = len(prompt.slots) + len(prompt.forced) + reply + (MAX_THOUGHT if prompt.think else 0)
+        if prompt.think:
+            reply = reply + self.language.max_new_tokens if both is None else both
+        need = len(prompt.slots) + len(prompt.forced) + reply
         while True:
             try:
                 generation = self.language.generate(context, prompt, sampling, max_tokens=limit)
