@@ -84,24 +84,35 @@ def choose_torch(
     scores = scores.float()
     if bool((penalty != 1.0).any()):
         factor = penalty[:, None]
-        scores = torch.where(seen, torch.where(scores < 0, scores * factor, scores / factor), scores)
+        # One of the two parts is 0; on a CPU this is much quicker than a second `where`.
+        scores = torch.where(seen, scores.clamp(max=0.0) * factor + scores.clamp(min=0.0) / factor, scores)
     scores = scores.masked_fill(~masks[allowed.long()], -torch.inf)
     best, ids = scores.max(dim=1)  # the first of equals; NaN wins over everything
     ok = best.isfinite()
     cold = temperature < COLD
     if not bool((ok & ~cold).any()):
         return torch.where(ok, ids, 0), ok
-    scores = torch.where(ok[:, None], scores, 0.0)
+    if not bool(ok.all()):
+        scores = scores.masked_fill(~ok[:, None], 0.0)
     best = torch.where(ok, best, 0.0)
-    kept = _best_k(scores, top_k)
     heat = torch.where(cold, 1.0, temperature)
-    kept = _best_p(scores, kept, best=best, heat=heat, top_p=top_p)
+    kept = _best_k(scores, top_k)
+    places = None
+    counts = kept.sum(1).tolist()
+    if max(counts) == min(counts) < scores.shape[1]:  # the usual case: go on with the few that are left
+        places = kept.nonzero()[:, 1].view(scores.shape[0], -1)
+        scores, kept = scores.gather(1, places), kept.gather(1, places)
     weights = _weights(scores, best, heat).masked_fill_(~kept, 0)
+    if bool((top_p < 1.0).any()):
+        scores = scores.masked_fill(~kept, -torch.inf)
+        weights.masked_fill_(~_best_p(scores, weights, best=best, heat=heat, top_p=top_p), 0)
     running = weights.cumsum(1)
     total = running[:, -1]
     target = torch.minimum((uniform.double() * total.double()).long(), total - 1)
-    drawn = torch.searchsorted(running, target[:, None], right=True)[:, 0]
-    return torch.where(ok, torch.where(cold, ids, drawn), 0), ok
+    drawn = torch.searchsorted(running, target[:, None], right=True)
+    if places is not None:
+        drawn = places.gather(1, drawn)
+    return torch.where(ok, torch.where(cold, ids, drawn[:, 0]), 0), ok
 
 
 def _weights(scores: Tensor, best: Tensor, heat: Tensor) -> Tensor:
@@ -123,14 +134,10 @@ def _best_k(scores: Tensor, top_k: Tensor) -> Tensor:
     return kept | (count == vocabulary)[:, None]
 
 
-def _best_p(scores: Tensor, kept: Tensor, *, best: Tensor, heat: Tensor, top_p: Tensor) -> Tensor:
-    """(B, V) bool: what of `kept` top-p keeps too."""
-    if bool((top_p >= 1.0).all()):
-        return kept
-    scores = scores.masked_fill(~kept, -torch.inf)
-    total = _weights(scores, best, heat).sum(1)
+def _best_p(scores: Tensor, weights: Tensor, *, best: Tensor, heat: Tensor, top_p: Tensor) -> Tensor:
+    """(B, n) bool: what top-p keeps of the scores that top-k left, the others being -inf and of weight 0."""
     # Whole numbers reach a fraction of the sum where they reach the next whole number.
-    target = (top_p.double() * total.double()).ceil().long().clamp(min=1)
+    target = (top_p.double() * weights.sum(1).double()).ceil().long().clamp(min=1)
     target = torch.where(top_p >= 1.0, 0, target)  # such a row is not cut, and must not widen the look
     look = min(_SHORT, scores.shape[1])
     while True:
@@ -142,7 +149,7 @@ def _best_p(scores: Tensor, kept: Tensor, *, best: Tensor, heat: Tensor, top_p: 
     count = (torch.searchsorted(running, target[:, None], right=False)[:, 0] + 1).clamp(max=look)
     edge = ordered.gather(1, count[:, None] - 1)
     within = _down_to(scores, edge, among=count - (ordered > edge).sum(1))
-    return torch.where((top_p >= 1.0)[:, None], kept, within & kept)
+    return within | (top_p >= 1.0)[:, None]
 
 
 def _down_to(scores: Tensor, edge: Tensor, *, among: Tensor) -> Tensor:
