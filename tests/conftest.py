@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 ASSETS = Path(__file__).resolve().parent.parent / "voiceagent" / "assets"
+sys.path.append(str(Path(__file__).resolve().parent / "models"))  # the tiny checkpoints, for all tests
 
 
 @pytest.fixture(scope="session")

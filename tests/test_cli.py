@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from voiceagent import doctor
 from voiceagent.cli import main
-from voiceagent.config import load_config
 
 QUESTION = str(Path(__file__).parent / "data" / "questions" / "hours.flac")
 
@@ -144,7 +142,7 @@ def test_misspelt_commands_show_the_usage(argv: list[str], capsys: pytest.Captur
     assert "usage: voiceagent" in capsys.readouterr().err
 
 
-# --- config and doctor ----------------------------------------------------------------------------------------------
+# --- config -------------------------------------------------------------------------------------------------------
 
 
 def test_config_prints_toml_without_secrets(
@@ -156,38 +154,3 @@ def test_config_prints_toml_without_secrets(
     assert "top-secret" not in out
     shown = tomllib.loads(out)
     assert (shown["engine"]["device"], shown["server"]["api_keys"]) == ("cuda:3", ["***"])
-
-
-def test_doctor_finds_this_machine_able(capsys: pytest.CaptureFixture[str], pocket_dir: Path) -> None:
-    assert main(["doctor"]) == 0
-    out = capsys.readouterr().out
-    assert str(pocket_dir) in out
-    assert "This machine can run voiceagent." in out
-
-
-@pytest.mark.parametrize(
-    ("argv", "words"),
-    [
-        (["--device", "toaster"], "'toaster' is no torch device"),
-        (["--device", "cuda:99"], "cuda:99 is configured, but torch sees"),
-        (["--model", "/nowhere"], "There is no model '/nowhere'"),
-        (["--model", str(Path(__file__).parent)], "lacks config.json"),
-    ],
-)
-def test_doctor_names_what_must_be_mended(
-    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["doctor", *argv]) == 1
-    out = capsys.readouterr().out
-    assert "FAIL" in out
-    assert words in out
-    assert "Something must be mended first." in out
-
-
-def test_doctor_names_a_missing_package_and_a_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "PACKAGES", ("no-such-package",))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        config = load_config(environ={}, overrides={"server.port": taken.getsockname()[1]})
-        found = {finding.subject: finding for finding in doctor.examine(config)}
-    assert found["no-such-package"].status == "fail"
-    assert (found["Port"].status, "--port" in found["Port"].words) == ("warn", True)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
+import json
 import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from voiceagent import __version__
@@ -26,7 +27,7 @@ from voiceagent.engine.api import Loading, Ready
 from voiceagent.engine.client import LocalEngine
 from voiceagent.engine.pipe import WorkerSpec
 from voiceagent.errors import InputError, VoiceAgentError
-from voiceagent.models.folder import find_model
+from voiceagent.models.folder import find_model, recordings
 from voiceagent.server.app import Server, find_page
 from voiceagent.units import VOICE_RATE
 
@@ -39,6 +40,9 @@ TIME_TOOL = {
     "description": "Current time",
     "parameters": {"type": "object", "properties": {}},
 }
+MODEL_HELP = (
+    "pocket (built in); mini, mini-base, mini-think or OWNER/NAME of the Hugging Face hub; or a folder"
+)
 console = Console(stderr=True, highlight=False)
 
 
@@ -98,9 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     ask.set_defaults(run=run_ask)
 
     doctor = commands.add_parser(
-        "doctor", help="what this machine can run, and why not", description="Checks this machine."
+        "doctor",
+        help="what this machine can run, and why not",
+        description="Checks this machine and a model's folder, without loading the model. Status 2 if it cannot run.",
     )
     _common(doctor)
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(run=run_doctor)
 
     show = commands.add_parser(
@@ -113,8 +120,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="TOML configuration file, see configs/")
-    parser.add_argument("--model", help="pocket (built in) or the folder of a checkpoint")
-    parser.add_argument("--device", help="torch device of the engine, for example cpu or cuda:0")
+    parser.add_argument("--model", help=MODEL_HELP)
+    parser.add_argument("--device", help="where the engine runs: auto, cpu, cuda or cuda:N")
 
 
 def _config(arguments: argparse.Namespace) -> Config:
@@ -131,17 +138,24 @@ def run_config(arguments: argparse.Namespace) -> int:
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
-    """Prints every finding; status 1 if something must be mended."""
+    """Prints every finding, one line each or as JSON; status 2 if something must be mended."""
     from voiceagent.doctor import examine
 
     marks = {"ok": "[green]  ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
-    failed = False
-    out = Console(highlight=False)
+    out = Console(highlight=False, markup=True, emoji=False)
+    findings = []
     for finding in examine(_config(arguments)):
-        failed = failed or finding.status == "fail"
-        out.print(f"{marks[finding.status]}  {finding.subject:<15} {finding.words}", soft_wrap=True)
-    out.print("Something must be mended first." if failed else "This machine can run voiceagent.")
-    return 1 if failed else 0
+        findings.append(finding)
+        if not arguments.json:
+            out.print(
+                f"{marks[finding.status]}  {finding.subject:<15} {escape(finding.line)}", soft_wrap=True
+            )
+    failed = any(finding.status == "fail" for finding in findings)
+    if arguments.json:
+        print(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in findings]}, indent=2))
+    else:
+        out.print("Something must be mended first." if failed else "This machine can run voiceagent.")
+    return USER_ERROR if failed else 0
 
 
 # --- serve --------------------------------------------------------------------------------------------------------
@@ -149,15 +163,17 @@ def run_doctor(arguments: argparse.Namespace) -> int:
 
 def run_serve(arguments: argparse.Namespace) -> int:
     """Serves until interrupted."""
-    asyncio.run(_serve(_config(arguments)))
+    config = _config(arguments)
+    worker = _worker(config)  # may download for a long time: outside of the event loop Ctrl-C ends it at once
+    asyncio.run(_serve(config, worker))
     return 0
 
 
-async def _serve(config: Config) -> None:
+async def _serve(config: Config, worker: WorkerSpec) -> None:
     stopping = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stopping.set)
-    async with _running(config, stopping) as running:
+    async with _running(config, worker, stopping) as running:
         if running is None:  # interrupted while loading
             return
         ready, address = running
@@ -176,16 +192,16 @@ async def _serve(config: Config) -> None:
 
 @asynccontextmanager
 async def _running(
-    config: Config, stopping: asyncio.Event | None = None
+    config: Config, worker: WorkerSpec, stopping: asyncio.Event | None = None
 ) -> AsyncIterator[tuple[Ready, str] | None]:
     """A server with a loaded engine: (what is loaded, "host:port"); None if `stopping` was set meanwhile."""
     engine = LocalEngine(
-        _worker(config), hang_s=config.engine.heartbeat_timeout_s, load_s=config.engine.load_timeout_s
+        worker, hang_s=config.engine.heartbeat_timeout_s, load_s=config.engine.load_timeout_s
     )
     server = Server(config, engine, page=find_page())
     host, port = await server.start()
     try:
-        ready = await _unless(stopping or asyncio.Event(), _load(engine, config.engine.model))
+        ready = await _unless(stopping or asyncio.Event(), _load(engine, worker.name))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         yield None if ready is None else (ready, address)
     finally:
@@ -206,10 +222,14 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | 
 
 
 def _worker(config: Config) -> WorkerSpec:
+    """What to start for a configuration; downloads a model of the hub that is not here yet."""
     engine = config.engine
+    found = find_model(engine.model, fetch=True, say=console.print)
     return WorkerSpec(
-        model=str(find_model(engine.model)),
-        voices=engine.voices,
+        model=str(found.folder),
+        name=found.name,
+        voices=str(recordings(found.folder, voices=engine.voices)),
+        variant=found.variant if engine.variant == "auto" else engine.variant,
         device=engine.device,
         dtype=engine.dtype,
         speech_device=engine.speech_device,
@@ -240,10 +260,19 @@ async def _load(engine: LocalEngine, name: str) -> Ready:
 
 def run_ask(arguments: argparse.Namespace) -> int:
     """Asks one question and writes the answer."""
-    return asyncio.run(_ask(arguments))
+    samples, rate = _question(arguments)
+    if arguments.url is not None:
+        answer = asyncio.run(_ask(arguments, samples, rate, url=arguments.url))
+    else:
+        config = _config(arguments)
+        answer = asyncio.run(_ask_alone(arguments, samples, rate, config, _worker(config)))
+    wavio.write(arguments.output, answer.samples, rate=VOICE_RATE)
+    _report(answer, arguments.output)
+    return 0
 
 
-async def _ask(arguments: argparse.Namespace) -> int:
+def _question(arguments: argparse.Namespace) -> tuple[Any, int]:
+    """The samples and rate of the question, once everything that can be wrong with the files has been looked at."""
     samples, rate = wavio.read(arguments.question)
     if len(samples) < LEAST_S * rate:
         raise InputError(
@@ -260,20 +289,23 @@ async def _ask(arguments: argparse.Namespace) -> int:
             f"{arguments.output.name} names no format that can be written.",
             remedy=f"Use {', '.join(wavio.ENDINGS)}.",
         )
-    async with contextlib.AsyncExitStack() as stack:
-        url = arguments.url
-        if url is None:
-            config = _config(arguments)
-            private = replace(config.server, host="127.0.0.1", port=0, api_keys=())
-            running = await stack.enter_async_context(_running(replace(config, server=private)))
-            assert running is not None  # nothing stops it but an exception
-            url = f"ws://{running[1]}"
-        client = await stack.enter_async_context(RealtimeClient(url, api_key=arguments.api_key))
+    return samples, rate
+
+
+async def _ask_alone(
+    arguments: argparse.Namespace, samples: Any, rate: int, config: Config, worker: WorkerSpec
+) -> Answer:
+    """Asks a server of our own."""
+    private = replace(config.server, host="127.0.0.1", port=0, api_keys=(), tls_cert="", tls_key="")
+    async with _running(replace(config, server=private), worker) as running:
+        assert running is not None  # nothing stops it but an exception
+        return await _ask(arguments, samples, rate, url=f"ws://{running[1]}")
+
+
+async def _ask(arguments: argparse.Namespace, samples: Any, rate: int, *, url: str) -> Answer:
+    async with RealtimeClient(url, api_key=arguments.api_key) as client:
         await client.update(**_ask_session(arguments))
-        answer = await _answer(client, samples, rate)
-    wavio.write(arguments.output, answer.samples, rate=VOICE_RATE)
-    _report(answer, arguments.output)
-    return 0
+        return await _answer(client, samples, rate)
 
 
 def _ask_session(arguments: argparse.Namespace) -> dict[str, Any]:

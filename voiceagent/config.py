@@ -21,6 +21,7 @@ from voiceagent.errors import ConfigError
 
 ENV_PREFIX = "VOICEAGENT_"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+VARIANTS = ("auto", "chat", "think", "base")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,10 @@ class EngineConfig:
     model: str = (
         "pocket"  #: pocket, mini, mini-base, mini-think, OWNER/NAME on the Hugging Face hub, or a folder
     )
+    variant: str = "auto"  #: how the model wants to be asked: auto (as it says itself), chat, think or base
     voices: str = ""  #: folder of voice recordings (NAME.wav) instead of the model's own
-    device: str = "cpu"  #: of encoder and language model: auto, cpu, cuda or cuda:N
-    dtype: str = "float32"  #: auto, float32, bfloat16 or float16
+    device: str = "auto"  #: of encoder and language model: auto, cpu, cuda or cuda:N
+    dtype: str = "auto"  #: auto, float32, bfloat16 or float16
     speech_device: str = "auto"  #: of Token2Wav
     speech_dtype: str = "auto"  #: of its flow; the vocoder is always float32
     kv_memory_mb: int = 0  #: keys and values of all conversations together
@@ -265,13 +267,12 @@ def _check(config: Config) -> None:
                 remedy=f"Use a value from {low:g} to {high:g}.",
                 param=name,
             )
-    for name in ("dtype", "speech_dtype"):
+    for name, known in (("dtype", DTYPES), ("speech_dtype", DTYPES), ("variant", VARIANTS)):
         chosen = getattr(config.engine, name)
-        if chosen not in DTYPES:
+        if chosen not in known:
             raise ConfigError(
-                f"engine.{name} = {chosen!r} is no number type that the engine has.",
-                code="unknown_dtype",
-                remedy=f"Use one of: {', '.join(DTYPES)}.",
+                f"engine.{name} = {chosen!r} is not known.",
+                remedy=f"Use one of: {', '.join(known)}.",
                 param=f"engine.{name}",
             )
 

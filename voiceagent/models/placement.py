@@ -126,6 +126,7 @@ class Placement:
         speech_dtype: of the flow.
         kv_bytes: for the keys and values of all conversations.
         speech_bytes: for the state of all speech streams.
+        fixed: per device what weights and working memory take.
         needed: per device what weights, working memory, and at least one conversation and stream take.
         free: per device what was free.
     """
@@ -136,6 +137,7 @@ class Placement:
     speech_dtype: torch.dtype
     kv_bytes: int
     speech_bytes: int
+    fixed: dict[str, int]
     needed: dict[str, int]
     free: dict[str, int]
 
@@ -220,7 +222,17 @@ def place(
     )
     left[speech] -= speech_bytes
     kv_bytes = kv_memory_mb * MB or max(one_talk, min(max_sessions * one_talk, left[where]))
-    return Placement(where, number, speech, speech_number, kv_bytes, speech_bytes, needed, free)
+    return Placement(
+        device=where,
+        dtype=number,
+        speech_device=speech,
+        speech_dtype=speech_number,
+        kv_bytes=kv_bytes,
+        speech_bytes=speech_bytes,
+        fixed=fixed,
+        needed=needed,
+        free=free,
+    )
 
 
 def _device(asked: str, machine: Machine, *, default: str, field: str) -> str:

@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from voiceagent.errors import CapacityError, CheckpointError
 from voiceagent.models.step_audio2.config import StepAudio2Config
@@ -56,7 +58,7 @@ def load_step_audio2(
     """
     folder = Path(folder)
     config = StepAudio2Config.from_folder(folder)
-    with torch.device("meta"):
+    with sizes_only():
         model = StepAudio2(config).to(dtype).requires_grad_(False).eval()
     stored = read_headers(folder)
     compare(stored, config=config, where=str(folder))
@@ -68,9 +70,27 @@ def load_step_audio2(
 
 def expected_shapes(config: StepAudio2Config) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors of a checkpoint with these sizes (832 for Step-Audio-2-mini); costs no memory."""
-    with torch.device("meta"):
+    with sizes_only():
         model = StepAudio2(config)
     return {name: tuple(part.shape) for name, part in model.stored().items()}
+
+
+@contextmanager
+def sizes_only() -> Iterator[None]:
+    """Modules that are made inside have shapes and number types, but neither memory nor values."""
+    with torch.device("meta"), _NoValues():
+        yield
+
+
+class _NoValues(TorchFunctionMode):
+    """Leaves out the random values of new modules: to draw them, without memory, torch would import its compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return (kwargs or {}).get("tensor", args[:1])
+        return func(*args, **(kwargs or {}))
 
 
 def weight_count(stored: Mapping[str, Stored]) -> int:
@@ -109,7 +129,7 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], *, source: s
         CheckpointError: a tensor is missing, surplus or of a wrong shape; it is named, and `source` with it.
     """
     expected = {name: tuple(part.shape) for name, part in module.state_dict().items()}
-    _compare_shapes({name: tuple(part.shape) for name, part in weights.items()}, expected, where=source)
+    compare_shapes({name: tuple(part.shape) for name, part in weights.items()}, expected, where=source)
     check = FiniteCheck()
     for name, part in weights.items():
         if part.is_floating_point():
@@ -186,12 +206,17 @@ def compare(stored: Mapping[str, Stored], *, config: StepAudio2Config, where: st
             wanted[name + _SCALE] = (tensor.shape[0] if tensor.shape else 1, 1)
         elif tensor.dtype not in _FLOATS:
             raise _damaged(f"{tensor.file}: the tensor {name} has the unsupported type {tensor.dtype}.")
-    _compare_shapes({name: tensor.shape for name, tensor in stored.items()}, wanted, where=where)
+    compare_shapes({name: tensor.shape for name, tensor in stored.items()}, wanted, where=where)
 
 
-def _compare_shapes(
+def compare_shapes(
     found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], *, where: str
 ) -> None:
+    """Checks that names and shapes are exactly the expected ones.
+
+    Raises:
+        CheckpointError: the first tensor that is missing, surplus or of another shape, and `where`.
+    """
     missing = [name for name in expected if name not in found]
     if missing:
         raise _damaged(f"{where}: the tensor {missing[0]} is missing{_more(missing)}.")

@@ -20,11 +20,14 @@ from voiceagent.errors import CheckpointError, InputError
 from voiceagent.models.step_audio2 import speaker, speech_tokenizer
 from voiceagent.models.step_audio2.mel import mel_24k
 from voiceagent.models.step_audio2.speaker import SpeakerEncoder
-from voiceagent.models.step_audio2.speech_tokenizer import SpeechTokenizer
+from voiceagent.models.step_audio2.speech_tokenizer import MAX_SECONDS, SpeechTokenizer
 from voiceagent.units import MODEL_RATE, VOICE_RATE
 
 SHORTEST_S = 0.5
 """A recording must last this long to tell a voice."""
+
+LONGEST_S = MAX_SECONDS
+"""The speech tokenizer's positions end there."""
 
 _FRAMES_PER_TOKEN = 2
 _QUIET = 1e-3  # a peak below -60 dB is no speech
@@ -63,7 +66,7 @@ def prepare_voice(
     Raises:
         InputError: too short, too long, silent, not finite or not mono.
     """
-    samples = _checked(samples, rate, name)
+    samples = check_recording(samples, rate, name)
     low = resample(samples, source=rate, target=MODEL_RATE)
     tokens = torch.from_numpy(tokenizer.encode(low))
     vector = torch.from_numpy(encoder.encode(low))
@@ -76,7 +79,7 @@ def prepare_voice(
 
 
 def load_voices(folder: Path, *, recordings: Path) -> dict[str, Voice]:
-    """The voices of a checkpoint: one for each `default_*.wav` in `recordings`, named like the file, in its order.
+    """The voices of a checkpoint: one for each `*.wav` in `recordings`, named like the file, in their order.
 
     The networks are opened for this only; the real one takes half a gigabyte.
 
@@ -87,13 +90,14 @@ def load_voices(folder: Path, *, recordings: Path) -> dict[str, Voice]:
     Raises:
         CheckpointError: no recording, or a file that cannot be used; it is named.
     """
-    paths = sorted(recordings.glob("default_*.wav"))
+    paths = sorted(recordings.glob("*.wav"))
     tokenizer = SpeechTokenizer(folder / speech_tokenizer.FILE)
     encoder = SpeakerEncoder(folder / speaker.FILE)
     if not paths:
         raise CheckpointError(
             f"{recordings} holds no voice recording (default_female.wav, default_male.wav).",
-            remedy="Put a mono 16-bit wav file of 3 to 10 s of clear speech there under one of these names.",
+            code="voice_missing",
+            remedy="Put a mono 16-bit wav file of 3 to 10 s of clear speech there, or set engine.voices to a folder.",
         )
     voices = {}
     for path in paths:
@@ -103,7 +107,7 @@ def load_voices(folder: Path, *, recordings: Path) -> dict[str, Voice]:
                 samples, rate, name=path.stem, tokenizer=tokenizer, encoder=encoder
             )
         except InputError as cause:
-            raise CheckpointError(f"{path}: {cause.message}", remedy=cause.remedy) from cause
+            raise CheckpointError(f"{path}: {cause.message}", code=cause.code, remedy=cause.remedy) from cause
     return voices
 
 
@@ -148,13 +152,23 @@ def resample(samples: Float, *, source: int, target: int) -> Float:
 _CONVERT = "Convert it to a mono 16-bit wav file."
 
 
-def _checked(samples: Float, rate: int, name: str) -> Float:
-    """The samples as float32, if they can be a voice prompt."""
+def check_recording(samples: Float, rate: int, name: str) -> Float:
+    """The samples (L,) as float32, if they can be the prompt of the voice `name`.
+
+    Raises:
+        InputError: too short, too long, silent, not finite or not mono.
+    """
     samples = np.ascontiguousarray(samples, np.float32)
     if samples.ndim != 1:
         raise InputError(f"the recording of the voice {name!r} is not mono.", remedy="Mix it down first.")
     if rate <= 0:
         raise InputError(f"the sample rate {rate} of the voice {name!r} is not positive.", param="rate")
+    if len(samples) > LONGEST_S * rate:
+        raise InputError(
+            f"the recording of the voice {name!r} lasts {len(samples) / rate:.1f} s, more than {LONGEST_S} s.",
+            code="audio_too_long",
+            remedy="Cut it to 3 to 10 s of clear speech.",
+        )
     if len(samples) < SHORTEST_S * rate:
         raise InputError(
             f"the recording of the voice {name!r} lasts {len(samples) / rate:.2f} s, less than {SHORTEST_S} s.",
@@ -165,6 +179,8 @@ def _checked(samples: Float, rate: int, name: str) -> Float:
         raise InputError(f"the recording of the voice {name!r} holds values that are not finite.")
     if np.abs(samples).max() < _QUIET:
         raise InputError(
-            f"the recording of the voice {name!r} is silent.", remedy="Use 3 to 10 s of clear speech."
+            f"the recording of the voice {name!r} is silent.",
+            code="audio_silent",
+            remedy="Use 3 to 10 s of clear speech.",
         )
     return samples

@@ -1,0 +1,163 @@
+"""Where a checkpoint's parts go, on machines that are not here; and the published sizes on cards of several sizes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.models.real_config import REAL_MINI
+from tests.models.real_tensors import FLOW_YAML, language_tensors
+from voiceagent.errors import CapacityError, ConfigError
+from voiceagent.models import placement
+from voiceagent.models.placement import Needs, Placement, place
+from voiceagent.models.step_audio2.checkpoint import Stored
+
+GB = 1_000_000_000
+
+
+@dataclass
+class Imagined:
+    """A machine with these GPUs: free bytes of each."""
+
+    cards: list[int] = field(default_factory=list)
+    memory: int = 64 * GB
+    modern: bool = True
+
+    def gpus(self) -> int:
+        return len(self.cards)
+
+    def has_bfloat16(self, device: str) -> bool:
+        return self.modern
+
+    def free(self, device: str) -> int:
+        return self.memory if device == "cpu" else self.cards[int(device.removeprefix("cuda:"))]
+
+
+@pytest.fixture
+def mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The published folder's sizes; its weight files exist only as headers."""
+    (tmp_path / "config.json").write_text(json.dumps(REAL_MINI))
+    (tmp_path / "token2wav").mkdir()
+    (tmp_path / "token2wav" / "flow.yaml").write_text(FLOW_YAML)
+    headers = {name: Stored(tmp_path, shape, "BF16") for name, shape in language_tensors().items()}
+    monkeypatch.setattr(placement, "read_headers", lambda folder: headers)
+    return tmp_path
+
+
+def test_the_published_sizes(mini: Path) -> None:
+    needs = Needs.of(mini)
+    assert 2 * needs.language == 16_630_358_528
+    assert (needs.flow, needs.position * 2, needs.positions) == (155_802_352, 57_344, 16384)
+    assert 60e6 < 2 * needs.stream < 80e6
+
+
+def test_one_large_card(mini: Path) -> None:
+    where = place(mini, max_sessions=32, machine=Imagined([140 * GB]))
+    assert (where.device, where.speech_device) == ("cuda:0", "cuda:0")
+    assert (where.dtype, where.speech_dtype) == (torch.bfloat16, torch.bfloat16)
+    assert where.kv_bytes == 32 * 57_344 * 16384  # every session may be as long as the model allows
+    assert 18 * GB < where.needed["cuda:0"] < 24 * GB
+    assert total(where) < 0.951 * 140 * GB
+
+
+@pytest.mark.parametrize("card", [24, 32, 40, 48, 80])
+def test_smaller_cards_hold_shorter_conversations(mini: Path, card: int) -> None:
+    where = place(mini, max_sessions=32, machine=Imagined([card * GB]))
+    assert where.kv_bytes >= 57_344 * 16384
+    assert where.speech_bytes >= 60_000_000
+    assert total(where) <= 0.951 * card * GB
+
+
+def total(where: Placement) -> int:
+    """All that will lie on the first card."""
+    return where.fixed["cuda:0"] + where.kv_bytes + where.speech_bytes
+
+
+def test_a_card_that_is_too_small_names_both_numbers(mini: Path) -> None:
+    with pytest.raises(
+        CapacityError, match=r"cuda:0 has 16\.0 GB of memory free and 2\d\.\d GB are needed"
+    ) as caught:
+        place(mini, machine=Imagined([16 * GB]))
+    assert caught.value.code == "out_of_memory"
+    assert "engine.speech_device" in caught.value.remedy
+    with pytest.raises(CapacityError, match=r"40\.0 GB are needed"):
+        place(mini, dtype="float32", machine=Imagined([30 * GB]))
+
+
+def test_speech_on_a_card_of_its_own(mini: Path) -> None:
+    machine = Imagined([20 * GB, 8 * GB])
+    where = place(mini, speech_device="cuda:1", speech_dtype="float16", max_sessions=32, machine=machine)
+    assert (where.device, where.speech_device, where.speech_dtype) == ("cuda:0", "cuda:1", torch.float16)
+    assert where.needed["cuda:0"] < 0.95 * 20 * GB
+    with pytest.raises(CapacityError, match=r"cuda:1 has 0\.3 GB"):
+        place(mini, speech_device="cuda:1", machine=Imagined([24 * GB, 300_000_000]))
+
+
+def test_budgets_that_are_named_are_kept_or_refused(mini: Path) -> None:
+    machine = Imagined([40 * GB])
+    where = place(mini, kv_memory_mb=8000, speech_memory_mb=2000, machine=machine)
+    assert (where.kv_bytes, where.speech_bytes) == (8 * GB, 2 * GB)
+    with pytest.raises(CapacityError, match=r"engine\.kv_memory_mb"):
+        place(mini, kv_memory_mb=30_000, machine=machine)
+
+
+def test_a_cpu_and_an_old_card(mini: Path) -> None:
+    where = place(mini, machine=Imagined(memory=64 * GB))
+    assert (where.device, where.dtype, where.speech_dtype) == ("cpu", torch.float32, torch.float32)
+    where = place(mini, machine=Imagined([40 * GB], modern=False))
+    assert (where.dtype, where.speech_dtype) == (torch.float16, torch.float16)
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "words"),
+    [
+        (
+            {"device": "cuda:3"},
+            "device_unavailable",
+            "torch sees 2 CUDA GPU(s). Here are cpu, cuda:0, cuda:1",
+        ),
+        ({"speech_device": "cuda:2"}, "device_unavailable", "'cuda:2' cannot be used"),
+        ({"device": "gpu"}, "device_unavailable", "neither cpu nor cuda:N"),
+        ({"device": "cuda:"}, "device_unavailable", "neither cpu nor cuda:N"),
+        ({"dtype": "int3"}, "dtype_unsupported", "engine.dtype = 'int3'"),
+        (
+            {"device": "cpu", "dtype": "float16"},
+            "dtype_unsupported",
+            "engine.dtype = 'float16' does not run on the CPU",
+        ),
+        (
+            {"speech_device": "cpu", "speech_dtype": "float16"},
+            "dtype_unsupported",
+            "engine.speech_dtype = 'float16' does not run on the CPU",
+        ),
+    ],
+)
+def test_wrong_combinations(asked: dict[str, Any], code: str, words: str, mini: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        place(mini, machine=Imagined([140 * GB, 140 * GB]), **asked)
+    assert caught.value.code == code
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_cuda_without_a_gpu_and_bfloat16_on_an_old_one(mini: Path) -> None:
+    with pytest.raises(ConfigError, match="torch sees no CUDA GPU"):
+        place(mini, device="cuda", machine=Imagined())
+    with pytest.raises(ConfigError, match="too old for it"):
+        place(mini, dtype="bfloat16", machine=Imagined([140 * GB], modern=False))
+
+
+def test_pocket_on_a_small_machine(pocket_dir: Path) -> None:
+    where = place(pocket_dir, device="cpu", machine=Imagined([40 * GB], memory=2 * GB))
+    assert (where.device, where.speech_device) == ("cpu", "cpu")
+    assert where.kv_bytes + where.speech_bytes < GB
+
+
+def test_this_machine(pocket_dir: Path) -> None:
+    where = place(pocket_dir, device="cpu")
+    assert 100_000_000 < where.needed["cpu"] < where.free["cpu"]
