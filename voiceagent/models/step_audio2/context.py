@@ -141,8 +141,8 @@ class Context:
             part = slots[len(self._slots) : min(stop, len(self._slots) + CHUNK)]
             self.sequence.reserve(len(self._slots) + len(part))
             embeds = self._embed(part)
-            chunk = Chunk.after(self.sequence, len(part), device=embeds.device)
-            self._network.model.extend(embeds, self._pool.tensor, chunk)
+            model = self._network.model
+            model.extend(embeds, Chunk.after(self.sequence, len(part), pool=self._pool, rotary=model.tables))
             self.hold(part)
 
     def hold(self, slots: Sequence[Slot]) -> None:
@@ -184,7 +184,15 @@ class Context:
         """(n, hidden) input embeddings: token embeddings, overwritten by the rows of heard audio."""
         ids = [self._patch if isinstance(slot, AudioRow) else slot for slot in slots]
         weight = self._network.lm_head.weight
-        embeds = self._network.embed(torch.tensor(ids).to(weight.device, non_blocking=True))
+        numbers = torch.tensor(ids)
+        # An id outside the table would be a device-side assert on a GPU, which ends the process.
+        if int(numbers.min()) < 0 or int(numbers.max()) >= weight.shape[0]:
+            raise InputError(
+                f"The prompt holds a token id outside 0 to {weight.shape[0] - 1}.",
+                code="token_out_of_range",
+                param="items",
+            )
+        embeds = self._network.embed(numbers.to(weight.device, non_blocking=True))
         heard = [(at, slot) for at, slot in enumerate(slots) if isinstance(slot, AudioRow)]
         for (piece, row_behind), run in groupby(
             heard, key=lambda pair: (pair[1].piece, pair[1].row - pair[0])
