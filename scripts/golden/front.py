@@ -3,31 +3,47 @@
     python scripts/golden/front.py
 
 Log-mel and its placeholder counts come from the `step-audio2` 1.0.0 wheel's `utils`, the prompt's mel from its
-`flashcosyvoice.utils.audio`; the filter bank from torchaudio and, as a second opinion, from kaldi-native-fbank; the
-speech ids from the `s3tokenizer` package, log-mel included, on a small network with fixed weights. Besides these it
-needs librosa and einops; none of them is a dependency of the project.
+`flashcosyvoice.utils.audio`; the filter bank from torchaudio and, as a second opinion, from kaldi-native-fbank; other
+sample rates from torchaudio; the speech ids from the `s3tokenizer` package, log-mel included, on a small network with
+fixed weights. A whole voice is made of a recording by the wheel's `Token2wav`, over these small networks. Besides all
+this it needs librosa, hyperpyyaml, soundfile and einops; none of them is a dependency of the project. A torchaudio
+that cannot load its compiled part will do.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import kaldi_native_fbank
 import numpy as np
+import onnxruntime
 import s3tokenizer
+import soundfile
 import torch
+import torchaudio
 import torchaudio.compliance.kaldi as kaldi
 from flashcosyvoice.utils.audio import mel_spectrogram
 from s3tokenizer.model_v2 import ModelConfig, S3TokenizerV2
+from token2wav import Token2wav
 from torch import Tensor
 from utils import compute_token_num, log_mel_spectrogram
 
 from scripts.golden.fixed_weights import fixed_weight, recording
+from scripts.golden.stream import OnCpu
+
+TESTS = Path(__file__).resolve().parents[2] / "tests"
+sys.path.insert(0, str(TESTS / "models"))
+from tiny_token2wav import write_recording, write_speaker  # noqa: E402
 
 LOG_MEL = {"long": 20_773, "short": 4321}
 FBANK, PROMPT_MEL, SPEECH = 17_017, 15_333, 40_961
+VOICE = 41_777  # samples at 24 kHz
+RATES = ((24_000, 16_000), (44_100, 16_000), (44_100, 24_000), (16_000, 24_000))
 COUNTS = (*range(400, 4000, 37), 79_999, 80_000, 159_840, 300_001, 400_000)
 WIDTH, BLOCKS = 64, 2
 
@@ -56,12 +72,34 @@ def second_opinion(wave: Tensor) -> Tensor:
     return torch.from_numpy(np.stack([bank.get_frame(i) for i in range(bank.num_frames_ready)]))
 
 
+def prepared(folder: Path) -> dict[str, Any]:
+    """What the wheel makes of a recording at 24 kHz: tokens, speaker vector and mel."""
+    write_speaker(folder / "speaker.onnx")
+    write_recording(folder / "voice.wav", recording("voice", VOICE, rate=24_000).numpy(), rate=24_000)
+    wheel = Token2wav.__new__(Token2wav)  # its constructor needs CUDA and the real files
+    wheel.audio_tokenizer, wheel.flow = speech_tokenizer(), SimpleNamespace(up_rate=2)
+    wheel.spk_model = onnxruntime.InferenceSession(
+        folder / "speaker.onnx", providers=["CPUExecutionProvider"]
+    )
+    torchaudio.load = read  # its own readers are another package by now
+    torch.Tensor.cuda = lambda tensor: tensor
+    with OnCpu():
+        tokens, _, speaker, mel, _ = wheel._prepare_prompt(str(folder / "voice.wav"))
+    parts = {"tokens": tokens[0], "speaker": speaker[0], "mel": mel[0]}
+    return {f"voice/{name}": part.numpy() for name, part in parts.items()}
+
+
+def read(path: str, **_: Any) -> tuple[Tensor, int]:
+    """(channels, L) in [-1, 1] and the sample rate."""
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return torch.from_numpy(samples.T.copy()), rate
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    default = Path(__file__).resolve().parents[2] / "tests" / "golden" / "front.npz"
-    parser.add_argument("--out", type=Path, default=default)
+    parser.add_argument("--out", type=Path, default=TESTS / "golden" / "front.npz")
     path = parser.parse_args().out
     torch.set_num_threads(1)
     arrays: dict[str, Any] = {}
@@ -79,6 +117,11 @@ def main() -> None:
     spectrum, lengths = s3tokenizer.padding([s3tokenizer.log_mel_spectrogram(recording("ids", SPEECH))])
     ids, counts = speech_tokenizer().quantize(spectrum, lengths)
     arrays["ids"] = ids[0, : int(counts[0])].numpy()
+    for source, target in RATES:
+        wave = recording("rates", source // 10 + 1, rate=source)
+        arrays[f"rates/{source}/{target}"] = torchaudio.functional.resample(wave, source, target).numpy()
+    with tempfile.TemporaryDirectory() as folder:
+        arrays |= prepared(Path(folder))
     provenance = f"step-audio2 1.0.0, s3tokenizer 0.3.0, torchaudio, torch {torch.__version__}, CPU float32"
     np.savez_compressed(path, **arrays, provenance=provenance)
     print(

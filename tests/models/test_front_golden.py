@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_token2wav import write_recording, write_speaker
 from torch import Tensor, nn
 
 from scripts.golden.fixed_weights import fixed_weight, recording
 from scripts.pocket import speech_tokenizer_model
 from scripts.pocket.onnx_file import write_onnx
 from voiceagent.models.step_audio2.mel import kaldi_fbank, log_mel, mel_24k, placeholder_count
+from voiceagent.models.step_audio2.resample import resample
+from voiceagent.models.step_audio2.speaker import SpeakerEncoder
 from voiceagent.models.step_audio2.speech_tokenizer import SpeechTokenizer
+from voiceagent.models.step_audio2.voice import prepare_voice, read_wave
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "front.npz"
 TOLERANCE = 1e-3
@@ -55,6 +59,17 @@ def test_mel_of_a_voice_agrees(golden: dict[str, np.ndarray]) -> None:
     assert relative_error(mel_24k(wave[None])[0], golden["prompt_mel"]) < TOLERANCE
 
 
+@pytest.mark.parametrize(
+    ("source", "target"), [(24_000, 16_000), (44_100, 16_000), (44_100, 24_000), (16_000, 24_000)]
+)
+def test_other_rates_agree_sample_for_sample(golden: dict[str, np.ndarray], source: int, target: int) -> None:
+    wave = recording("rates", source // 10 + 1, rate=source).numpy()
+    wanted = golden[f"rates/{source}/{target}"]
+    ours = resample(wave, source=source, target=target)
+    assert ours.shape == wanted.shape
+    assert np.abs(ours - wanted).max() < 1e-5
+
+
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> SpeechTokenizer:
     """The pocket's network under the published weights, through an ONNX file as checkpoints have it."""
@@ -82,3 +97,16 @@ def test_speech_ids_are_the_published_ones(tokenizer: SpeechTokenizer, golden: d
     ids = tokenizer.encode(recording("ids", 40_961).numpy())
     assert ids.tolist() == golden["ids"].tolist()
     assert len(set(ids.tolist())) > 20
+
+
+def test_a_voice_is_what_the_reference_makes_of_the_recording(
+    tokenizer: SpeechTokenizer, golden: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    write_speaker(tmp_path / "speaker.onnx")
+    encoder, path = SpeakerEncoder(tmp_path / "speaker.onnx"), tmp_path / "voice.wav"
+    write_recording(path, recording("voice", 41_777, rate=24_000).numpy(), rate=24_000)
+    samples, rate = read_wave(path)
+    voice = prepare_voice(samples, rate, name="voice", tokenizer=tokenizer, encoder=encoder)
+    assert voice.tokens.tolist() == golden["voice/tokens"].tolist()
+    assert relative_error(voice.mel, golden["voice/mel"]) < TOLERANCE
+    assert relative_error(voice.speaker, golden["voice/speaker"]) < TOLERANCE

@@ -5,7 +5,6 @@ It knows recordings and the two ONNX networks; nothing of streams.
 
 from __future__ import annotations
 
-import math
 import wave
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 from voiceagent.errors import CheckpointError, InputError
 from voiceagent.models.step_audio2 import speaker, speech_tokenizer
 from voiceagent.models.step_audio2.mel import mel_24k
+from voiceagent.models.step_audio2.resample import resample
 from voiceagent.models.step_audio2.speaker import SpeakerEncoder
 from voiceagent.models.step_audio2.speech_tokenizer import MAX_SECONDS, SpeechTokenizer
 from voiceagent.units import MODEL_RATE, VOICE_RATE
@@ -128,25 +128,6 @@ def read_wave(path: Path) -> tuple[Float, int]:
     whole = len(data) // (2 * channels) * 2 * channels  # a truncated file may end within a sample
     values = np.frombuffer(data[:whole], "<i2").reshape(-1, channels)
     return (values.mean(axis=1) / 32768).astype(np.float32), rate
-
-
-def resample(samples: Float, *, source: int, target: int) -> Float:
-    """(L,) at another rate, by cutting or padding its spectrum; round(L x target / source) samples.
-
-    Exact within the common band, and meant for recordings of seconds, not for streams.
-    """
-    if source == target:
-        return samples
-    unit = source // math.gcd(source, target)  # a length of which the other rate has a whole number too
-    count = round(len(samples) * target / source)
-    size = (
-        -(-(len(samples) + source // 10) // unit) * unit
-    )  # silence behind, or the end would ring at the start
-    spectrum = np.fft.rfft(samples.astype(np.float64), size)
-    longer = size // unit * (target // math.gcd(source, target))
-    bins = longer // 2 + 1
-    spectrum = np.pad(spectrum[:bins], (0, max(0, bins - len(spectrum))))
-    return (np.fft.irfft(spectrum, longer)[:count] * (longer / size)).astype(np.float32)
 
 
 _CONVERT = "Convert it to a mono 16-bit wav file."
