@@ -63,10 +63,10 @@ class Bench:
     def prefill_floor(self, tokens: int, *, history: int = 0) -> float:
         """The larger of reading the weights and of the arithmetic of so many new positions (head: one row)."""
         text = self.shape.config()["text_config"]
-        body = _weights(text) - text["vocab_size"] * text["hidden_size"]
+        body: float = _weights(text) - text["vocab_size"] * text["hidden_size"]
         seen = history + tokens / 2
         attention = 4 * text["num_hidden_layers"] * text["num_attention_heads"] * text["head_dim"] * seen
-        work = tokens * (2 * body + attention)
+        work: float = tokens * (2 * body + attention)
         read = self.dtype.itemsize * (_weights(text) + history * _position(text))
         return 1000 * max(work / self.ceilings.compute, read / self.ceilings.bandwidth)
 

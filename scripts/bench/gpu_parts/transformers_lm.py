@@ -29,7 +29,7 @@ class Baseline:
         for name in ("model_type", "rope_scaling", "num_attention_groups", "rope_theta"):
             fields.pop(name, None)
         self.clock = clock
-        self.config = Qwen2Config(**fields, tie_word_embeddings=False, attn_implementation="sdpa")
+        self.config: Any = Qwen2Config(**fields, tie_word_embeddings=False)
         self.dtype = torch.bfloat16 if clock.device.startswith("cuda") else torch.float32
         before = torch.get_default_dtype()
         torch.set_default_dtype(self.dtype)
@@ -41,7 +41,8 @@ class Baseline:
         with torch.no_grad():
             for name, parameter in self.net.named_parameters():
                 parameter.fill_(1.0) if "norm" in name else parameter.normal_(0.0, DEVIATION)
-        self.net.requires_grad_(False).eval()
+        self.net.requires_grad_(False)
+        self.net.train(False)
 
     @torch.inference_mode()
     def without_cache(self, length: int, *, repeat: int) -> Figure:
@@ -84,7 +85,7 @@ class Baseline:
         room = context + 64
         cache = StaticCache(config=self.config, max_cache_len=room)
         ids = self._ids(batch, 1)
-        net = torch.compile(self.net, mode="reduce-overhead", fullgraph=False)
+        net: Any = torch.compile(self.net, mode="reduce-overhead", fullgraph=False)
 
         def step() -> None:
             place = torch.tensor([context], device=self.clock.device)
