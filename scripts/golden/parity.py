@@ -119,15 +119,9 @@ def paged_scores(network: StepAudio2, embeds: Tensor) -> Tensor:
     while at < len(embeds):
         count = min(SLICE, len(embeds) - at) if at < 2 * len(embeds) // 3 else 1
         sequence.reserve(at + count)
-        new: Chunk | Step = Chunk.after(sequence, count, device=device)
-        if count == 1:
-            new = Step(
-                positions=torch.tensor([at], device=device),
-                places=torch.tensor([sequence.place(at)], device=device),
-                tables=torch.tensor([sequence.pages], dtype=torch.int32, device=device),
-                lengths=torch.tensor([at + 1], dtype=torch.int32, device=device),
-            )
-        out.append(network.scores(network.model.extend(embeds[at : at + count], pool.tensor, new)))
+        where = {"pool": pool, "rotary": network.model.tables}
+        new = Step.after([sequence], **where) if count == 1 else Chunk.after(sequence, count, **where)
+        out.append(network.scores(network.model.extend(embeds[at : at + count], new)))
         sequence.advance(count)
         at += count
     return torch.cat(out)

@@ -78,8 +78,8 @@ def read(
     for prompt in prompts:
         sequence = pool.open()
         sequence.reserve(len(prompt) + room)
-        chunk = Chunk.after(sequence, len(prompt), device=weight.device)
-        states.append(model.model.extend(prompt, pool.tensor, chunk)[-1])
+        chunk = Chunk.after(sequence, len(prompt), pool=pool, rotary=model.model.tables)
+        states.append(model.model.extend(prompt, chunk)[-1])
         sequence.advance(len(prompt))
         sequences.append(sequence)
     return pool, sequences, torch.stack(states)
@@ -203,8 +203,15 @@ class Exam:
                 break
             at = past + step
             places = tables.gather(1, at[:, None] // PAGE)[:, 0] * PAGE + at % PAGE
-            new = Step(positions=at, places=places, tables=tables.int(), lengths=(at + 1).int())
-            states = model.model.extend(model.embed(chosen), pool.tensor, new)
+            new = Step(
+                positions=at,
+                places=places,
+                tables=tables.int(),
+                lengths=(at + 1).int(),
+                pool=pool.tensor,
+                rotary=model.model.tables,
+            )
+            states = model.model.extend(model.embed(chosen), new)
         generated: list[list[int]] = torch.stack(steps, 1).tolist()
         return [row[: row.index(eot)] if eot in row else row for row in generated]
 

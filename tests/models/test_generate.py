@@ -83,8 +83,8 @@ def scores_after(model: LanguageModel, context: Context) -> torch.Tensor:
     assert isinstance(last, int)
     twin.truncate(len(twin.slots) - 1)
     twin.sequence.reserve(len(context.slots))
-    chunk = Chunk.after(twin.sequence, 1, device=torch.device("cpu"))
-    states = model.network.model.extend(model.network.embed(torch.tensor([last])), model.pool.tensor, chunk)
+    chunk = Chunk.after(twin.sequence, 1, pool=model.pool, rotary=model.network.model.tables)
+    states = model.network.model.extend(model.network.embed(torch.tensor([last])), chunk)
     return model.network.scores(states)[0]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -9,6 +11,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from tests.models.real_config import POCKET, REAL_MINI
 from voiceagent.errors import InputError
 from voiceagent.models.step_audio2.config import StepAudio2Config
+from voiceagent.models.step_audio2.host import HostStep
 from voiceagent.models.step_audio2.kv import KvPool, KvSequence, page_bytes
 from voiceagent.models.step_audio2.lm import CausalLM, Chunk, Step
 from voiceagent.models.step_audio2.mel import placeholder_count
@@ -99,28 +102,24 @@ class Pages:
     def read(self, sequence: KvSequence, ids: torch.Tensor) -> torch.Tensor:
         """(N,) ids behind what the sequence holds; (N, vocabulary) scores."""
         sequence.reserve(sequence.length + len(ids))
-        chunk = Chunk.after(sequence, len(ids), device=torch.device("cpu"))
-        states = self.model.model.extend(self.model.embed(ids), self.pool.tensor, chunk)
+        chunk = Chunk.after(sequence, len(ids), pool=self.pool, rotary=self.model.model.tables)
+        states = self.model.model.extend(self.model.embed(ids), chunk)
         sequence.advance(len(ids))
         return self.model.scores(states)
 
-    def step(self, sequences: list[KvSequence | None], ids: list[int]) -> torch.Tensor:
+    def step(
+        self, sequences: Sequence[KvSequence | None], ids: list[int], *, host: bool = False
+    ) -> torch.Tensor:
         """One id behind each sequence, None being an idle row; (N, vocabulary) scores."""
         for sequence in sequences:
             if sequence is not None:
                 sequence.reserve(sequence.length + 1)
-        past = [0 if s is None else s.length for s in sequences]
-        tables = torch.zeros(len(sequences), 16, dtype=torch.int32)
-        for row, sequence in enumerate(sequences):
-            if sequence is not None:
-                tables[row, : len(sequence.pages)] = torch.tensor(sequence.pages)
-        new = Step(
-            positions=torch.tensor(past),
-            places=torch.tensor([-1 if s is None else s.place(s.length) for s in sequences]),
-            tables=tables,
-            lengths=torch.tensor([0 if s is None else s.length + 1 for s in sequences], dtype=torch.int32),
-        )
-        states = self.model.model.extend(self.model.embed(torch.tensor(ids)), self.pool.tensor, new)
+        tables = self.model.model.tables
+        new: Step | HostStep = Step.after(sequences, pool=self.pool, rotary=tables)
+        if host:
+            real = [sequence for sequence in sequences if sequence is not None]
+            new = HostStep(real, self.pool, rotary=tables, heads=SMALL.text.num_attention_heads)
+        states = self.model.model.extend(self.model.embed(torch.tensor(ids)), new)
         for sequence in sequences:
             if sequence is not None:
                 sequence.advance(1)
@@ -128,26 +127,28 @@ class Pages:
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("host", [False, True])
 def test_chunks_and_steps_equal_the_full_pass(
-    ours: StepAudio2, qwen: Qwen2ForCausalLM, ids: torch.Tensor
+    ours: StepAudio2, qwen: Qwen2ForCausalLM, ids: torch.Tensor, host: bool
 ) -> None:
     pages = Pages(ours)
     sequence = pages.pool.open()
     parts = [pages.read(sequence, ids[0, a:b]) for a, b in [(0, 13), (13, 30), (30, 31)]]
-    parts += [pages.step([sequence], [int(ids[0, at])]) for at in range(31, 40)]
+    parts += [pages.step([sequence], [int(ids[0, at])], host=host) for at in range(31, 40)]
     assert sequence.length == 40
     _close(torch.cat(parts), qwen(ids).logits[0])
 
 
 @torch.inference_mode()
-def test_a_long_past_over_scattered_pages_equals_the_full_pass(ours: StepAudio2) -> None:
+@pytest.mark.parametrize("host", [False, True])
+def test_a_long_past_over_scattered_pages_equals_the_full_pass(ours: StepAudio2, host: bool) -> None:
     ids = torch.randint(100, (600,), generator=torch.Generator().manual_seed(2))
     pages = Pages(ours, pages=20)
     for taken in (3, 7, 8):
         pages.pool.ledger.take(1, after=taken - 1)
     sequence = pages.pool.open()
     parts = [pages.read(sequence, ids[start : start + 59]) for start in range(0, 590, 59)]
-    parts += [pages.step([sequence], [int(token)]) for token in ids[590:]]
+    parts += [pages.step([sequence], [int(token)], host=host) for token in ids[590:]]
     assert sequence.pages != list(range(sequence.pages[0], sequence.pages[0] + len(sequence.pages)))
     _close(torch.cat(parts), ours.logits(ours.hidden(ours.embed(ids[None])))[0])
 
@@ -163,6 +164,9 @@ def test_a_batch_of_steps_equals_each_step_alone(ours: StepAudio2, ids: torch.Te
     scores = pages.step([sequences[0], None, sequences[1], sequences[2]], [tokens[0], 0, *tokens[1:]])
     expected = ours.logits(ours.hidden(ours.embed(ids)))[0, lengths]
     _close(scores[[0, 2, 3]], expected)
+    for sequence, length in zip(sequences, lengths, strict=True):
+        sequence.truncate(length)
+    _close(pages.step(sequences, tokens, host=True), expected)
 
 
 @torch.inference_mode()

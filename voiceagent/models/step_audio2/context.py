@@ -141,8 +141,8 @@ class Context:
             part = slots[len(self._slots) : min(stop, len(self._slots) + CHUNK)]
             self.sequence.reserve(len(self._slots) + len(part))
             embeds = self._embed(part)
-            chunk = Chunk.after(self.sequence, len(part), device=embeds.device)
-            self._network.model.extend(embeds, self._pool.tensor, chunk)
+            model = self._network.model
+            model.extend(embeds, Chunk.after(self.sequence, len(part), pool=self._pool, rotary=model.tables))
             self.hold(part)
 
     def hold(self, slots: Sequence[Slot]) -> None:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voiceagent.errors import CapacityError
+from voiceagent.models.step_audio2.host import HostStep
 from voiceagent.models.step_audio2.kernels import sample
 from voiceagent.models.step_audio2.kv import PAGE, KvPool, KvSequence
-from voiceagent.models.step_audio2.lm import Step
+from voiceagent.models.step_audio2.lm import New, Step
 from voiceagent.models.step_audio2.model import StepAudio2
 from voiceagent.models.step_audio2.sampling import Sampling
 
@@ -160,12 +161,21 @@ class Decoder:
             pages = max(-(-(one.sequence.length + 1) // PAGE) for one in batch)
             packed: NDArray[np.int32] = np.empty(len(batch) * (_FIELDS + pages), np.int32)
             self._pack(batch, packed, size=len(batch))
-            return self._compute(torch.from_numpy(packed).to(self._device), len(batch))
+            return self._compute(
+                torch.from_numpy(packed).to(self._device), len(batch), self._host_step(batch)
+            )
         captured = self._graphs[size]
         self._pack(batch, captured.host, size=size)
         captured.inputs.copy_(captured.pinned, non_blocking=True)
         captured.graph.replay()
         return captured.outputs
+
+    def _host_step(self, batch: Sequence[Next]) -> HostStep | None:
+        if self._device.type != "cpu":
+            return None
+        model = self._network.model
+        heads = model.config.num_attention_heads
+        return HostStep([one.sequence for one in batch], self._pool, rotary=model.tables, heads=heads)
 
     def _pack(self, batch: Sequence[Next], packed: NDArray[np.int32], *, size: int) -> None:
         """Writes `size` numbers of each field, then as many pages of each sequence as there is room for."""
@@ -187,19 +197,21 @@ class Decoder:
         fields[_PLACE, :count] = [one.sequence.place(at) for one, at in zip(batch, past, strict=True)]
         fields[_UNIFORM, :count] = np.array([one.uniform for one in batch], np.float32).view(np.int32)
 
-    def _compute(self, packed: Tensor, size: int) -> Tensor:
-        """(size,) int32 chosen ids, -1 where the scores are not numbers."""
+    def _compute(self, packed: Tensor, size: int, new: HostStep | None = None) -> Tensor:
+        """(size,) int32 chosen ids, -1 where the scores are not numbers; `new` is None where `packed` says it all."""
         numbers = packed[: _FIELDS * size].view(_FIELDS, size)
         wide = numbers[: _ROW + 1].long()
         real = numbers[_TEMPERATURE:].view(torch.float32)
-        new = Step(
+        network, rows = self._network, wide[_ROW]
+        where: New = new or Step(
             positions=wide[_POSITION],
             places=wide[_PLACE],
             tables=packed[_FIELDS * size :].view(size, -1),
             lengths=numbers[_LENGTH],
+            pool=self._pool.tensor,
+            rotary=network.model.tables,
         )
-        network, rows = self._network, wide[_ROW]
-        scores = network.scores(network.model.extend(network.embed(wide[_ID]), self._pool.tensor, new))
+        scores = network.scores(network.model.extend(network.embed(wide[_ID]), where))
         ids, ok = sample.choose(
             scores,
             temperature=real[0],

@@ -1,15 +1,15 @@
 """The Qwen2-shaped language model over pages of keys and values; it knows no token, no sampling and no session.
 
 `CausalLM.forward` is the plain pass without a past, which can be trained. `CausalLM.extend` goes on where sequences
-stand in the pages: many new positions of one sequence (`Chunk`), or one of each of many (`Step`).
+stand in the pages: many new positions of one sequence (`Chunk`), or one of each of many (`Step`, `host.HostStep`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,17 @@ from torch import Tensor, nn
 
 from voiceagent.models.step_audio2.config import TextConfig
 from voiceagent.models.step_audio2.kernels import fused, linear, paged
-from voiceagent.models.step_audio2.kv import PAGE, KvSequence
+from voiceagent.models.step_audio2.kv import PAGE, KvPool, KvSequence
+
+
+class New(Protocol):
+    """Where the new positions of a pass stand: `Step`, `Chunk`, or `host.HostStep`."""
+
+    def rotate(self, qkv: Tensor, layer: int) -> Tensor:
+        """Turns queries and keys of (N, (heads + 2 kv_heads) * head_dim), stores keys and values; the queries."""
+
+    def attend(self, q: Tensor, layer: int) -> Tensor:
+        """The queries, as `rotate` gives them, to (N, heads * head_dim) mixed values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,8 @@ class Step:
         places: (B,) int64 page * PAGE + offset where its key and value go; -1 for an idle row.
         tables: (B, max_pages) int32 pages of each sequence.
         lengths: (B,) int32 positions with the new one; 0 for an idle row.
+        pool: the pages (see `kv.KvPool`).
+        rotary: tables of cosines and signed sines, (positions, head_dim).
     """
 
     positions: Tensor
@@ -36,9 +48,36 @@ class Step:
     tables: Tensor
     lengths: Tensor
 
-    def attend(self, q: Tensor, pool: Tensor, layer: int) -> Tensor:
-        """(B, heads, head_dim) queries to the same shape of mixed values."""
-        return paged.decode_attention(q, pool, layer, self.tables, self.lengths)
+    pool: Tensor
+    rotary: tuple[Tensor, Tensor]
+
+    @classmethod
+    def after(
+        cls, sequences: Sequence[KvSequence | None], *, pool: KvPool, rotary: tuple[Tensor, Tensor]
+    ) -> Step:
+        """One position behind each sequence, which must be reserved; None is an idle row."""
+        device = pool.tensor.device
+        held = [([], -1) if one is None else (one.pages, one.length) for one in sequences]
+        longest = max(len(pages) for pages, _ in held)
+        tables = [pages + [0] * (longest - len(pages)) for pages, _ in held]
+        places = [-1 if one is None else one.place(one.length) for one in sequences]
+        positions = torch.tensor([past for _, past in held], device=device)
+        return cls(
+            positions=positions.clamp(min=0),
+            places=torch.tensor(places, device=device),
+            tables=torch.tensor(tables, dtype=torch.int32, device=device),
+            lengths=(positions + 1).int(),
+            pool=pool.tensor,
+            rotary=rotary,
+        )
+
+    def rotate(self, qkv: Tensor, layer: int) -> Tensor:
+        """Turns queries and keys and stores keys and values; (B, heads, head_dim) queries."""
+        return fused.rotate_and_write(qkv, *self.rotary, self.positions, self.pool, layer, self.places)
+
+    def attend(self, q: Tensor, layer: int) -> Tensor:
+        """(B, heads, head_dim) queries to (B, heads * head_dim) mixed values."""
+        return paged.decode_attention(q, self.pool, layer, self.tables, self.lengths).flatten(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +90,8 @@ class Chunk:
         table: (pages,) int32, or the first page's number where the pages follow each other.
         length: positions with the new ones.
         mask: (N, length) bool, which key each new position sees; None where there is no past.
+        pool: the pages (see `kv.KvPool`).
+        rotary: tables of cosines and signed sines, (positions, head_dim).
     """
 
     positions: Tensor
@@ -58,11 +99,13 @@ class Chunk:
     table: Tensor | int
     length: int
     mask: Tensor | None
+    pool: Tensor
+    rotary: tuple[Tensor, Tensor]
 
     @classmethod
-    def after(cls, sequence: KvSequence, count: int, *, device: torch.device) -> Chunk:
+    def after(cls, sequence: KvSequence, count: int, *, pool: KvPool, rotary: tuple[Tensor, Tensor]) -> Chunk:
         """`count` positions behind what the sequence holds; they must be reserved."""
-        past = sequence.length
+        past, device = sequence.length, pool.tensor.device
         pages = sequence.pages[: -(-(past + count) // PAGE)]
         consecutive = pages == list(range(pages[0], pages[0] + len(pages)))
         positions = torch.arange(past, past + count, device=device)
@@ -73,11 +116,17 @@ class Chunk:
             table=pages[0] if consecutive else torch.tensor(pages, dtype=torch.int32, device=device),
             length=past + count,
             mask=mask,
+            pool=pool.tensor,
+            rotary=rotary,
         )
 
-    def attend(self, q: Tensor, pool: Tensor, layer: int) -> Tensor:
-        """(N, heads, head_dim) queries to the same shape of mixed values."""
-        keys, values = paged.gather(pool, layer, self.table, self.length)
+    def rotate(self, qkv: Tensor, layer: int) -> Tensor:
+        """Turns queries and keys and stores keys and values; (N, heads, head_dim) queries."""
+        return fused.rotate_and_write(qkv, *self.rotary, self.positions, self.pool, layer, self.places)
+
+    def attend(self, q: Tensor, layer: int) -> Tensor:
+        """(N, heads, head_dim) queries to (N, heads * head_dim) mixed values."""
+        keys, values = paged.gather(self.pool, layer, self.table, self.length)
         mixed = F.scaled_dot_product_attention(
             q.transpose(0, 1)[None],
             keys[None],
@@ -86,7 +135,7 @@ class Chunk:
             is_causal=self.mask is None,
             enable_gqa=True,
         )
-        return mixed[0].transpose(0, 1)
+        return mixed[0].transpose(0, 1).flatten(1)
 
 
 class _Attention(nn.Module):
@@ -153,13 +202,12 @@ class _Layer(nn.Module):
         x = x + F.dropout(mixed, self.dropout, self.training)
         return x + F.dropout(self.mlp(self.post_attention_layernorm(x)), self.dropout, self.training)
 
-    def extend(self, x: Tensor, rotary: tuple[Tensor, Tensor], pool: Tensor, new: Step | Chunk) -> Tensor:
-        """(N, hidden) new positions, after their keys and values were written to the pool."""
+    def extend(self, x: Tensor, new: New) -> Tensor:
+        """(N, hidden) new positions to the same, storing their keys and values."""
         attention, mlp = self.self_attn, self.mlp
         norms = self.input_layernorm.weight, self.post_attention_layernorm.weight
         qkv = linear.small(x, attention.qkv.weight, attention.qkv.bias, norm=norms[0], eps=self.eps)
-        q = fused.rotate_and_write(qkv, *rotary, new.positions, pool, self.index, new.places)
-        mixed = new.attend(q, pool, self.index).flatten(1)
+        mixed = new.attend(new.rotate(qkv, self.index), self.index)
         x = linear.small(mixed, attention.o_proj.weight, residual=x)
         gated = linear.gated(x, mlp.gate_up.weight, norm=norms[1], eps=self.eps)
         return linear.small(gated, mlp.down_proj.weight, residual=x)
@@ -187,23 +235,27 @@ class CausalLM(nn.Module):
         out: Tensor = self.norm(x)
         return out
 
-    def extend(self, embeds: Tensor, pool: Tensor, new: Step | Chunk) -> Tensor:
-        """States before the final norm, of new positions of sequences in the pool.
+    def extend(self, embeds: Tensor, new: New) -> Tensor:
+        """States before the final norm of new positions, whose keys and values are stored.
 
         Args:
             embeds: (N, hidden).
-            pool: the pages (see `kv.KvPool`); keys and values of the new positions are written.
             new: where the positions stand.
 
         Returns:
             (N, hidden); in idle rows without meaning.
         """
-        rotary = self.rotary(self.config.max_position_embeddings, embeds.device, torch.float32)
         x = embeds
         for layer in self.layers:
             assert isinstance(layer, _Layer)
-            x = layer.extend(x, rotary, pool, new)
+            x = layer.extend(x, new)
         return x
+
+    @property
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines of all positions, float32, for `Step` and its like."""
+        device = self.embed_tokens.weight.device
+        return self.rotary(self.config.max_position_embeddings, device, torch.float32)
 
     def rotary(self, steps: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines of at least `steps` positions, (>= steps, head_dim) each."""
