@@ -234,6 +234,9 @@ class World:
             if job.ended:
                 job.plan = [event] if self.rng.random() < 0.2 else []
         self.give(event)
+        if isinstance(event, ev.TurnStarted):
+            for n in range(job.turn % 3):
+                self.give(ev.ThoughtOut(job.turn, f"thought{n} "))
 
     def player_moves(self) -> None:
         if not self.acks:
@@ -485,7 +488,6 @@ class World:
         """The script of a turn: numbered samples, words of one token each."""
         rng = self.rng
         plan: list[ev.TurnEvent] = [ev.TurnStarted(turn)]
-        plan += [ev.ThoughtOut(turn, f"thought{n} ") for n in range(rng.choice((0, 0, 3)))]
         at = 0
         for seq in range(rng.choice((0, 1, 3, 8))):
             plan.append(ev.TextOut(turn, f" word{seq}", (seq,)))
