@@ -130,11 +130,7 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], *, source: s
     """
     expected = {name: tuple(part.shape) for name, part in module.state_dict().items()}
     compare_shapes({name: tuple(part.shape) for name, part in weights.items()}, expected, where=source)
-    check = FiniteCheck()
-    for name, part in weights.items():
-        if part.is_floating_point():
-            check.add(f"{source}: the tensor {name}", part)
-    check.finish()
+    check_finite(weights, source=source)
     module.load_state_dict(dict(weights), strict=True)
 
 
@@ -239,6 +235,15 @@ def _fill(places: Mapping[str, Tensor], stored: Mapping[str, Stored]) -> None:
                     if tensor.dtype == "I8":
                         value = dequantize_rows(value, _scale_of(name, stored))
                     check.add(f"{path}: the tensor {name}", places[name].copy_(value))
+    check.finish()
+
+
+def check_finite(weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Raises CheckpointError (code "bad_weights") for the first tensor with a value that is not finite."""
+    check = FiniteCheck()
+    for name, part in weights.items():
+        if part.is_floating_point():
+            check.add(f"{source}: the tensor {name}", part)
     check.finish()
 
 

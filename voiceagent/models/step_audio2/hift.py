@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voiceagent.errors import CheckpointError, InputError
+from voiceagent.models.step_audio2.checkpoint import check_finite
 from voiceagent.models.step_audio2.hift_net import HOP, MELS, HiftConfig, HiftNet
 from voiceagent.units import VOICE_RATE
 
@@ -266,7 +267,7 @@ def load_weights(net: HiftNet, stored: Mapping[str, Tensor], *, source: str) -> 
     A leading `generator.` is dropped. Half-precision values are widened.
 
     Raises:
-        CheckpointError: a tensor is missing, surplus or of a wrong shape; it is named, and `source` with it.
+        CheckpointError: a tensor is missing, surplus, of a wrong shape or not finite; it and `source` are named.
     """
     found = {name.removeprefix("generator."): value for name, value in stored.items()}
     expected = stored_shapes(net)
@@ -279,6 +280,7 @@ def load_weights(net: HiftNet, stored: Mapping[str, Tensor], *, source: str) -> 
             raise _damaged(
                 f"{source}: {name} has the shape {tuple(found[name].shape)}, not {expected[name]}."
             )
+    check_finite(found, source=source)
     plain: dict[str, Tensor] = {}
     for name, value in found.items():
         if name.endswith(".original0"):
