@@ -126,10 +126,6 @@ class ReferenceState:
         """Ends the stream; closing twice does nothing."""
         self.finished = True
 
-    def close(self) -> None:
-        """Ends the stream."""
-        self.finished = True
-
 
 class ReferenceSpeech:
     """Streams as the published Token2wav makes them, over loaded networks; holds no stream's state."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -25,7 +26,10 @@ from voiceagent.models.step_audio2.dit import DiT, DiTConfig
 from voiceagent.models.step_audio2.flow_config import MEL_BANDS, FlowConfig
 from voiceagent.models.step_audio2.t2w_dit import ChunkSolver
 from voiceagent.models.step_audio2.t2w_encoder import ChunkEncoder
+from voiceagent.models.step_audio2.t2w_graphs import BUCKETS, Recorded, bucket
+from voiceagent.models.step_audio2.t2w_noise import noise as stream_noise
 from voiceagent.models.step_audio2.t2w_pool import (
+    COLUMNS,
     RECENT_FRAMES,
     RECENT_TOKENS,
     FlowPool,
@@ -52,6 +56,8 @@ PROMPT_TOKENS = 1500
 """How many tokens of voices' prompts a flow has room for by default: 60 s."""
 
 _PROMPT_SEED = 0
+_PROMPT_AHEAD = 150  # tokens: recorded passes take prompts of 6 s at least
+_LANE = 1
 _NOISE_BLOCK = 64
 
 
@@ -208,6 +214,9 @@ class Flow:
             device=self.device,
             dtype=self.dtype,
         )
+        self._recorded: dict[tuple[int, int], Recorded] = {}  # by batch and chunk size
+        self._idle: dict[int, tuple[int, ...]] = {}  # what fills up a batch, by chunk size
+        self._span = 0
         with torch.inference_mode():
             self._modulation = net.decoder.estimator.modulation(times[:-1])
             self._encoder = ChunkEncoder(net.encoder, self.pool)
@@ -253,7 +262,7 @@ class Flow:
         Raises:
             InputError: the prompt is shorter than the look-ahead, or its mel does not fit its tokens.
         """
-        tokens = self._tokens(torch.as_tensor(voice.tokens))
+        tokens = self._tokens(voice.tokens)
         count = tokens.shape[1]
         if count < self.lookahead:
             raise InputError(
@@ -267,9 +276,11 @@ class Flow:
         speaker = self.net.speaker(self._vector(voice))
         room, nobody = self.pool.take_prompt(count), self.pool.nobody
         self.pool.clear(nobody)
+        self.pool.speakers[nobody] = speaker[0]
         place = Place(nobody, 0, count, ahead.shape[1], count, room.start, is_prompt=True)
+        packed = torch.tensor([(*place.row(self.pool), *ahead[0].tolist())]).to(self.device)
         noise = frame_noise(_PROMPT_SEED, 0, len(mel))[None].to(self.device)
-        self._make(ahead, speaker, noise, [place], condition=mel[None])
+        self._compute(packed, span=0, noise=noise, condition=mel[None])
         return FlowPrompt(count, speaker[0], room, self.pool.tails_of(nobody))
 
     @torch.inference_mode()
@@ -320,63 +331,115 @@ class Flow:
         checked = [(chunk, *self._check(chunk)) for chunk in chunks]
         mels = [torch.zeros(MEL_BANDS, 0, device=self.device) for _ in chunks]
         passes: dict[int, list[int]] = {}
-        for i, (_, _, new) in enumerate(checked):
+        for i, (chunk, _, new) in enumerate(checked):
             if new:
-                passes.setdefault(new, []).append(i)
-        for new, members in passes.items():
-            made = self._pass([checked[i][:2] for i in members], new)
-            for i, mel in zip(members, made, strict=True):
-                mels[i] = mel.T
+                passes.setdefault(self._size(chunk, new), []).append(i)
+        for size, members in passes.items():
+            for first in range(0, len(members), BUCKETS[-1]):
+                group = members[first : first + BUCKETS[-1]]
+                made = self._pass([checked[i] for i in group], size)
+                for i, mel in zip(group, made, strict=True):
+                    mels[i] = mel[: self.stride * checked[i][2]].T
         for chunk in chunks:
             if chunk.last:
                 chunk.state.close()
         return mels
 
-    def _check(self, chunk: FlowChunk) -> tuple[Tensor, int]:
-        """The chunk's tokens (n or n + lookahead,) and n; raises what `step` raises."""
+    @torch.inference_mode()
+    def record(self, sizes: Sequence[int], *, buckets: Sequence[int] = BUCKETS) -> None:
+        """Records passes over chunks of up to so many tokens as CUDA graphs, for the longest prompt known by now.
+
+        A chunk then takes part in the pass of the next larger size. Chunks with noise of their own, larger ones, and
+        those after longer prompts are still computed, launch by launch.
+        """
+        top = max(sizes) + self.lookahead  # what a last chunk may hold
+        self._span = RECENT_TOKENS + max(self.pool.longest_prompt, _PROMPT_AHEAD)
+        memory = torch.cuda.graph_pool_handle()
+        for size in sorted({*sizes, top}, reverse=True):
+            span = self._span + -(self._span + size) % 8  # attention wants keys in eights
+            self._encoder.reserve(span + top)
+            idle = (
+                *Place(self.pool.nobody, 0, size, size, 0, 0).row(self.pool),
+                *[0] * (size + self.lookahead),
+            )
+            for batch in sorted(buckets, reverse=True):
+                inputs = torch.tensor([idle] * batch).to(self.device)
+
+                def compute(packed: Tensor, span: int = span) -> tuple[Tensor, ...]:
+                    return (self._compute(packed, span=span),)
+
+                self._recorded[batch, size] = Recorded(compute, [inputs], memory)
+            self._idle[size] = idle
+
+    def _size(self, chunk: FlowChunk, new: int) -> int:
+        """The size of the pass that a chunk of `new` tokens takes part in."""
+        if chunk.noise is not None or chunk.state.prompt.tokens + RECENT_TOKENS > self._span:
+            return new
+        return next((size for size in sorted(self._idle) if size >= new), new)
+
+    def _check(self, chunk: FlowChunk) -> tuple[list[int], int]:
+        """The chunk's tokens, n or n + lookahead, and n; raises what `step` raises."""
         if chunk.state.finished:
             raise InputError("this speech stream has ended.", remedy="Open a new one.")
-        tokens = self._tokens(torch.as_tensor(chunk.tokens, dtype=torch.int64))[0]
+        tokens = self._ids(chunk.tokens)
         new = len(tokens) - (0 if chunk.last else self.lookahead)
         if new < (0 if chunk.last else 1):
             raise InputError(f"a chunk that is not the last needs more than {self.lookahead} tokens.")
         return tokens, new
 
-    def _pass(self, parts: Sequence[tuple[FlowChunk, Tensor]], new: int) -> Tensor:
-        """(B, 2 new, 80) mel of streams whose chunks have `new` new tokens each."""
-        tokens = torch.zeros(len(parts), new + self.lookahead, dtype=torch.int64, device=self.device)
-        noises, places = [], []
-        for row, (chunk, given) in zip(tokens, parts, strict=True):
-            row[: len(given)] = given
-            state, noise = chunk.state, chunk.noise
-            prompt = state.prompt
-            start = prompt.tokens * self.stride + state.frames
-            noises.append(frame_noise(state.seed, start, self.stride * new) if noise is None else noise)
-            made = state.frames // self.stride
-            places.append(Place(state.slot.start, made, new, len(given), prompt.tokens, prompt.room.start))
-        speakers = torch.stack([chunk.state.prompt.speaker for chunk, _ in parts])
-        noise = torch.stack(noises).to(device=self.device, dtype=torch.float32)
-        mel = self._make(tokens, speakers, noise, places)
-        for chunk, _ in parts:
+    def _pass(self, parts: Sequence[tuple[FlowChunk, list[int], int]], size: int) -> Tensor:
+        """(B, 2 size, 80) mel of streams whose chunks have up to `size` new tokens."""
+        rows, noises = [], []
+        for chunk, tokens, new in parts:
+            state, prompt, made = chunk.state, chunk.state.prompt, chunk.state.frames // self.stride
+            place = Place(
+                state.slot.start, made, new, len(tokens), prompt.tokens, prompt.room.start, state.seed
+            )
+            rows.append((*place.row(self.pool), *tokens, *[0] * (size + self.lookahead - len(tokens))))
+            if chunk.noise is not None:
+                noises.append(chunk.noise)
+            elif self.device.type == "cpu":
+                start = prompt.tokens * self.stride + state.frames
+                noises.append(frame_noise(state.seed, start, self.stride * size))
+        batch = bucket(len(rows))
+        recorded = self._recorded.get((batch or 0, size)) if not noises else None
+        if recorded is not None and batch is not None:
+            rows += [self._idle[size]] * (batch - len(rows))
+            recorded.inputs[0].copy_(torch.tensor(rows).pin_memory(), non_blocking=True)
+            mel = recorded()[0][: len(parts)].clone()
+        else:
+            span = max(
+                c.state.prompt.tokens + min(c.state.frames // self.stride, RECENT_TOKENS) for c, _, _ in parts
+            )
+            noise = torch.stack(noises).to(self.device, torch.float32) if noises else None
+            mel = self._compute(torch.tensor(rows).to(self.device), span=span, noise=noise)
+        for chunk, _, new in parts:
             chunk.state.frames += self.stride * new
         return mel
 
-    def _make(
-        self,
-        tokens: Tensor,
-        speakers: Tensor,
-        noise: Tensor,
-        places: Sequence[Place],
-        *,
-        condition: Tensor | None = None,
+    def _compute(
+        self, packed: Tensor, *, span: int, noise: Tensor | None = None, condition: Tensor | None = None
     ) -> Tensor:
-        """(B, n + lookahead) tokens, (B, 80) speakers, (B, 2 n, 80) noise and condition -> (B, 2 n, 80) mel."""
-        table = Places(torch.tensor([place.row(self.pool) for place in places]).to(self.device), self.stride)
-        span = max(0 if p.is_prompt else p.prompt + min(p.made, RECENT_TOKENS) for p in places)
-        mu = self.net.encoder_proj(self._encoder(self.net.input_embedding(tokens), table, span=span))
-        speakers = speakers[:, None].expand_as(mu)
+        """One pass.
+
+        Args:
+            packed: (B, 12 + n + lookahead) int64 the places' rows and the tokens.
+            span: longest history, in tokens.
+            noise: (B, 2 n, 80); made on the device if not given.
+            condition: (B, 2 n, 80); zero if not given.
+
+        Returns:
+            (B, 2 n, 80) mel.
+        """
+        columns = len(COLUMNS)
+        places, tokens = Places(packed[:, :columns].contiguous(), self.stride), packed[:, columns:]
+        mu = self.net.encoder_proj(self._encoder(self.net.input_embedding(tokens), places, span=span))
+        speakers = self.pool.speakers[places.column("slot")][:, None].expand_as(mu)
         known = torch.cat([mu, speakers, torch.zeros_like(mu) if condition is None else condition], dim=2)
-        return self._solver(known, noise, table)
+        if noise is None:
+            first = (places.column("prompt") + places.column("made")) * (self.stride * MEL_BANDS)
+            noise = stream_noise(places.column("seed"), first, mu[0].numel(), lane=_LANE).view(mu.shape)
+        return self._solver(known, noise, places)
 
     @torch.inference_mode()
     def infer(
@@ -401,8 +464,8 @@ class Flow:
         Raises:
             InputError: a token outside the vocabulary, or the prompt's mel does not fit its tokens.
         """
-        prompt = self._tokens(torch.as_tensor(voice.tokens))
-        chunk = self._tokens(torch.as_tensor(tokens, dtype=torch.int64))
+        prompt = self._tokens(voice.tokens)
+        chunk = self._tokens(tokens)
         if chunk.shape[1] == 0:
             return torch.zeros(MEL_BANDS, 0, device=self.device)
         mu, _ = self.net.mu(torch.cat([prompt, chunk], dim=1))
@@ -430,13 +493,18 @@ class Flow:
             x = x + span * ((1 + guidance) * velocity[0] - guidance * velocity[1])
         return x
 
-    def _tokens(self, tokens: Tensor) -> Tensor:
-        """(n,) on any device -> (1, n) int64 on ours."""
+    def _tokens(self, tokens: Tensor | Sequence[int] | NDArray[Any]) -> Tensor:
+        """(n,) -> (1, n) int64 on our device."""
+        return torch.tensor([self._ids(tokens)], dtype=torch.int64).to(self.device)
+
+    def _ids(self, tokens: Tensor | Sequence[int] | NDArray[Any]) -> list[int]:
+        """(n,) as numbers, all of which the table has."""
+        ids = tokens.tolist() if isinstance(tokens, Tensor | np.ndarray) else list(tokens)
         vocabulary = self.net.config.vocab_size
         # An id outside the table would be a device-side assert on a GPU, which ends the process.
-        if tokens.numel() and (int(tokens.min()) < 0 or int(tokens.max()) >= vocabulary):
+        if ids and not 0 <= min(ids) <= max(ids) < vocabulary:
             raise InputError(f"a speech token is outside 0 to {vocabulary - 1}.", param="tokens")
-        return tokens.to(device=self.device, dtype=torch.int64)[None]
+        return [int(i) for i in ids]
 
     def _prompt_mel(self, voice: VoicePrompt, tokens: int) -> Tensor:
         mel = torch.as_tensor(voice.mel)

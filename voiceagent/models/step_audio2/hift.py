@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from torch import Tensor
 from voiceagent.errors import CheckpointError, InputError
 from voiceagent.models.step_audio2.checkpoint import check_finite
 from voiceagent.models.step_audio2.hift_net import HOP, MELS, HiftConfig, HiftNet
+from voiceagent.models.step_audio2.t2w_graphs import BUCKETS, Recorded, bucket
+from voiceagent.models.step_audio2.t2w_noise import noise as device_noise
 from voiceagent.units import VOICE_RATE
 
 # A frame of output depends on 13.1 mel frames to either side, but hardly on the outermost: with these widths a stream
@@ -27,6 +31,7 @@ LOOKAHEAD = 5
 """Mel frames that a stream holds back (100 ms, 2400 samples): later ones still change them."""
 _CONTEXT = 8  # mel frames recomputed to the left of what is emitted
 _PITCH_CONTEXT = 5  # and what the pitch network sees beyond those: exactly its reach
+_LANE = 2
 _FADE = HOP  # samples over which a chunk takes over from its predecessor's guess
 
 
@@ -116,6 +121,7 @@ class Hift:
         self.net: HiftNet = net.to(memory_format=torch.channels_last).requires_grad_(False).eval()  # type: ignore[call-overload]
         self.device = net.conv_pre.weight.device
         fade = 0.5 - 0.5 * np.cos(np.pi * (np.arange(_FADE) + 0.5) / _FADE)
+        self._recorded: dict[tuple[int, Window], Recorded] = {}  # by batch
         self._rise = torch.from_numpy(fade).to(self.device, torch.float32)
 
     @classmethod
@@ -176,51 +182,89 @@ class Hift:
                 results[i] = result
         return [result for result in results if result is not None]
 
+    @torch.inference_mode()
+    def record(self, sizes: Sequence[int], *, buckets: Sequence[int] = BUCKETS) -> None:
+        """Records passes over streams that get chunks of so many frames, the last size again and again, as CUDA graphs.
+
+        Other windows, the last of a stream above all, are computed launch by launch.
+        """
+        memory = torch.cuda.graph_pool_handle()
+        for batch in sorted(buckets, reverse=True):
+            states = [self.open() for _ in range(batch)]
+            for frames in [*sizes, sizes[-1], sizes[-1]]:
+                mel = torch.zeros(MELS, frames, device=self.device)
+                parts = [HiftPart(mel, state) for state in states]
+                window = Window.of(parts[0])
+                if window.ready > window.done and (batch, window) not in self._recorded:
+                    self._recorded[batch, window] = self._record(window, batch, frames, memory)
+                states = [state for _, state in self.steps(parts)]
+
+    def _record(self, window: Window, batch: int, frames: int, memory: Any) -> Recorded:
+        inputs = (
+            torch.zeros(batch, MELS, window.known - frames, device=self.device),
+            torch.zeros(batch, MELS, frames, device=self.device),
+            torch.zeros(batch, 1, dtype=torch.float64, device=self.device),
+            torch.zeros(batch, window.fade, device=self.device),
+            torch.zeros(batch, 2, dtype=torch.int64, device=self.device),
+        )
+
+        return Recorded(partial(self._vocode, window), inputs, memory)
+
     def _pass(self, window: Window, parts: Sequence[HiftPart]) -> list[tuple[Tensor, HiftState]]:
         """The same window of several streams."""
         states = [part.state for part in parts]
-        olds = torch.stack([state.mel for state in states])
-        known = torch.cat([olds, torch.stack([part.mel.to(olds) for part in parts])], dim=2)
-        count = window.known - window.begin
-        noise = np.stack([stream_noise(state.seed, state.pitch_from, count) for state in states])
-        phase, fade = (
-            torch.stack(tensors) for tensors in zip(*((s.phase, s.fade) for s in states), strict=True)
+        places = torch.tensor([(state.seed % 2**63, state.pitch_from) for state in states])
+        columns = (
+            [state.mel for state in states],
+            [part.mel.to(self.device, torch.float32) for part in parts],
+            [state.phase for state in states],
+            [state.fade for state in states],
         )
-        noises = torch.from_numpy(noise).to(self.device)
-        samples, mels, phases, fades = self._vocode(window, known, noises, phase[:, 0], fade)
+        batch = bucket(len(parts)) or 0
+        recorded = self._recorded.get((batch, window))
+        if recorded is not None:
+            for target, tensors in zip(recorded.inputs, columns, strict=False):
+                torch.stack(tensors, out=target[: len(parts)])
+            recorded.inputs[4][: len(parts)].copy_(places.pin_memory(), non_blocking=True)
+            made = tuple(output[: len(parts)].clone() for output in recorded())
+        else:
+            vocode: Callable[..., tuple[Tensor, ...]] = partial(self._vocode, window)
+            made = vocode(*map(torch.stack, columns), places.to(self.device))
         return [
             (
-                samples[i],
+                samples,
                 HiftState(
                     seed=state.seed,
                     frames=state.frames + part.mel.shape[1],
-                    mel=mels[i],
+                    mel=mel,
                     pitch_from=state.pitch_from + window.after - window.begin,
-                    phase=phases[i],
-                    fade=fades[i],
+                    phase=phase,
+                    fade=fade,
                 ),
             )
-            for i, (part, state) in enumerate(zip(parts, states, strict=True))
+            for part, state, samples, mel, phase, fade in zip(parts, states, *made, strict=True)
         ]
 
     def _vocode(
-        self, window: Window, known: Tensor, noise: Tensor, phase: Tensor, fade: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        self, window: Window, old: Tensor, new: Tensor, phase: Tensor, fade: Tensor, places: Tensor
+    ) -> tuple[Tensor, ...]:
         """Samples of a window, and what the next needs.
 
         Args:
             window: of all rows.
-            known: (B, 80, window.known) mel.
-            noise: (B, 480 x (known - begin)) unit normal.
-            phase: (B,) float64 before `begin`.
+            old: (B, 80, ...) mel.
+            new: (B, 80, ...) mel; both together have `window.known` frames.
+            phase: (B, 1) float64 before `begin`.
             fade: (B, window.fade) the last window's guess.
+            places: (B, 2) seed, and the frame that `begin` is.
 
         Returns:
             samples (B, 480 x (ready - done)), and mel, phase (B, 1) and fade of the next state.
         """
         w = window
+        known = torch.cat([old, new], dim=2)
         f0 = self.net.f0_predictor(known)[:, w.begin :]
-        source = self.net.excite(f0, noise, phase=phase)
+        source = self.net.excite(f0, self._noise(places, w.known - w.begin), phase=phase[:, 0])
         wave = self.net.decode(known[:, :, w.begin :], source)[:, HOP * (w.done - w.begin) :]
         blend = min(w.fade, wave.shape[1])
         rise = self._rise[:blend]
@@ -230,9 +274,16 @@ class Hift:
         return (
             wave[:, :count],
             known[:, :, w.keep :].clone(),
-            ((phase + advance) % 1.0)[:, None],
+            ((phase[:, 0] + advance) % 1.0)[:, None],
             wave[:, count : count + _FADE].clone(),  # a view would keep the whole window alive
         )
+
+    def _noise(self, places: Tensor, frames: int) -> Tensor:
+        """(B, 480 x frames) unit normal noise of streams with these seeds from these frames on."""
+        if self.device.type != "cpu":
+            return device_noise(places[:, 0], places[:, 1] * HOP, frames * HOP, lane=_LANE)
+        rows = [stream_noise(seed, frame, frames) for seed, frame in places.tolist()]
+        return torch.from_numpy(np.stack(rows))
 
     @torch.inference_mode()
     def synthesize(self, mel: Tensor, *, seed: int = 0, source: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from voiceagent.models.step_audio2 import t2w_ops as ops
 from voiceagent.models.step_audio2.dit import Block, DiT
 from voiceagent.models.step_audio2.flow_config import MEL_BANDS
-from voiceagent.models.step_audio2.t2w_pool import TAIL, FlowPool, Places
+from voiceagent.models.step_audio2.t2w_pool import FlowPool, Places
 
 
 class ChunkSolver:
@@ -39,7 +39,8 @@ class ChunkSolver:
             part.contiguous() for part in (weight[:, :MEL_BANDS], weight[:, MEL_BANDS:])
         )
         self._blocks = [_Packed.of(block) for block in dit.blocks]
-        self._out = dit.final_layer.linear
+        out = dit.final_layer.linear
+        self._out = (out.weight, out.bias)
         self.dtype = weight.dtype
 
     def __call__(self, known: Tensor, noise: Tensor, places: Places) -> Tensor:
@@ -54,28 +55,23 @@ class ChunkSolver:
             (B, T, 80) float32
         """
         batch, frames, _ = noise.shape
-        depth, width, x = self.depth, self._in_bias.shape[0], noise
+        pool, width = self.pool, self._in_bias.shape[0]
         fixed = noise.new_empty(batch, 2, frames, width)  # the guidance row without knowledge sees zeros
         fixed[:, 0] = F.linear(known, self._in_known, self._in_bias)
         fixed[:, 1] = self._in_bias
-        qkv = known.new_empty(depth, batch, 2, frames, 3, self.heads, self.size)
-        slots = places.column("slot")
-        tail_rows = places.stride * places.column("new")[:, None] + torch.arange(TAIL, device=slots.device)
-        tail_rows = tail_rows[:, None, :, None].expand(-1, 2, -1, width)
+        qkv = known.new_empty(self.depth, 2 * batch, frames, 3, self.heads, self.size)
+        kept = known.new_empty(self.depth, 2, 2 * batch, frames, width)
+        slots = places.column("slot").contiguous()
+        x, rounded = noise.clone(), noise.to(self.dtype, copy=True)
         for k, span in enumerate(self._spans):
-            residual = fixed + F.linear(x.to(self.dtype), self._in_x)[:, None]
+            residual = (fixed + F.linear(rounded, self._in_x)[:, None]).flatten(0, 1)
             for i, block in enumerate(self._blocks):
-                tails = self.pool.tails[k, i]
-                old = tails[:, slots].flatten(1, 2)
-                padded = block.forward(
-                    residual, self._blocks_at[k, i], qkv[i], self.pool.kv[k, i], old, places
-                )
-                for c, rows in enumerate(padded):
-                    tails[c, slots] = rows.gather(2, tail_rows)
-                ops.keep(qkv[i], self.pool.kv[k, i], places)
+                memory = (pool.kv[k, i], pool.tails[k, i])
+                block.forward(residual, self._blocks_at[k, i], qkv[i], kept[i], memory, slots, places)
+            ops.keep(qkv, kept, pool.kv[k], pool.tails[k], places)
             shift, scale = self._final_at[k]
-            y = self._out(ops.norm(residual, shift, scale, dtype=self.dtype)).float()
-            x = x + span * ((1 + self.guidance) * y[:, 0] - self.guidance * y[:, 1])
+            velocity = ops.finish(residual, shift, scale, self._out)
+            ops.euler(x, velocity.view(batch, 2, frames, -1), span, self.guidance, rounded)
         return x
 
 
@@ -111,34 +107,34 @@ class _Packed:
         )
 
     def forward(
-        self, residual: Tensor, modulation: Tensor, qkv: Tensor, memory: Tensor, tails: Tensor, places: Places
-    ) -> tuple[Tensor, Tensor]:
-        """Adds the block's three parts to `residual` (B, 2, T, width).
+        self,
+        residual: Tensor,
+        modulation: Tensor,
+        qkv: Tensor,
+        kept: Tensor,
+        memory: tuple[Tensor, Tensor],
+        slots: Tensor,
+        places: Places,
+    ) -> None:
+        """Adds the block's three parts to `residual` (R, T, width), R = B x 2.
 
         Args:
+            residual: float32.
             modulation: (9, width), in the order in which the weights store it.
-            qkv: (B, 2, T, 3, heads, size), which is filled.
-            memory: of this step and block.
-            tails: (2, B x 2, 2, width) input rows before the chunk of both convolutions.
-
-        Returns:
-            Both convolutions' input rows, (B, 2, 2 + T, width) each.
+            qkv: (R, T, 3, heads, size), is filled.
+            kept: (2 convolutions, R, T, width), is filled with what is convolved.
+            memory: keys and values, and tails, of this step and block.
+            slots: (B,)
+            places: of the streams.
         """
         shift, scale, gate, shift_ff, scale_ff, gate_ff, shift_conv, scale_conv, gate_conv = modulation
-        dtype, rows = qkv.dtype, residual.flatten(0, 1)
-        x = ops.norm(rows, shift, scale, dtype=dtype)
-        torch.addmm(self.qkv[1], x.flatten(0, 1), self.qkv[0].T, out=qkv.view(-1, self.qkv[0].shape[0]))
-        ops.head_norm(qkv.flatten(0, 2), *self.heads)
-        y = ops.attend(qkv, memory, places).flatten(0, 1)
-        ops.add(rows, F.linear(y, *self.proj), gate)
-        first = ops.pad(ops.norm(rows, shift_conv, scale_conv, dtype=dtype), tails[0])
-        y = ops.norm_mish(ops.convolve(first, *self.conv1), *self.between)
-        second = ops.pad(y, tails[1])
-        ops.add(rows, ops.convolve(second, *self.conv2), gate_conv)
-        x = ops.norm(rows, shift_ff, scale_ff, dtype=dtype)
-        y = F.gelu(F.linear(x, *self.fc1), approximate="tanh")
-        ops.add(rows, F.linear(y, *self.fc2), gate_ff)
-        return first.view(-1, 2, *first.shape[1:]), second.view(-1, 2, *second.shape[1:])
+        kv, tails = memory
+        ops.project(residual, shift, scale, self.qkv, self.heads, qkv)
+        ops.merge(residual, ops.attend(qkv, kv, places), self.proj, gate)
+        y = ops.convolve_in(residual, shift_conv, scale_conv, self.conv1, tails[0], slots, kept[0])
+        ops.mish(y, self.between, kept[1])
+        ops.convolve_out(residual, kept[1], self.conv2, tails[1], slots, gate_conv)
+        ops.merge(residual, ops.expand(residual, shift_ff, scale_ff, self.fc1), self.fc2, gate_ff)
 
 
 def _taps_first(conv: nn.Module) -> tuple[Tensor, Tensor]:

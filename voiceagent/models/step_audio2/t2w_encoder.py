@@ -163,7 +163,7 @@ class _Packed:
 
 def _mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
     """(B, keys) bool -> (B, 1, 1, keys) to add to scores."""
-    return torch.where(seen, 0.0, -1e4).to(dtype)[:, None, None]
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, -1e4)[:, None, None]
 
 
 def _window(x: Tensor, start: Tensor, size: int) -> Tensor:

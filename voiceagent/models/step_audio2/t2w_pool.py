@@ -158,6 +158,11 @@ class FlowPool:
         self._rooms[start] = tokens
         return Lease(start, tokens, self._leave)
 
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt that has a room."""
+        return max(self._rooms.values(), default=0)
+
     def _leave(self, start: int) -> None:
         del self._rooms[start]
 
@@ -203,6 +208,7 @@ class Place:
         known: tokens given, `new` and those looked ahead to.
         prompt: tokens of the voice's prompt.
         prompt_at: its start among the prompts.
+        seed: of the stream's noise.
         is_prompt: the chunk itself is the prompt, which goes to `prompt_at`; nothing comes before it.
     """
 
@@ -212,6 +218,7 @@ class Place:
     known: int
     prompt: int
     prompt_at: int
+    seed: int = 0
     is_prompt: bool = False
 
     def row(self, pool: FlowPool) -> tuple[int, ...]:
@@ -230,7 +237,8 @@ class Place:
                 RECENT_FRAMES,
             )
         prompt = 0 if self.is_prompt else self.prompt
-        return self.slot, self.made, self.new, self.known, prompt, tokens, frames, *rings
+        seed = self.seed % 2**63
+        return self.slot, self.made, self.new, self.known, prompt, tokens, frames, *rings, seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +246,8 @@ class Places:
     """The places of a batch, on its device, so that a captured graph can be replayed for other streams.
 
     Attributes:
-        table: (B, 11) int64: slot, made, new, known, prompt, its first token row and frame row, then the first row and
-            the length of the ring that the chunk is written to, of tokens and of frames.
+        table: (B, 12) int64: slot, made, new, known, prompt, its first token row and frame row, then the first row and
+            the length of the ring that the chunk is written to, of tokens and of frames; seed.
         stride: frames per token.
     """
 
@@ -290,6 +298,7 @@ COLUMNS = {
             "token_room",
             "frame_ring",
             "frame_room",
+            "seed",
         )
     )
 }

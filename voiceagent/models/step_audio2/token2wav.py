@@ -26,6 +26,7 @@ from voiceagent.models.step_audio2.flow import (
 )
 from voiceagent.models.step_audio2.flow_config import FlowConfig
 from voiceagent.models.step_audio2.hift import Hift, HiftPart, HiftState
+from voiceagent.models.step_audio2.t2w_graphs import BUCKETS
 from voiceagent.models.step_audio2.t2w_pool import FlowPool
 from voiceagent.models.step_audio2.voice import Voice, load_voices
 
@@ -155,7 +156,15 @@ class Token2Wav:
         flow = Flow.load(folder, device=device, dtype=dtype, **room)
         hift = Hift.load(folder, device=device)
         voices = load_voices(folder, recordings=Path(recordings) if recordings else folder.parent)
-        return cls(flow, hift, voices, chunks=chunks, reference_compatible=reference_compatible)
+        decoder = cls(flow, hift, voices, chunks=chunks, reference_compatible=reference_compatible)
+        if flow.device.type == "cuda" and not reference_compatible:
+            decoder.record()
+        return decoder
+
+    def record(self, *, buckets: Sequence[int] = BUCKETS) -> None:
+        """Records the passes of this chunk schedule as CUDA graphs, for batches of these sizes and the known voices."""
+        self.flow.record(self._chunks, buckets=buckets)
+        self.hift.record([self.flow.stride * size for size in self._chunks], buckets=buckets)
 
     def open(self, voice: Voice, *, seed: int = 0) -> Stream:
         """A stream that has not begun; streams with one seed and the same ids sound the same.
@@ -209,8 +218,8 @@ class Token2Wav:
             elif results[i] is None and isinstance(part.state, SpeechState):
                 live[i] = _Turn(part.state, part.state.waiting + tuple(part.ids), part.last)
         self._speak(list(live.values()))
-        for i, turn in live.items():
-            results[i] = to_pcm(turn.sound)
+        for i, pcm in zip(live, to_pcm([turn.sound for turn in live.values()]), strict=True):
+            results[i] = pcm
         return [result for result in results if result is not None]
 
     def _speak(self, turns: Sequence[_Turn]) -> None:
@@ -268,7 +277,7 @@ class Token2Wav:
         self._check(ids)
         if len(ids) > WHOLE:
             return self.step(ids, self.open(voice, seed=seed), last=True)[0]
-        return to_pcm([self.hift.synthesize(self.flow.infer(ids, voice, seed=seed), seed=seed)])
+        return to_pcm([[self.hift.synthesize(self.flow.infer(ids, voice, seed=seed), seed=seed)]])[0]
 
     def _size(self, state: SpeechState) -> int:
         return self._chunks[min(state.chunks, len(self._chunks) - 1)]
@@ -306,10 +315,12 @@ def _divide(size: int, config: FlowConfig, dtype: torch.dtype) -> dict[str, int]
     return {"slots": slots, "prompt_tokens": prompts}
 
 
-def to_pcm(samples: Sequence[Tensor]) -> Pcm:
-    """Pieces of float samples as int16: clipped to [-1, 1], times 32767, rounded."""
-    if not samples:
-        return np.zeros(0, np.int16)
-    scaled = torch.cat(list(samples)).clamp(-1.0, 1.0).mul(32767.0).round()
+def to_pcm(streams: Sequence[Sequence[Tensor]]) -> list[Pcm]:
+    """Every stream's pieces of float samples as int16: clipped to [-1, 1], times 32767, rounded; read back at once."""
+    pieces = [piece for stream in streams for piece in stream]
+    if not pieces:
+        return [np.zeros(0, np.int16) for _ in streams]
+    scaled = torch.cat(pieces).clamp(-1.0, 1.0).mul(32767.0).round()
     pcm: Pcm = scaled.to(torch.int16).cpu().numpy()
-    return pcm
+    ends = np.cumsum([sum(len(piece) for piece in stream) for stream in streams])
+    return [np.array(part) for part in np.split(pcm, ends[:-1])]

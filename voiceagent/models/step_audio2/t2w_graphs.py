@@ -1,0 +1,55 @@
+"""CUDA graphs: a computation of fixed shapes is recorded once and replayed with other numbers in its inputs.
+
+It knows shapes and streams of the device, nothing of what is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BUCKETS = (1, 2, 4, 8, 16, 32)
+"""Batch sizes that are recorded; a batch in between is filled up."""
+
+_WARMUPS = 2
+
+
+class Recorded:
+    """One recorded computation.
+
+    Args:
+        compute: from `inputs` to tensors, of the same shapes every time, without asking the device for a number.
+        inputs: where the numbers of every replay are put first; the recording itself must do no harm with theirs.
+        memory: of `torch.cuda.graph_pool_handle`; shared by recordings that never run at the same time.
+    """
+
+    def __init__(
+        self, compute: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], memory: Any
+    ) -> None:
+        self.inputs = tuple(inputs)
+        self._graph = torch.cuda.CUDAGraph()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side), torch.backends.cudnn.flags(benchmark=True, allow_tf32=True):
+            for _ in range(_WARMUPS):  # compiles kernels and chooses algorithms
+                compute(*self.inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.synchronize()
+        with (
+            torch.backends.cudnn.flags(benchmark=True, allow_tf32=True),
+            torch.cuda.graph(self._graph, pool=memory),
+        ):
+            self._outputs = compute(*self.inputs)
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        """The outputs for what `inputs` hold now; the next replay overwrites them."""
+        self._graph.replay()
+        return self._outputs
+
+
+def bucket(count: int) -> int | None:
+    """The recorded batch size for `count` rows; None: there is none."""
+    return next((size for size in BUCKETS if size >= count), None)
