@@ -205,6 +205,7 @@ async def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Answer
     questions = [noise(args.noise)] if args.noise else recorded()
     history = typed(args.history)
     answers: list[Answer] = []
+    worked = 0.0
     try:
         speakers = [
             Speaker(n, questions[n % len(questions)], items=list(history)) for n in range(args.sessions)
@@ -212,14 +213,26 @@ async def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[Answer
         for speaker in speakers:
             speaker.engine = await engine.open_session(speaker.on_event)
         for turn in range(args.turns + 1):
+            worked = cpu_seconds(engine.pid) if turn == 1 else worked
             waits = np.linspace(0, args.spread, len(speakers), endpoint=False)
             got = await asyncio.gather(
                 *(s.ask(turn, options, after_s=float(w)) for s, w in zip(speakers, waits, strict=True))
             )
             answers += got if turn else []
+        said = sum(answer.audio_s for answer in answers)
+        described["cpu_s_per_audio_s"] = round((cpu_seconds(engine.pid) - worked) / max(said, 1e-9), 3)
     finally:
         await engine.stop()
     return described, answers
+
+
+def cpu_seconds(pid: int | None) -> float:
+    """Processor time that the engine has used so far; 0 where the kernel does not tell (not Linux)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def recorded() -> list[Piece]:
