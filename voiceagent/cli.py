@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("--api-key", default="", help="key for --url")
     ask.add_argument("--instructions", help="system prompt for this question")
     ask.add_argument("--voice", help="name of the voice that answers")
+    ask.add_argument("--think", action="store_true", help="think before answering (a model like mini-think)")
     ask.set_defaults(run=run_ask)
 
     doctor = commands.add_parser(
@@ -319,6 +320,8 @@ def _ask_session(arguments: argparse.Namespace) -> dict[str, Any]:
         session["audio"]["output"] = {"voice": arguments.voice}
     if arguments.instructions is not None:
         session["instructions"] = arguments.instructions
+    if arguments.think:
+        session["think"] = "on"
     return session
 
 
@@ -347,6 +350,8 @@ def _report(answer: Answer, output: Path) -> None:
     print(f"heard:    {answer.heard or '(nothing)'}")
     for name, given, result in answer.tools:
         print(f"tool:     {name}({given}) -> {result}")
+    if answer.thought:
+        print(f"thought:  {' '.join(answer.thought.split())}")
     print(f"answered: {answer.said}")
     seconds = len(answer.samples) / VOICE_RATE
     if answer.first_audio_s is not None and seconds:

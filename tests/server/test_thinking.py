@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 from openai import AsyncOpenAI
 from server_helpers import calling, check_numbers, serving
 
+from voiceagent.cli import main
 from voiceagent.client.conn import ClientError, RealtimeClient
 from voiceagent.core.actions import CancelTurn, StartTurn
 from voiceagent.engine.fake import Script
 from voiceagent.units import TOKEN_SAMPLES
 
+QUESTION = Path(__file__).parent.parent / "data" / "questions" / "hours.flac"
 THINKER = Script(speech_ids=10, thought="let me see")
 SLOW = Script(speech_ids=10, thought=" ".join(["hm"] * 500), rtf=1.0)
 
@@ -101,3 +104,14 @@ async def test_a_stock_client_passes_over_thoughts() -> None:
                         break
         assert said == "You said: hello"
         assert kinds.count("response.thought.done") == 1
+
+
+async def test_the_command_line_shows_a_thought(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    async with serving(THINKER) as site:
+        argv = ["ask", str(QUESTION), "--url", site.ws, "--think", "-o", str(tmp_path / "answer.wav")]
+        assert await asyncio.to_thread(main, argv) == 0
+        out = capsys.readouterr().out.splitlines()
+        assert "thought:  let me see" in out
+        site.engine.script = Script(speech_ids=10)
+        assert await asyncio.to_thread(main, argv) == 2
+        assert "cannot think" in capsys.readouterr().err
