@@ -8,9 +8,11 @@ Inside, a signal is an image of height 1, (B, C, 1, T): with channels last, a CP
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ _DILATIONS = (1, 3, 5)
 _FFT, _FFT_HOP = 16, 4
 _BINS = _FFT // 2 + 1
 _SINE, _SINE_NOISE, _VOICED_HZ = 0.1, 0.003, 10.0
+_ALONE = 4  # rows
 _REMEDY = "Download or export the checkpoint folder again."
 
 
@@ -100,9 +103,25 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, 1, T) to the same."""
         steps = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
+        if x.is_cuda and torch.is_inference_mode_enabled():
+            return self._fused(x)
         for snake1, conv1, snake2, conv2 in steps:
             x = x + conv2(snake2(conv1(snake1(x))))
         return x
+
+    def _fused(self, x: Tensor) -> Tensor:
+        """The same in two launches for every convolution: what lies between two of them is one."""
+        from voiceagent.models.step_audio2.t2w_triton import snake
+
+        before = bias = None
+        steps: Any = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
+        for first, conv1, second, conv2 in steps:
+            x, y = snake(x, bias, before, first.alpha)
+            y = _without_bias(conv1, y)
+            _, y = snake(y, conv1.bias, None, second.alpha)
+            before, x, bias = x, _without_bias(conv2, y), conv2.bias
+        total, _ = snake(x, bias, before, None)
+        return total
 
 
 class PitchNet(nn.Module):
@@ -195,11 +214,32 @@ class HiftNet(nn.Module):
             if i == len(self.ups) - 1:
                 x = torch.cat([x[..., 1:2], x], dim=3)
             x = x + refine(down(spectrum))
-            small, middle, large = self.resblocks[len(_RES_KERNELS) * i : len(_RES_KERNELS) * (i + 1)]
-            x = (small(x) + middle(x) + large(x)) / len(_RES_KERNELS)
+            blocks = list(self.resblocks)[len(_RES_KERNELS) * i : len(_RES_KERNELS) * (i + 1)]
+            small, middle, large = _side_by_side(blocks, x)
+            x = (small + middle + large) / len(_RES_KERNELS)
         x = self.conv_post(F.leaky_relu(x, 0.01))[:, :, 0]
         magnitude = x[:, :_BINS].clamp(max=math.log(100.0)).exp()  # clamped first: no infinite gradient
         return _synthesise(magnitude, torch.sin(x[:, _BINS:])).clamp(-0.99, 0.99)
+
+
+def _without_bias(conv: nn.Module, x: Tensor) -> Tensor:
+    assert isinstance(conv, nn.Conv2d)
+    return F.conv2d(x, conv.weight, None, 1, conv.padding, conv.dilation)
+
+
+def _side_by_side(parts: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
+    """Every part's output for x; at the same time in a CUDA graph of few rows, where one cannot fill the device."""
+    if not x.is_cuda or x.shape[0] > _ALONE or not torch.cuda.is_current_stream_capturing():
+        return [part(x) for part in parts]
+    main = torch.cuda.current_stream()
+    outputs = []
+    for part in parts:
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(main)
+        with torch.cuda.stream(side):
+            outputs.append(part(x))
+        main.wait_stream(side)
+    return outputs
 
 
 def _conv(inputs: int, outputs: int, kernel: int, *, dilation: int = 1) -> nn.Conv2d:

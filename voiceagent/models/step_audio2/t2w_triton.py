@@ -145,6 +145,36 @@ def keep(qkv: Tensor, kept: Tensor, memory: Tensor, tails: Tensor, places: Place
     )
 
 
+def snake(
+    x: Tensor, bias: Tensor | None, before: Tensor | None, alpha: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The sum x + bias + before (B, C, 1, T), float32, and its Snake, y + sin(alpha y)^2 / alpha, if alpha is given."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    summed = bias is not None or before is not None
+    total = torch.empty_like(x) if summed else x
+    out = x if alpha is None else torch.empty_like(x)
+    if before is not None:
+        before = before.contiguous(memory_format=torch.channels_last)
+    spare = x
+    _snake[(ceil_div(x.numel(), 1024),)](
+        x,
+        spare if bias is None else bias,
+        spare if before is None else before,
+        spare if alpha is None else alpha,
+        total,
+        out,
+        x.numel(),
+        x.shape[1],
+        BIAS=bias is not None,
+        ADD=before is not None,
+        SNAKE=alpha is not None,
+        KEEP=before is not None,
+        BLOCK=1024,
+        num_warps=4,
+    )
+    return total, out
+
+
 def _normed(
     residual: Tensor, shift: Tensor, scale: Tensor, dtype: torch.dtype, *, out: Tensor | None = None
 ) -> Tensor:
@@ -448,3 +478,35 @@ def _keep(
             value = tl.load(kept + source + lane, last)
             place = tails + block * tails_block + part * tails_conv + ((slot * 2 + g) * 2 + tail) * WIDTH
             tl.store(place + lane, value, last)
+
+
+@jit
+def _snake(
+    x,
+    bias,
+    before,
+    alpha,
+    total,
+    out,
+    count,
+    channels,
+    BIAS: tl.constexpr,
+    ADD: tl.constexpr,
+    SNAKE: tl.constexpr,
+    KEEP: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    channel = at % channels
+    y = tl.load(x + at, inside, 0.0)
+    if BIAS:
+        y += tl.load(bias + channel)
+    if ADD:
+        y += tl.load(before + at, inside, 0.0)
+    if KEEP:
+        tl.store(total + at, y, inside)
+    if SNAKE:
+        by = tl.load(alpha + channel)
+        wave = tl.sin(by * y)
+        tl.store(out + at, y + wave * wave / (by + 1e-9), inside)
