@@ -42,12 +42,16 @@ async def test_what_one_session_does_wrong_costs_no_other(folder: Path) -> None:
         assert (failed.turn, failed.code) == (1, "context_full")
         assert "the model has 512" in failed.message
         ask = UserItem(id="u", content=(TextContent("hello"),))
-        for turn, ids in ((2, (1 << 40,)), (3, (-5,))):
-            history = (ask, AssistantItem(id="a", text="x", text_ids=ids), ask)
-            wrong.send(start(turn, history))
+        ids = [
+            (AssistantItem(id="a", text="x", raw_ids=(1 << 40,), spoken=True), "token_out_of_range"),
+            (AssistantItem(id="a", text="x", raw_ids=(-5,), spoken=True), "token_out_of_range"),
+            (AssistantItem(id="a", text="x", audio_ids=(6561,), spoken=True), "audio_id_out_of_range"),
+        ]
+        for turn, (item, code) in enumerate(ids, 2):
+            wrong.send(start(turn, (ask, item, ask)))
             failed = await bad.wait(events.TurnFailed)
-            assert (failed.turn, failed.code) == (turn, "token_out_of_range")
-        wrong.send(start(4, said("hello"), temperature=0.0, max_tokens=60))
+            assert (failed.turn, failed.code) == (turn, code)
+        wrong.send(start(9, said("hello"), temperature=0.0, max_tokens=60))
         ends = [await inbox.wait(events.TurnEnded) for inbox in (good, bad)]
         assert ends[0].raw_ids == ends[1].raw_ids
         assert not good.of(events.TurnFailed)

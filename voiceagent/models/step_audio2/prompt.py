@@ -27,7 +27,7 @@ from voiceagent.core.history import (
 from voiceagent.errors import InputError
 from voiceagent.models.step_audio2.mel import placeholder_count
 from voiceagent.models.step_audio2.think import BEFORE_ANSWER, CLOSING, OPENING
-from voiceagent.models.step_audio2.tokenizer import SpecialIds, TextTokenizer
+from voiceagent.models.step_audio2.tokenizer import AUDIO_CODES, SpecialIds, TextTokenizer
 from voiceagent.models.step_audio2.variant import Variant
 
 ASR_INSTRUCTIONS = (
@@ -89,7 +89,16 @@ def ta4_interleave(text_ids: Sequence[int], audio_ids: Sequence[int], ids: Speci
         text_ids: token ids of the spoken text.
         audio_ids: 0-based speech codes (0..6560).
         ids: the special tokens.
+
+    Raises:
+        InputError: a speech code out of range (code "audio_id_out_of_range").
     """
+    if audio_ids and not 0 <= min(audio_ids) <= max(audio_ids) < AUDIO_CODES:
+        raise InputError(
+            f"The item holds a speech id outside 0 to {AUDIO_CODES - 1}.",
+            code="audio_id_out_of_range",
+            param="items",
+        )
     groups = max(-(-len(audio_ids) // 4), len(text_ids))
     text = [*text_ids, *[ids.tts_pad] * (groups - len(text_ids))]
     audio = [*(ids.audio_0 + code for code in audio_ids), *[ids.audio_pad] * (4 * groups - len(audio_ids))]
