@@ -28,7 +28,7 @@ from scripts.golden.fixed_weights import fill
 from scripts.pocket.train_flow import FLOW_YAML
 
 SIZES = {"256": "32", "1024": "48", "6561": "101", "attention_heads: 4": "attention_heads: 2"}
-DIT_SIZES = {"depth: 4": "depth: 3", "num_heads: 4": "num_heads: 2", "head_dim: 64": "head_dim: 12"}
+DIT_SIZES = {"depth: 4": "depth: 3", "num_heads: 4": "num_heads: 2", "head_dim: 64": "head_dim: 16"}
 PROMPT, TOKENS, STEPS = 17, 60, 10
 CHUNKS = (8, 2, 3, 2, 2, 4, 2, 2, 3, 2, 2, 2, 3, 2, 2, 2, 2, 2, 2)
 """New tokens of each chunk; the rest is the twentieth. The reference forgets context after a chunk of one."""

@@ -20,7 +20,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Qwen2AudioEncoderConfig, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    Qwen2AudioEncoderConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    RepetitionPenaltyLogitsProcessor,
+)
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
 from utils import compute_token_num, log_mel_spectrogram
 
@@ -34,13 +39,13 @@ CONFIG: dict[str, Any] = {
     "model_type": "step_audio_2",
     "eos_token_id": 151643,
     "text_config": {
-        "hidden_size": 48,
-        "intermediate_size": 80,
+        "hidden_size": 64,
+        "intermediate_size": 96,
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "num_attention_groups": 2,
-        "head_dim": 12,
+        "head_dim": 16,
         "max_position_embeddings": 512,
         "rms_norm_eps": 1e-6,
         "rope_theta": 1_000_000.0,
@@ -48,10 +53,10 @@ CONFIG: dict[str, Any] = {
     "audio_encoder_config": {
         "n_mels": 128,
         "n_audio_ctx": 1500,
-        "n_audio_state": 48,
+        "n_audio_state": 64,
         "n_audio_head": 4,
         "n_audio_layer": 2,
-        "llm_dim": 48,
+        "llm_dim": 64,
         "kernel_size": 3,
         "adapter_stride": 2,
         "adapter_hidden": 40,
@@ -59,6 +64,7 @@ CONFIG: dict[str, Any] = {
 }
 PIECES = {"first": 21_500, "second": 12_345}  # samples at 16 kHz
 REPLY = 24
+PENALTY = 2.0
 ENCODER_NAMES = {
     "encoder.positional_embedding": "embed_positions",
     "encoder.after_norm": "layer_norm",
@@ -152,14 +158,14 @@ def language_model(vocabulary: int) -> Qwen2ForCausalLM:
     return network
 
 
-def greedy(network: Qwen2ForCausalLM, embeds: Tensor, limit: int) -> list[int]:
-    """The ids below `limit` that score highest, one after the other; everything is computed anew for each."""
-    ids: list[int] = []
-    for _ in range(REPLY):
-        token = int(network(inputs_embeds=embeds[None]).logits[0, -1, :limit].argmax())
-        ids.append(token)
-        embeds = torch.cat([embeds, network.get_input_embeddings()(torch.tensor([token]))])
-    return ids
+def greedy(network: Qwen2ForCausalLM, prompt: list[int], embeds: Tensor, limit: int) -> list[int]:
+    """The ids below `limit` that score highest, one after the other, those that have been penalised by PENALTY."""
+    penalised, ids = RepetitionPenaltyLogitsProcessor(PENALTY), list(prompt)
+    for _ in range(REPLY):  # everything is computed anew for each
+        scores = penalised(torch.tensor([ids]), network(inputs_embeds=embeds[None]).logits[:, -1])
+        ids.append(int(scores[0, :limit].argmax()))
+        embeds = torch.cat([embeds, network.get_input_embeddings()(torch.tensor(ids[-1:]))])
+    return ids[len(prompt) :]
 
 
 def main() -> None:
@@ -199,8 +205,11 @@ def main() -> None:
         print(f"transformers' own error in bfloat16: {(half - logits).norm() / logits.norm():.5f}")
         network.float()
         speech = torch.cat([embeds, network.get_input_embeddings()(torch.tensor([special.tts_start]))])
-        arrays["reply/text"] = np.array(greedy(network, embeds, special.audio_start))
-        arrays["reply/speech"] = np.array(greedy(network, speech, special.audio_pad + 1))
+        arrays["reply/text"] = np.array(greedy(network, prompt, embeds, special.audio_start))
+        arrays["reply/speech"] = np.array(
+            greedy(network, [*prompt, special.tts_start], speech, special.audio_pad + 1)
+        )
+    arrays["penalty"] = PENALTY
     arrays["prompt"], arrays["logits_last"] = np.array(prompt), logits[-1].numpy()
     arrays["columns"] = np.arange(0, vocabulary, 47)
     arrays["logits"] = logits[:, arrays["columns"]].numpy().astype(np.float32)

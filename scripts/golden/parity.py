@@ -102,7 +102,7 @@ def language(device: str, dtype: torch.dtype) -> Errors:
     ids = torch.from_numpy(wanted["prompt"])
     embeds = network.embed(ids.to(device))
     patch_id = ids.mode().values  # nothing is as frequent as the placeholder
-    embeds[ids == patch_id] = torch.cat(network.encode_audios(waves))
+    embeds[ids == patch_id] = torch.cat([network.encode_audio(wave) for wave in waves])
     whole, paged = network.logits(network.hidden(embeds[None])[0]), paged_scores(network, embeds)
     for name, scores in (("one pass", whole), ("pages", paged)):
         found[f"scores, {name}"] = error(scores[:, wanted["columns"]], wanted["logits"])

@@ -15,7 +15,7 @@ from scripts.golden.fixed_weights import recording
 from voiceagent.core.history import Piece
 from voiceagent.models.step_audio2.generate import LanguageModel
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, Slot
-from voiceagent.models.step_audio2.sampling import GREEDY
+from voiceagent.models.step_audio2.sampling import Sampling
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 
@@ -58,6 +58,7 @@ def test_replies_to_heard_audio_are_the_same_ids(model: LanguageModel) -> None:
     """Both at once, a text and a spoken one, each behind the same prompt."""
     golden, ids = parity.golden("language"), model.tokenizer.ids
     heard = slots(golden["prompt"].tolist(), ids.audio_patch)
+    sampling = Sampling(temperature=0.0, repetition_penalty=float(golden["penalty"]))
     replies, wanted = [], []
     for spoken in (False, True):
         context = model.open()
@@ -65,9 +66,10 @@ def test_replies_to_heard_audio_are_the_same_ids(model: LanguageModel) -> None:
             context.encode(Piece(i, recording(name, count).numpy()))
         prompt = Prompt((*heard, ids.tts_start) if spoken else heard, (), spoken)
         wanted.append(golden["reply/speech" if spoken else "reply/text"].tolist())
-        replies.append(model.generate(context, prompt, GREEDY, max_tokens=len(wanted[-1])))
+        replies.append(model.generate(context, prompt, sampling, max_tokens=len(wanted[-1])))
         while not replies[-1].read(40):
             pass
     while any(token is not None for token in model.decode(replies)):
         pass
     assert [reply.ids for reply in replies] == wanted
+    assert min(len(set(ids)) for ids in wanted) > 12
