@@ -103,11 +103,53 @@ def test_a_truncated_shard_is_named(
     assert "model-00001-of-00001.safetensors is truncated" in line
 
 
-def test_a_device_that_does_not_exist(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["ask", QUESTION, "--device", "toaster"]) == 2
+@pytest.mark.parametrize(
+    ("flags", "environ", "words"),
+    [
+        (["--device", "toaster"], {}, "The device 'toaster' cannot be used"),
+        (["--device", "cuda:99"], {}, "The device 'cuda:99' cannot be used: torch sees"),
+        (["--device", "cpu"], {"DTYPE": "float16"}, "engine.dtype = 'float16' does not run on the CPU"),
+        (["--device", "cpu"], {"DTYPE": "int4"}, "Use one of: auto, float32, bfloat16, float16"),
+        (["--device", "cpu"], {"SPEECH_DEVICE": "cuda:99"}, "The device 'cuda:99' cannot be used"),
+        (["--device", "cpu"], {"KV_MEMORY_MB": "10000000"}, "10000."),
+        (["--device", "cpu"], {"VOICES": "/nowhere"}, "/nowhere holds no voice recording"),
+    ],
+)
+def test_what_this_machine_cannot_do(
+    flags: list[str],
+    environ: dict[str, str],
+    words: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(f"VOICEAGENT_ENGINE__{name}", value)
+    assert main(["ask", QUESTION, *flags]) == 2
     err = capfd.readouterr().err  # the engine's words too
-    assert "The device 'toaster' cannot be used" in err
+    assert words in err
     assert "Traceback" not in err
+
+
+def test_another_model(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "whisper", "d_model": 1280}')
+    assert main(["ask", QUESTION, "--model", str(tmp_path)]) == 2
+    err = capfd.readouterr().err
+    assert "model_type is 'whisper'" in err
+    assert "--model mini" in err
+    assert "Traceback" not in err
+
+
+def test_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main(["ask", QUESTION, "--model", "mini"]) == 2
+    out, err = capsys.readouterr()
+    *_, last = err.splitlines()
+    assert out == ""
+    assert last.startswith("voiceagent: stepfun-ai/Step-Audio-2-mini cannot be downloaded: ")
+    assert "Check the connection" in last
 
 
 # --- serving --------------------------------------------------------------------------------------------------------
