@@ -64,7 +64,7 @@ CONFIG: dict[str, Any] = {
 }
 PIECES = {"first": 21_500, "second": 12_345}  # samples at 16 kHz
 REPLY = 24
-PENALTY = 2.0
+PENALTY = 1.5
 ENCODER_NAMES = {
     "encoder.positional_embedding": "embed_positions",
     "encoder.after_norm": "layer_norm",
