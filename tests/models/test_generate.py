@@ -316,13 +316,13 @@ def test_a_failed_pass_leaves_slots_and_pages_in_step(
 
     longer = (*prompt.slots, 1, 2, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(model.network.model.layers[1], "extend", fail)
+        patch.setattr(model.network.model.layers[0], "extend", fail)
         with pytest.raises(RuntimeError):
             generation.step()
     expected = run(model.generate(model.open(), prompt, WILD, max_tokens=5))
     assert [*generation.ids, *(generation.step() for _ in range(4))] == expected, "as if nothing had happened"
     with monkeypatch.context() as patch:
-        patch.setattr(model.network.model.layers[1], "extend", fail)
+        patch.setattr(model.network.model.layers[0], "extend", fail)
         with pytest.raises(RuntimeError):
             context.read_prefix(longer)
     context.read_prefix(longer)

@@ -14,9 +14,9 @@ from torch import Tensor
 from voiceagent.core.history import Piece
 from voiceagent.errors import EngineError, InputError
 from voiceagent.models.step_audio2.kv import KvPool
-from voiceagent.models.step_audio2.lm import Chunk
 from voiceagent.models.step_audio2.model import StepAudio2
 from voiceagent.models.step_audio2.prompt import AudioRow, Slot
+from voiceagent.models.step_audio2.read import Reader
 
 CHUNK = 1024
 """Positions of one pass over a prompt at most: bounds the attention mask."""
@@ -30,6 +30,7 @@ class Context:
     Args:
         network: the model.
         pool: keys and values of all conversations.
+        reader: the pass over new positions.
         patch: id of `<audio_patch>`, which stands under the rows of heard audio.
 
     Attributes:
@@ -37,10 +38,10 @@ class Context:
         sequence: the pages.
     """
 
-    def __init__(self, network: StepAudio2, pool: KvPool, *, patch: int) -> None:
+    def __init__(self, network: StepAudio2, pool: KvPool, *, reader: Reader, patch: int) -> None:
         self.version = 0
         self.sequence = pool.open()
-        self._network, self._pool, self._patch = network, pool, patch
+        self._network, self._pool, self._reader, self._patch = network, pool, reader, patch
         self._rows: dict[int, Tensor] = {}
         self._slots: list[Slot] = []
 
@@ -141,9 +142,8 @@ class Context:
             part = slots[len(self._slots) : min(stop, len(self._slots) + CHUNK)]
             self.sequence.reserve(len(self._slots) + len(part))
             embeds = self._embed(part)
-            model = self._network.model
-            model.extend(embeds, Chunk.after(self.sequence, len(part), pool=self._pool, rotary=model.tables))
-            self.hold(part)
+            self._reader.read(embeds, self.sequence)
+            self._slots += part
 
     def hold(self, slots: Sequence[Slot]) -> None:
         """Counts slots whose keys and values have been written."""
@@ -170,7 +170,7 @@ class Context:
 
     def blank(self) -> Context:
         """An empty context that has the same audio encoded."""
-        twin = Context(self._network, self._pool, patch=self._patch)
+        twin = Context(self._network, self._pool, reader=self._reader, patch=self._patch)
         twin._rows = dict(self._rows)
         return twin
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voiceagent.errors import CapacityError
+from voiceagent.models.step_audio2.graphs import Captured, capture
 from voiceagent.models.step_audio2.host import HostStep
 from voiceagent.models.step_audio2.kernels import sample
 from voiceagent.models.step_audio2.kv import PAGE, KvPool, KvSequence
@@ -50,13 +51,12 @@ class Next:
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """A captured pass with the tensors that it reads and writes."""
+    """A captured pass and its input."""
 
-    graph: torch.cuda.CUDAGraph
+    replay: Captured
     host: NDArray[np.int32]  #: page-locked memory that is copied to `inputs`
     pinned: Tensor  #: the same memory
     inputs: Tensor
-    outputs: Tensor
 
 
 class Decoder:
@@ -167,8 +167,7 @@ class Decoder:
         captured = self._graphs[size]
         self._pack(batch, captured.host, size=size)
         captured.inputs.copy_(captured.pinned, non_blocking=True)
-        captured.graph.replay()
-        return captured.outputs
+        return captured.replay()
 
     def _host_step(self, batch: Sequence[Next]) -> HostStep | None:
         if self._device.type != "cpu":
@@ -229,23 +228,24 @@ class Decoder:
     # --- graphs -------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def capture(self, sizes: Iterable[int] = BUCKETS) -> None:
-        """Captures the pass for some batch sizes, on CUDA; batches beyond the largest are split."""
+    def capture(self, sizes: Iterable[int] = BUCKETS) -> Captured:
+        """Captures the pass for some batch sizes, on CUDA; batches beyond the largest are split.
+
+        Returns:
+            One of the captures, whose memory others may share.
+        """
         self._graphs.clear()
-        pool = None
+        share: Captured | None = None
         for size in sorted(sizes, reverse=True):
             pinned = torch.zeros(size * (_FIELDS + self._pages), dtype=torch.int32, pin_memory=True)
             self._pack((), pinned.numpy(), size=size)
             inputs = pinned.to(self._device)
-            stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.current_stream(self._device))
-            with torch.cuda.stream(stream):
-                for _ in range(2):  # kernels are compiled and chosen outside of the capture
-                    self._compute(inputs, size)
-            torch.cuda.current_stream(self._device).wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-                outputs = self._compute(inputs, size)
-            pool = graph.pool()
-            self._graphs[size] = _Graph(graph, pinned.numpy(), pinned, inputs, outputs)
+
+            def work(inputs: Tensor = inputs, size: int = size) -> Tensor:
+                return self._compute(inputs, size)
+
+            share = capture(work, device=self._device, share=share)
+            self._graphs[size] = _Graph(share, pinned.numpy(), pinned, inputs)
+        assert share is not None, "there is a batch size"
         self.largest = max(self._graphs)
+        return share

@@ -22,8 +22,10 @@ from voiceagent.models.step_audio2.checkpoint import load_step_audio2, out_of_me
 from voiceagent.models.step_audio2.context import Context
 from voiceagent.models.step_audio2.decode import BUCKETS, Decoder, Next
 from voiceagent.models.step_audio2.kv import PAGE, KvPool, page_bytes
+from voiceagent.models.step_audio2.listen import Listener
 from voiceagent.models.step_audio2.model import StepAudio2
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, render_transcription
+from voiceagent.models.step_audio2.read import Reader
 from voiceagent.models.step_audio2.sampling import GREEDY, Draws, Sampling
 from voiceagent.models.step_audio2.tokenizer import TextTokenizer
 from voiceagent.models.step_audio2.variant import Variant, find_variant
@@ -31,7 +33,6 @@ from voiceagent.models.step_audio2.variant import Variant, find_variant
 SPOKEN, WRITTEN = 0, 1  # which ids a reply may hold: all of text and audio, or text only
 _CPU_KV_BYTES, _CPU_CONTEXTS = 1 << 30, 64  # at most this, and so many full contexts
 _MAX_NEW_TOKENS = 4096  # of a reply, where the checkpoint names no limit
-_PIECES_TOGETHER = 16  # encoded in one pass on a GPU
 _TRANSCRIPT_TOKENS = 256  # per piece of 25 s, as in the reference
 _LANGUAGE_TAG = re.compile(r"^\s*<[^<>\n]{1,16}>\s*")  # the model may begin a transcript with "<中文>"
 
@@ -56,7 +57,9 @@ class LanguageModel:
         max_new_tokens: longest reply in tokens, unless a turn asks for less.
         variant: how conversations are rendered.
         pool: keys and values of all conversations.
-        decoder: the batched pass.
+        decoder: the pass that writes replies.
+        reader: the pass that reads prompts.
+        listener: the pass that encodes audio.
     """
 
     network: StepAudio2
@@ -67,6 +70,8 @@ class LanguageModel:
     variant: Variant
     pool: KvPool
     decoder: Decoder
+    reader: Reader
+    listener: Listener
 
     @classmethod
     def load(
@@ -109,8 +114,11 @@ class LanguageModel:
         masks = torch.stack([number <= ids.audio_pad, number < ids.audio_start])
         pool = _make_pool(network, kv_bytes)
         decoder = Decoder(network, pool, masks, rows=2 * max_batch, largest=max_batch)
+        reader, listener = Reader(network, pool), Listener(network)
         if masks.is_cuda:
-            decoder.capture(size for size in BUCKETS if size <= max_batch)
+            share = decoder.capture(size for size in BUCKETS if size <= max_batch)
+            reader.capture(share=share)
+            listener.capture(share=share)
         variant = variant or find_variant(folder)
         stops = {ids.eot, ids.endoftext, ids.im_end, *network.config.eos_token_ids, *settings.stops}
         if variant is Variant.BASE:  # it knows no turns that could end
@@ -124,6 +132,8 @@ class LanguageModel:
             variant=variant,
             pool=pool,
             decoder=decoder,
+            reader=reader,
+            listener=listener,
         )
 
     @property
@@ -157,7 +167,7 @@ class LanguageModel:
 
     def open(self) -> Context:
         """An empty context for one conversation; close it at the end."""
-        return Context(self.network, self.pool, patch=self.tokenizer.ids.audio_patch)
+        return Context(self.network, self.pool, reader=self.reader, patch=self.tokenizer.ids.audio_patch)
 
     @torch.inference_mode()
     def encode(self, wanted: Sequence[tuple[Context, Piece]]) -> None:
@@ -167,14 +177,9 @@ class LanguageModel:
             InputError: a piece is longer than 25 s; none was encoded.
         """
         new = [(context, piece) for context, piece in wanted if not context.holds(piece.id)]
-        new.sort(key=lambda pair: len(pair[1].audio))  # a pass is as wide as its longest piece
-        # What is padding costs a CPU as much as what is not.
-        together = 1 if self.network.lm_head.weight.device.type == "cpu" else _PIECES_TOGETHER
-        for start in range(0, len(new), together):
-            part = new[start : start + together]
-            rows = self.network.encode_audios([torch.tensor(piece.audio) for _, piece in part])
-            for (context, piece), encoded in zip(part, rows, strict=True):
-                context.put(piece.id, encoded)
+        rows = self.listener.encode([torch.tensor(piece.audio) for _, piece in new])
+        for (context, piece), encoded in zip(new, rows, strict=True):
+            context.put(piece.id, encoded)
 
     def generate(
         self,

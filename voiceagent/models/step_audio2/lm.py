@@ -6,10 +6,10 @@ stand in the pages: many new positions of one sequence (`Chunk`), or one of each
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -202,14 +202,17 @@ class _Layer(nn.Module):
         x = x + F.dropout(mixed, self.dropout, self.training)
         return x + F.dropout(self.mlp(self.post_attention_layernorm(x)), self.dropout, self.training)
 
+    def fill(self, x: Tensor, new: New) -> Tensor:
+        """Stores keys and values of (N, hidden) new positions; their queries."""
+        qkv, norm = self.self_attn.qkv, self.input_layernorm.weight
+        return new.rotate(linear.small(x, qkv.weight, qkv.bias, norm=norm, eps=self.eps), self.index)
+
     def extend(self, x: Tensor, new: New) -> Tensor:
         """(N, hidden) new positions to the same, storing their keys and values."""
-        attention, mlp = self.self_attn, self.mlp
-        norms = self.input_layernorm.weight, self.post_attention_layernorm.weight
-        qkv = linear.small(x, attention.qkv.weight, attention.qkv.bias, norm=norms[0], eps=self.eps)
-        mixed = new.attend(new.rotate(qkv, self.index), self.index)
-        x = linear.small(mixed, attention.o_proj.weight, residual=x)
-        gated = linear.gated(x, mlp.gate_up.weight, norm=norms[1], eps=self.eps)
+        mlp, norm = self.mlp, self.post_attention_layernorm.weight
+        mixed = new.attend(self.fill(x, new), self.index)
+        x = linear.small(mixed, self.self_attn.o_proj.weight, residual=x)
+        gated = linear.gated(x, mlp.gate_up.weight, norm=norm, eps=self.eps)
         return linear.small(gated, mlp.down_proj.weight, residual=x)
 
 
@@ -246,10 +249,17 @@ class CausalLM(nn.Module):
             (N, hidden); in idle rows without meaning.
         """
         x = embeds
-        for layer in self.layers:
-            assert isinstance(layer, _Layer)
+        for layer in cast("Iterable[_Layer]", self.layers):
             x = layer.extend(x, new)
         return x
+
+    def fill(self, embeds: Tensor, new: New) -> None:
+        """`extend`, where nobody wants to know the states: the last layer only stores keys and values."""
+        x = embeds
+        *body, last = cast("Iterable[_Layer]", self.layers)
+        for layer in body:
+            x = layer.extend(x, new)
+        last.fill(x, new)
 
     @property
     def tables(self) -> tuple[Tensor, Tensor]:

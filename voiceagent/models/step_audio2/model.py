@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -45,31 +43,28 @@ class StepAudio2(nn.Module):
         Raises:
             InputError: the piece is longer than 25 s or not one-dimensional.
         """
-        return self.encode_audios([wave])[0]
+        self.check_audio(wave)
+        weight, count = self.lm_head.weight, placeholder_count(wave.shape[0])
+        if count == 0:
+            return weight.new_zeros(0, self.config.text.hidden_size)
+        wave = wave.to(weight.device)
+        mel, frames = log_mel(wave[None], torch.tensor([wave.shape[0]], device=weight.device))
+        return self.hear(mel.to(weight.dtype), frames - 2)[0, :count]
 
-    def encode_audios(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        """`encode_audio` of several pieces, in one pass as wide as the longest."""
-        for wave in waves:
-            if wave.dim() != 1 or wave.shape[0] > PIECE_SAMPLES:
-                raise InputError(
-                    f"an audio piece is of shape {tuple(wave.shape)}, not one channel of at most "
-                    f"{PIECE_SAMPLES} samples.",
-                    remedy="Split longer audio into pieces of 25 s.",
-                )
-        weight = self.lm_head.weight
-        counts = [placeholder_count(wave.shape[0]) for wave in waves]
-        out = [weight.new_zeros(0, self.config.text.hidden_size)] * len(waves)
-        heard = [at for at, count in enumerate(counts) if count]
-        if heard:
-            lengths = torch.tensor([waves[at].shape[0] for at in heard])
-            padded = torch.zeros(len(heard), int(lengths.max()))
-            for row, at in enumerate(heard):
-                padded[row, : waves[at].shape[0]] = waves[at]
-            mel, frames = log_mel(padded.to(weight.device), lengths.to(weight.device))
-            rows, _ = self.adapter(*self.encoder(mel.to(weight.dtype), frames - 2))
-            for row, at in enumerate(heard):
-                out[at] = rows[row, : counts[at]]
-        return out
+    def check_audio(self, wave: Tensor) -> None:
+        """Raises InputError for what `encode_audio` refuses."""
+        if wave.dim() != 1 or wave.shape[0] > PIECE_SAMPLES:
+            raise InputError(
+                f"an audio piece is of shape {tuple(wave.shape)}, not one channel of at most "
+                f"{PIECE_SAMPLES} samples.",
+                remedy="Split longer audio into pieces of 25 s.",
+            )
+
+    def hear(self, mel: Tensor, lengths: Tensor) -> Tensor:
+        """(B, n_mels, F) log-mel and the encoder's (B,) lengths to (B, rows, hidden) adapted rows."""
+        rows: Tensor
+        rows, _ = self.adapter(*self.encoder(mel, lengths))
+        return rows
 
     def embed(self, ids: Tensor) -> Tensor:
         """(…) token ids to (…, hidden) input embeddings."""

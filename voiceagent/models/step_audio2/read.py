@@ -1,0 +1,102 @@
+"""Reads new positions of one conversation into the pages; it knows no slot and no reply.
+
+On CUDA, passes over few positions are captured as graphs: there, calling the operations one by one takes longer than
+computing them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from voiceagent.models.step_audio2.graphs import Captured, capture
+from voiceagent.models.step_audio2.kv import PAGE, KvPool, KvSequence
+from voiceagent.models.step_audio2.lm import Chunk, Step
+from voiceagent.models.step_audio2.model import StepAudio2
+
+SIZES = (16, 32, 64, 96, 128, 192, 256, 384, 512)
+"""Numbers of new positions for which a graph is captured; others are padded to the next larger one."""
+
+
+class Reader:
+    """The pass over new positions of one sequence.
+
+    Args:
+        network: the model.
+        pool: keys and values of all conversations.
+    """
+
+    def __init__(self, network: StepAudio2, pool: KvPool) -> None:
+        self._network, self._pool = network, pool
+        self._device = pool.tensor.device
+        self._pages = -(-network.config.text.max_position_embeddings // PAGE)
+        self._graphs: dict[int, tuple[Captured, Tensor, Tensor]] = {}
+
+    @torch.inference_mode()
+    def read(self, embeds: Tensor, sequence: KvSequence) -> None:
+        """Stores keys and values of (N, hidden) embeddings behind what the sequence holds, and advances it.
+
+        Room for them must be reserved. On an error the sequence has not moved.
+        """
+        count = len(embeds)
+        size = next((size for size in self._graphs if size >= count), None)
+        if size is None:
+            model = self._network.model
+            model.fill(embeds, Chunk.after(sequence, count, pool=self._pool, rotary=model.tables))
+        else:
+            graph, inputs, numbers = self._graphs[size]
+            inputs[:count].copy_(embeds)
+            # From memory that is not page-locked it is read before the call returns.
+            numbers.copy_(torch.from_numpy(self._pack(sequence, count, size=size)), non_blocking=True)
+            graph()
+        sequence.advance(count)
+
+    @torch.inference_mode()
+    def capture(self, sizes: Iterable[int] = SIZES, *, share: Captured | None = None) -> None:
+        """Captures the pass for some numbers of positions, on CUDA."""
+        self._graphs.clear()
+        weight = self._network.lm_head.weight
+        found = {}
+        for size in sorted(sizes, reverse=True):
+            inputs = torch.zeros(size, weight.shape[1], dtype=weight.dtype, device=self._device)
+            numbers = torch.from_numpy(self._pack(None, 0, size=size)).to(self._device)
+
+            def work(inputs: Tensor = inputs, numbers: Tensor = numbers) -> Tensor:
+                return self._compute(inputs, numbers)
+
+            share = capture(work, device=self._device, share=share)
+            found[size] = (share, inputs, numbers)
+        self._graphs = dict(sorted(found.items()))
+
+    def _compute(self, embeds: Tensor, numbers: Tensor) -> Tensor:
+        """Every new position is a row of its own over the same pages, which ends where it stands itself."""
+        size, model = len(embeds), self._network.model
+        positions, places, lengths = numbers[: 3 * size].view(3, size)
+        new = Step(
+            positions=positions.long(),
+            places=places.long(),
+            tables=numbers[None, 3 * size :].expand(size, -1),
+            lengths=lengths,
+            pool=self._pool.tensor,
+            rotary=model.tables,
+        )
+        model.fill(embeds, new)
+        return embeds
+
+    def _pack(self, sequence: KvSequence | None, count: int, *, size: int) -> NDArray[np.int32]:
+        """Positions, places and lengths of `size` rows, of which `count` are real, and the pages."""
+        packed: NDArray[np.int32] = np.zeros(3 * size + self._pages, np.int32)
+        positions, places, lengths = packed[: 3 * size].reshape(3, size)
+        places[:] = -1
+        if sequence is not None:
+            past = sequence.length
+            positions[:count] = np.arange(past, past + count)
+            places[:count] = sequence.places(past, past + count)
+            lengths[:count] = positions[:count] + 1
+            pages = sequence.pages[: self._pages]
+            packed[3 * size : 3 * size + len(pages)] = pages
+        return packed
