@@ -160,7 +160,9 @@ def flow(device: str, dtype: torch.dtype) -> Errors:
         state, at, made = network.open(who), 0, []
         for size in [*wanted["chunks"].tolist(), None]:
             chunk = ids[at : None if size is None else at + size + network.lookahead]
-            mel, state = network.step(chunk, state, last=size is None)
+            start, count = 2 * (len(who.tokens) + at), 2 * (len(chunk) if size is None else size)
+            own = noise[start : start + count]
+            mel, state = network.step(chunk, state, last=size is None, noise=own)
             made.append(mel)
             at += size or 0
     found[f"flow, {len(made)} chunks"] = error(torch.cat(made, dim=1), wanted["streamed"])
