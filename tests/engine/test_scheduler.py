@@ -19,6 +19,7 @@ from voiceagent.engine.scheduler import (
     Step,
     TurnView,
     VocodeStep,
+    may_fill,
     plan,
 )
 from voiceagent.engine.slots import Stage, Turn
@@ -78,10 +79,20 @@ def test_chunks_of_one_size_are_spoken_together_by_deadline() -> None:
         view(3, deadline=2.0, ready_ids=15, wanted_ids=15), view(4, deadline=2.5, ready_ids=25),
         view(5, stage=Stage.DRAINING, deadline=0.9, ready_ids=30), view(6, deadline=4.0, ready_ids=25),
     ]  # fmt: skip
+    turns[5] = view(6, stage=Stage.DRAINING, deadline=2.6, ready_ids=7)  # an end, which fits in
     step = one(turns)
     assert isinstance(step, VocodeStep)
-    assert [part.session for part in step.parts] == [5, 2, 4, 1]
-    assert {(part.count, part.last) for part in step.parts} == {(25, False)}
+    assert [part.session for part in step.parts] == [5, 2, 4, 6]
+    assert [(part.count, part.last) for part in step.parts] == [(25, False)] * 3 + [(7, True)]
+
+
+def test_the_vocoder_waits_for_a_fuller_batch_only_while_nobody_is_short_of_sound() -> None:
+    calm = [view(n, deadline=9.0, ready_ids=25) for n in range(3)]
+    assert may_fill(calm, 1.0, limits=WIDE)
+    assert not may_fill(calm, 8.0, limits=WIDE)
+    assert not may_fill(calm, 1.0, limits=Limits())  # one stream at a time: nothing to wait for
+    assert not may_fill([*calm, view(4, deadline=9.0, ready_ids=25)], 1.0, limits=WIDE)  # it is full
+    assert not may_fill([*calm, view(4, deadline=9.0, ready_ids=15, sounding=False)], 1.0, limits=WIDE)
 
 
 def test_prompts_are_read_at_once_and_in_turns_with_whoever_is_in_a_hurry() -> None:
@@ -173,7 +184,7 @@ def test_a_step_is_led_by_the_most_urgent_and_fits_everyone_in_it(
         case VocodeStep(parts):
             assert of[parts[0].session].deadline == min(v.deadline for v in speaking)
             assert len({part.session for part in parts}) == len(parts) <= WIDE.speech
-            assert len({(part.count, part.last) for part in parts}) == 1
+            assert len({of[part.session].wanted_ids for part in parts}) == 1
             for part in parts:
                 assert of[part.session].may_speak
                 assert part.count <= of[part.session].ready_ids

@@ -26,6 +26,7 @@ from voiceagent.engine.scheduler import (
     Step,
     TurnView,
     VocodeStep,
+    may_fill,
     plan,
 )
 from voiceagent.engine.slots import MAX_WAITING_TURNS, Slot, SlotTable, Stage, Turn, item_pieces
@@ -124,7 +125,8 @@ class Loop:
         now, limits = self._clock(), self._runner.limits
         if self._lane is not None:  # language goes on beside it
             speaking = [view for view in views if view.may_speak]
-            if speaking:
+            views = [view for view in views if not view.may_speak]
+            if speaking and not (views and may_fill(speaking, now, limits=limits)):
                 return plan(speaking, (), now, limits=limits)
         chores = self._background.chores(self._table)
         return plan(views, chores, now, limits=limits, before=self._before)

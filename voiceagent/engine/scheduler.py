@@ -7,6 +7,7 @@ and no queue.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,7 @@ HURRY_S = 0.5  #: who needs a token within this time does not wait for more than
 PREPARE_CALM_S = 0.3  #: a prompt is read ahead when nobody needs a token within this time
 CALM_S = 1.0  #: captions are written when every listener has this much sound ahead
 BACKGROUND_PATIENCE_S = 5.0  #: after this long, a caption no longer waits for calm, only for first sounds
+FILL_S = 1.5  #: the vocoder may wait for more streams when every listener has this much sound ahead
 CAPTION_SHARE = 4  #: so many replies fit into a batch for every caption that is written at the same time
 LAST_PATIENCE_S = 20.0  #: and after this long, not for those either
 
@@ -141,7 +143,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class VocodeStep:
-    """Speak the next ids of several streams, as many of each."""
+    """Speak the next ids of several streams: chunks of one size, or ends of streams that fit into it."""
 
     parts: tuple[Part, ...]
 
@@ -268,12 +270,21 @@ def _may_transcribe(turns: Sequence[TurnView], chore: Chore, now: float) -> bool
     return waited > BACKGROUND_PATIENCE_S or all(view.deadline - now > CALM_S for view in turns)
 
 
+def may_fill(speaking: Sequence[TurnView], now: float, *, limits: Limits) -> bool:
+    """Whether the vocoder may wait until its batch is fuller: one of many streams takes little longer than one of one.
+
+    Only while the language model has something to do; nobody may be short of sound, or wait for the first.
+    """
+    alike = Counter(view.wanted_ids for view in speaking)
+    return max(alike.values(), default=0) < limits.speech and all(
+        view.sounding and view.deadline - now > FILL_S for view in speaking
+    )
+
+
 def _speak(speaking: Sequence[TurnView], limits: Limits) -> VocodeStep:
     """The chunk that is due first, and chunks of the same size of others, in the order of their deadlines."""
-    parts = [_part(view) for view in speaking]
-    first = parts[0]
-    same = [part for part in parts if (part.count, part.last) == (first.count, first.last)]
-    return VocodeStep(tuple(same[: limits.speech]))
+    alike = [view for view in speaking if view.wanted_ids == speaking[0].wanted_ids]
+    return VocodeStep(tuple(_part(view) for view in alike[: limits.speech]))
 
 
 def _part(view: TurnView) -> Part:

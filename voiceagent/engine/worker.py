@@ -37,6 +37,9 @@ EXIT_PEER_GONE, EXIT_LOAD_FAILED, EXIT_DEVICE_LOST = 0, 3, 70
 OUTBOX_FRAMES = (
     8192  #: the server reads at once; when this many wait, it is stuck, and computing on would not help
 )
+SWITCH_S = (
+    0.0005  #: the computing thread may wait so long for another thread's Python code; the default is 5 ms
+)
 log = logging.getLogger(__name__)
 
 
@@ -170,6 +173,7 @@ def _load(
     from voiceagent.engine.runner import StepAudioRunner
     from voiceagent.models.placement import place
     from voiceagent.models.silero import Silero, VadStream
+    from voiceagent.models.step_audio2.checkpoint import out_of_memory_named
     from voiceagent.models.step_audio2.variant import Variant
 
     progress("folder and memory", 0.0)
@@ -185,17 +189,18 @@ def _load(
     )
     progress("voice activity detector", 0.05)
     silero = Silero()
-    runner = StepAudioRunner.load(
-        spec.model,
-        placement,
-        variant=None if spec.variant == "auto" else Variant(spec.variant),
-        recordings=spec.voices or None,
-        speech_chunks=spec.speech_chunks,
-        reference_compatible=spec.reference_compatible,
-        max_batch=spec.max_batch,
-        threads=spec.threads or max(1, cores() // 2),
-        progress=progress,
-    )
+    with out_of_memory_named(placement.device, what="the model, its graphs and its conversations"):
+        runner = StepAudioRunner.load(
+            spec.model,
+            placement,
+            variant=None if spec.variant == "auto" else Variant(spec.variant),
+            recordings=spec.voices or None,
+            speech_chunks=spec.speech_chunks,
+            reference_compatible=spec.reference_compatible,
+            max_batch=spec.max_batch,
+            threads=spec.threads or max(1, cores() // 2),
+            progress=progress,
+        )
     if runner.max_sessions < spec.max_sessions:
         log.warning("the memory holds %d sessions, not %d", runner.max_sessions, spec.max_sessions)
     ready = api.Ready(
@@ -218,6 +223,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C is the server's to handle; it tells us, or we see the end
+    sys.setswitchinterval(SWITCH_S)
     spec = msgspec.json.decode(args.spec, type=WorkerSpec)
     pipe = socket.socket(fileno=args.fd)
     outbox = Outbox(pipe)
