@@ -81,7 +81,7 @@ def _fetch(repository: str, files: tuple[str, ...]) -> Path:
         return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(files)))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as cause:
         raise CheckpointError(
-            f"The hub has no model {repository!r}, or does not show it to everybody.",
+            f"There is no folder {repository!r} here, and no model of that name that the hub shows to everybody.",
             code="model_not_found",
             remedy=f"Known are {', '.join(SHORT_NAMES)}; for a private or gated model set HF_TOKEN.",
             param="engine.model",
