@@ -36,7 +36,8 @@ from voiceagent.core.history import (
     ToolResultItem,
     UserItem,
 )
-from voiceagent.models.step_audio2.generate import Context, LanguageModel
+from voiceagent.models.step_audio2.context import Context
+from voiceagent.models.step_audio2.generate import LanguageModel
 from voiceagent.models.step_audio2.prompt import render_turn
 from voiceagent.models.step_audio2.token2wav import Token2Wav
 from voiceagent.models.step_audio2.tokens import BrokenToolCall, SpeechCode, Splitter, TextDelta, ToolCall

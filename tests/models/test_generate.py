@@ -15,10 +15,11 @@ from tiny_tokenizer import tiny_tokenizer
 from voiceagent.core.history import AssistantItem, AudioContent, Item, Piece, TextContent, UserItem
 from voiceagent.errors import CapacityError, CheckpointError, EngineError, InputError
 from voiceagent.models.step_audio2.context import Context
-from voiceagent.models.step_audio2.generate import Generation, LanguageModel, Prefill
+from voiceagent.models.step_audio2.generate import LanguageModel
 from voiceagent.models.step_audio2.kv import page_bytes
 from voiceagent.models.step_audio2.lm import Chunk
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, Slot, render_turn
+from voiceagent.models.step_audio2.reply import Generation, Prefill
 from voiceagent.models.step_audio2.sampling import GREEDY, Sampling
 
 IDS = tiny_tokenizer().ids

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 
 from voiceagent.core.history import Piece
-from voiceagent.errors import CheckpointError, EngineError, InputError, VoiceAgentError
+from voiceagent.errors import CheckpointError, InputError, VoiceAgentError
 from voiceagent.models.step_audio2.checkpoint import load_step_audio2, out_of_memory_named
 from voiceagent.models.step_audio2.context import Context
 from voiceagent.models.step_audio2.decode import BUCKETS, Decoder, Next
@@ -26,23 +25,15 @@ from voiceagent.models.step_audio2.listen import Listener
 from voiceagent.models.step_audio2.model import StepAudio2
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, render_transcription
 from voiceagent.models.step_audio2.read import Reader
-from voiceagent.models.step_audio2.sampling import GREEDY, Draws, Sampling
+from voiceagent.models.step_audio2.reply import Generation as Generation
+from voiceagent.models.step_audio2.sampling import GREEDY, Sampling
 from voiceagent.models.step_audio2.tokenizer import TextTokenizer
 from voiceagent.models.step_audio2.variant import Variant, find_variant
 
-SPOKEN, WRITTEN = 0, 1  # which ids a reply may hold: all of text and audio, or text only
 _CPU_KV_BYTES, _CPU_CONTEXTS = 1 << 30, 64  # at most this, and so many full contexts
 _MAX_NEW_TOKENS = 4096  # of a reply, where the checkpoint names no limit
 _TRANSCRIPT_TOKENS = 256  # per piece of 25 s, as in the reference
 _LANGUAGE_TAG = re.compile(r"^\s*<[^<>\n]{1,16}>\s*")  # the model may begin a transcript with "<中文>"
-
-
-@dataclass(frozen=True, slots=True)
-class Prefill:
-    """How many positions of a prompt the context already held, and how many are to be computed."""
-
-    reused: int
-    computed: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -271,152 +262,6 @@ class LanguageModel:
         limit = self.max_new_tokens if max_tokens is None else max_tokens
         limit = min(self.max_positions - len(prompt.slots), limit)
         return Generation(self, context, prompt, sampling, limit=limit, alone=alone)
-
-
-class Generation:
-    """One reply: its prompt is read in slices, then it is written token by token.
-
-    Attributes:
-        context: the conversation.
-        ids: what was generated so far, forced ids included, without the id that ended it.
-        reason: None while it runs; "stop" when the model ended it, "length" at the limit, "closed" by `close`.
-        prefill: what the prompt costs.
-    """
-
-    def __init__(
-        self,
-        model: LanguageModel,
-        context: Context,
-        prompt: Prompt,
-        sampling: Sampling,
-        *,
-        limit: int,
-        alone: bool = False,
-    ) -> None:
-        self.context = context
-        self.ids: list[int] = []
-        self.reason: str | None = None
-        self._row: int | None = None
-        self._uniform: float | None = None
-        self._model, self._prompt, self._sampling = model, prompt, sampling
-        self._limit, self._alone = limit, alone
-        self._draws = Draws(sampling.seed)
-        self._slots = (*prompt.slots, *prompt.forced)
-        # The last slot is left to the first step, whose scores say what follows it.
-        kept = context.begin(self._slots, keep=len(self._slots) - 1)
-        self.prefill = Prefill(reused=kept, computed=len(self._slots) - kept)
-        self._version = context.version
-        last = self._slots[-1]
-        if isinstance(last, AudioRow):
-            raise EngineError("A prompt cannot end within heard audio.", code="bad_prompt")
-        self._token = last
-
-    def __del__(self) -> None:
-        self.close()
-
-    @property
-    def ready(self) -> bool:
-        """Whether the prompt is read."""
-        return self.context.sequence.length >= len(self._slots) - 1
-
-    def read(self, positions: int) -> bool:
-        """Computes up to `positions` more positions of the prompt; whether it is all read now.
-
-        Raises:
-            EngineError: the context has been given another prompt since.
-        """
-        self._check()
-        self.context.read(self._slots[:-1], positions=positions)
-        return self.ready
-
-    def step(self) -> int | None:
-        """The next id, or None once the reply has ended (see `reason`); reads what is left of the prompt first.
-
-        Raises:
-            EngineError: the context has been given another prompt since, or the scores are not numbers.
-            CapacityError: there is no page left (code "kv_full").
-        """
-        if self.reason is None and not self.ready:
-            self.read(len(self._slots))
-        result = self._model.decode([self])[0]
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def fork(self) -> Generation:
-        """An independent copy, with a context of its own, that goes on from here."""
-        twin = copy(self)
-        twin._row = None
-        twin.context = self.context.fork()
-        twin.ids, twin._draws = list(self.ids), self._draws.fork()
-        if self._row is not None:
-            twin._row = self._model.decoder.fork(self._row)
-        return twin
-
-    def close(self) -> None:
-        """Gives back what the reply holds beside its context; it cannot go on. May be called again."""
-        row, self._row = self._row, None
-        if row is not None:
-            self._model.decoder.close(row)
-        self.reason = self.reason or "closed"
-        if self._alone:
-            self.context.close()
-
-    def offer(self) -> Next | int | None:
-        """The next id where it is known already, None where the reply has ended, else what a pass has to compute.
-
-        Raises:
-            EngineError: as `step`, or the prompt is not read (code "not_read").
-            CapacityError: no page or no row is left.
-        """
-        if self.reason is None and len(self.ids) >= self._limit:
-            self._end("length")
-        if self.reason is not None:
-            return None
-        self._check()
-        if len(self.ids) < len(self._prompt.forced):
-            self.ids.append(self._prompt.forced[len(self.ids)])  # in the pages already, or next to be fed
-            return self.ids[-1]
-        if not self.ready:
-            raise EngineError("The prompt has not been read.", code="not_read")
-        sequence = self.context.sequence
-        sequence.reserve(sequence.length + 1)
-        if self._row is None:
-            seen = {slot for slot in self._slots if isinstance(slot, int)}
-            allowed = SPOKEN if self._prompt.spoken else WRITTEN
-            self._row = self._model.decoder.open(self._sampling, allowed=allowed, seen=seen)
-        if self._uniform is None:
-            self._uniform = self._draws.next()
-        return Next(self._row, sequence, self._token, self._uniform)
-
-    def take(self, token: int | None) -> int | None:
-        """What the pass has chosen: the id, or None if it ends the reply.
-
-        Raises:
-            EngineError: the scores were not numbers.
-        """
-        if token is None:
-            raise EngineError(
-                "The language model's scores are not numbers.",
-                code="model_failed",
-                remedy="Check the checkpoint, or use float32 or bfloat16 weights.",
-            )
-        self.context.hold((self._token,))
-        self._uniform = None
-        if token in self._model.stops:
-            self._end("stop")
-            return None
-        self._token = token
-        self.ids.append(token)
-        return token
-
-    def _end(self, reason: str) -> None:
-        self.reason = reason
-        self.close()
-
-    def _check(self) -> None:
-        if self.context.version != self._version:
-            raise EngineError("The reply was superseded by a newer one.", code="superseded")
 
 
 @dataclass(frozen=True, slots=True)
