@@ -28,7 +28,8 @@ from scripts.bench.gpu_parts.report import Report, Row  # noqa: E402
 from scripts.bench.gpu_parts.shapes import MINI, TINY  # noqa: E402
 from scripts.bench.gpu_parts.weights import write_folder  # noqa: E402
 
-PARTS = ("reference", "speech", "language", "turn", "sessions")
+SERVED = ("turn", "sessions")
+PARTS = ("reference", "speech", "language", *SERVED)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -44,6 +45,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--slow", action="store_true", help="also what takes minutes (torch.compile baselines)"
     )
     parser.add_argument("--long", action="store_true", help="the largest number of sessions for five minutes")
+    parser.add_argument("--asks", type=int, default=60, help="questions of the single caller per history")
     parser.add_argument("--sessions", default="1,8,32,64,96", help="numbers of speaking sessions")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each number of them speaks")
     parser.add_argument("--out", type=Path, default=ROOT / "scripts" / "bench" / "results")
@@ -90,7 +92,7 @@ def run(args: argparse.Namespace, folder: Path) -> Report:
     report.parts["weights"] = time.monotonic() - began
     dtype = torch.bfloat16 if args.device.startswith("cuda") else torch.float32
     bench = Bench(shape, clock, report, folder, top, dtype, 2 if args.tiny else args.repeat, args.slow)
-    for part in args.parts.split(","):
+    for part in planned(args.parts):
         began = time.monotonic()
         try:
             part_of(part, args)(bench)
@@ -110,16 +112,24 @@ def part_of(name: str, args: argparse.Namespace) -> Callable[[Bench], None]:
             from scripts.bench.gpu_parts.speech import measure
         case "language":
             from scripts.bench.gpu_parts.language import measure
-        case "turn":
-            from scripts.bench.gpu_parts.turns import measure
-        case "sessions":
-            from scripts.bench.gpu_parts.sessions import measurer
-
-            numbers = [int(number) for number in args.sessions.split(",")]
-            return measurer(numbers, seconds=args.seconds, long=args.long)
         case _:
-            raise SystemExit(f"{name!r} is no part; there are {', '.join(PARTS)}")
+            from scripts.bench.gpu_parts.served import Served
+
+            numbers = [int(number) for number in args.sessions.split(",")] if "sessions" in name else []
+            asks = args.asks if "turn" in name else 0
+            return Served(asks, numbers, seconds=args.seconds, long=args.long)
     return measure
+
+
+def planned(parts: str) -> list[str]:
+    """The parts in order; the two that ask an engine process become one."""
+    asked = parts.split(",")
+    for name in asked:
+        if name not in PARTS:
+            raise SystemExit(f"{name!r} is no part; there are {', '.join(PARTS)}")
+    found = [name for name in asked if name not in SERVED]
+    served = [name for name in asked if name in SERVED]
+    return [*found, "+".join(served)] if served else found
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scripts.bench.gpu_parts.bench import Bench
-from scripts.bench.gpu_parts.engine_process import Process, Step, engine_process, within
+from scripts.bench.gpu_parts.engine_process import Process, Step, within
 from scripts.bench.gpu_parts.measure import Figure
 from scripts.bench.gpu_parts.report import Row
 from scripts.bench.gpu_parts.talkers import Answer, Script, Talker, spoken_history, stagger
@@ -17,7 +16,6 @@ from scripts.bench.gpu_parts.turns import checked, percentile
 from scripts.bench.gpu_parts.weights import TEXT_BYTES
 
 HISTORY = 2000
-LONG_S = 300.0
 RAMP_S = 8.0  #: over which callers begin; answers asked for within it do not count
 P99_GOALS = {32: 250.0, 64: 350.0}
 ON_TIME_GOAL = {96: 99.9}
@@ -31,27 +29,6 @@ class Run:
     began: float
     ended: float
     answers: list[Answer]
-
-
-def measurer(numbers: Sequence[int], *, seconds: float, long: bool) -> Callable[[Bench], None]:
-    """The part for these numbers of speaking sessions; `long`: the largest for five minutes."""
-
-    def measure(bench: Bench) -> None:
-        head = f"callers at once, history {HISTORY}, replies of 6 to 10 s played in real time"
-        bench.report.head("sessions", head)
-        asyncio.run(_measure(bench, numbers, seconds=seconds, long=long))
-
-    return measure
-
-
-async def _measure(bench: Bench, numbers: Sequence[int], *, seconds: float, long: bool) -> None:
-    runs: list[Run] = []
-    async with engine_process(bench, max_sessions=max(numbers) + 2) as process:
-        for number in numbers:
-            length = LONG_S if long and number == max(numbers) else seconds
-            runs.append(await speak(bench, process, number=number, seconds=length))
-    for run in runs:
-        rows(bench, run, process.steps)
 
 
 async def speak(bench: Bench, process: Process, *, number: int, seconds: float) -> Run:
@@ -80,7 +57,15 @@ async def speak(bench: Bench, process: Process, *, number: int, seconds: float) 
     return Run(number, began, ended, sorted(answers, key=lambda answer: answer.asked))
 
 
-def rows(bench: Bench, run: Run, steps: list[Step]) -> None:
+def rows(bench: Bench, runs: list[Run], steps: list[Step]) -> None:
+    """All rows of the part."""
+    head = f"callers at once, history {HISTORY}, replies of 6 to 10 s played in real time"
+    bench.report.head("sessions", head)
+    for run in runs:
+        _rows(bench, run, steps)
+
+
+def _rows(bench: Bench, run: Run, steps: list[Step]) -> None:
     """What the listeners had, and what the engine did meanwhile."""
     counted = [answer for answer in run.answers if answer.asked >= run.began] or run.answers
     label = f"{run.number} sessions"

@@ -13,7 +13,7 @@ from scripts.bench.gpu_parts.measure import Figure
 from scripts.bench.gpu_parts.reference import GRAPH_IDS
 from scripts.bench.gpu_parts.report import Row
 from scripts.bench.gpu_parts.weights import AUDIO_CODES, true_shape_token2wav
-from voiceagent.models.step_audio2.flow import FlowChunk
+from voiceagent.models.step_audio2.flow import Flow, FlowChunk
 from voiceagent.models.step_audio2.token2wav import CHUNKS, Pcm, Speak, SpeechState, Token2Wav
 from voiceagent.models.step_audio2.voice import Voice
 
@@ -116,25 +116,25 @@ def _steady_rows(bench: Bench, whole: Figure, flow: Figure, *, batch: int, count
 
 def _parity(bench: Bench, token2wav: Token2Wav, voice: Voice) -> None:
     """Mel of one stream in the number type that is timed, against float32, and against itself in a batch."""
-    exact = load(bench, streams=2, dtype=torch.float32)
-    ours, truth = stream_mel(token2wav, voice), stream_mel(exact, voice)
+    exact = Flow.load(bench.folder / "token2wav", device=bench.device, dtype=torch.float32, slots=2)
+    ours, truth = stream_mel(token2wav.flow, voice), stream_mel(exact, voice)
     name = f"flow against float32 over {PARITY_CHUNKS} chunks, {str(bench.dtype).removeprefix('torch.')}"
     alone = Figure.single(relative(ours, truth))
     bench.report.add(Row("speech", name, alone, "rel.", goal=PARITY_GOAL))
-    crowd = Figure.single(relative(stream_mel(token2wav, voice, others=2 if bench.tiny else 7), ours))
+    crowd = Figure.single(relative(stream_mel(token2wav.flow, voice, others=2 if bench.tiny else 7), ours))
     bench.report.add(
         Row("speech", "the same stream in a batch against alone", crowd, "rel.", goal=PARITY_GOAL)
     )
 
 
-def stream_mel(token2wav: Token2Wav, voice: Voice, *, others: int = 0) -> torch.Tensor:
+def stream_mel(flow: Flow, voice: Voice, *, others: int = 0) -> torch.Tensor:
     """(80, n) of one stream over 20 chunks, while `others` speak other things beside it."""
-    flow = token2wav.flow
-    states = [stream(token2wav, voice, seed=seed) for seed in range(others + 1)]
+    prompt = flow.prepare(voice)
+    states = [flow.open(prompt, seed=seed) for seed in range(others + 1)]
     mels = []
     for number in range(PARITY_CHUNKS):
         chunks = [
-            FlowChunk(random_ids(25 + flow.lookahead, seed=100 * i + number), state.flow, last=False)
+            FlowChunk(random_ids(25 + flow.lookahead, seed=100 * i + number), state, last=False)
             for i, state in enumerate(states)
         ]
         mels.append(flow.advance(chunks)[0].float().cpu())

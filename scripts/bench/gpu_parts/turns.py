@@ -5,14 +5,13 @@ Everything goes through the real engine process and its pipe; times are the clie
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 from dataclasses import dataclass
 
 import numpy as np
 
 from scripts.bench.gpu_parts.bench import Bench
-from scripts.bench.gpu_parts.engine_process import Process, Step, engine_process, within
+from scripts.bench.gpu_parts.engine_process import Process, Step, within
 from scripts.bench.gpu_parts.measure import Figure
 from scripts.bench.gpu_parts.report import Row
 from scripts.bench.gpu_parts.talkers import Answer, Script, Talker, spoken_history
@@ -33,27 +32,35 @@ class Case:
     answers: list[Answer]
 
 
-def measure(bench: Bench) -> None:
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """All that one caller asked: answers by length of history, and whole replies by their tokens."""
+
+    cases: list[Case]
+    offline: dict[int, list[Answer]]
+
+
+async def ask(bench: Bench, process: Process, *, asks: int) -> Turns:
+    """Asks so many questions in each length of conversation, and for whole replies."""
+    cases = [
+        Case(history, await _first_sounds(bench, process, history=history, count=asks))
+        for history in ((0, 200) if bench.tiny else (0, 2000, 8000))
+    ]
+    offline = {
+        tokens: await _whole(bench, process, tokens=tokens, count=max(2, asks // 15))
+        for tokens in ((20, 40) if bench.tiny else PUBLISHED)
+    }
+    return Turns(cases, offline)
+
+
+def rows(bench: Bench, turns: Turns, steps: list[Step]) -> None:
     """All rows of the part."""
     bench.report.head("turn", "one caller, 5 s question, through the engine process")
-    asyncio.run(_measure(bench))
-
-
-async def _measure(bench: Bench) -> None:
-    histories = (0, 200) if bench.tiny else (0, 2000, 8000)
-    asked = 4 if bench.tiny else 60
-    cases: list[Case] = []
-    offline: dict[int, list[Answer]] = {}
-    async with engine_process(bench, max_sessions=4) as process:
-        for history in histories:
-            cases.append(Case(history, await _first_sounds(bench, process, history=history, count=asked)))
-        for tokens in (20, 40) if bench.tiny else PUBLISHED:
-            offline[tokens] = await _whole(bench, process, tokens=tokens, count=2 if bench.tiny else 4)
-    for case in cases:
-        _rows(bench, case, process.steps)
-    _flat(bench, cases)
-    _cancel(bench, cases)
-    for tokens, answers in offline.items():
+    for case in turns.cases:
+        _rows(bench, case, steps)
+    _flat(bench, turns.cases)
+    _cancel(bench, turns.cases)
+    for tokens, answers in turns.offline.items():
         _offline(bench, tokens, answers)
 
 
