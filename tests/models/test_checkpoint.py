@@ -43,6 +43,14 @@ def test_shards_with_an_index(tmp_path: Path) -> None:
     assert_same(load_step_audio2(write_shards(tmp_path, WEIGHTS)).state_dict(), WEIGHTS)
 
 
+def test_loading_tells_how_far_it_is(tmp_path: Path) -> None:
+    told: list[float] = []
+    load_step_audio2(write_shards(tmp_path, WEIGHTS), progress=told.append)
+    assert told == sorted(told)
+    assert 3 < len(told) <= 100
+    assert told[-1] > 0.99
+
+
 def test_weights_are_converted(tmp_path: Path) -> None:
     half = {name: part.half() for name, part in WEIGHTS.items()}
     model = load_step_audio2(write_checkpoint(tmp_path, half), dtype=torch.bfloat16)

@@ -107,6 +107,7 @@ class StepAudioRunner:
             variant=variant,
             kv_bytes=placement.kv_bytes,
             max_batch=max_batch,
+            progress=lambda share: progress("language model", 0.1 + 0.5 * share),
         )
         progress("speech decoder and voices", 0.6)
         token2wav = Token2Wav.load(

@@ -70,7 +70,9 @@ def stand_in(shape: Shape) -> Iterator[None]:
     """Inside, loading a folder of `write_folder` finds random tensors and voices where the files would be."""
     from voiceagent.models.step_audio2 import generate, token2wav
 
-    def network(folder: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype) -> StepAudio2:
+    def network(
+        folder: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype, **_: object
+    ) -> StepAudio2:
         return random_network(StepAudio2Config.from_folder(folder), shape, device=device, dtype=dtype)
 
     def voices(*_: object, **__: object) -> dict[str, Voice]:

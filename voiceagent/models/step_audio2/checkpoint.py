@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,11 @@ class Stored:
 
 
 def load_step_audio2(
-    folder: Path | str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    folder: Path | str,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> StepAudio2:
     """The network of a checkpoint folder, in evaluation mode, without gradients.
 
@@ -50,6 +54,7 @@ def load_step_audio2(
         folder: holds `config.json` and `model.safetensors`, or shards and their index.
         device: where the weights go, one tensor at a time, so that no second copy of them exists anywhere.
         dtype: of all weights; what is stored in another type is converted, int8 rows are multiplied out.
+        progress: takes the share of the weights that is loaded, some hundred times.
 
     Raises:
         CheckpointError: a file is missing or damaged, a tensor is missing, surplus or of a wrong shape, or it holds
@@ -64,7 +69,7 @@ def load_step_audio2(
     compare(stored, config=config, where=str(folder))
     with out_of_memory_named(device, what=f"the {_gigabytes(stored, dtype)} of weights in {folder}"):
         model.to_empty(device=device)
-        _fill(model.stored(), stored)
+        _fill(model.stored(), stored, progress=progress)
     return model
 
 
@@ -224,9 +229,11 @@ def compare_shapes(
             raise _damaged(f"{where}: the tensor {name} has the shape {found[name]}, not {shape}.")
 
 
-def _fill(places: Mapping[str, Tensor], stored: Mapping[str, Stored]) -> None:
+def _fill(
+    places: Mapping[str, Tensor], stored: Mapping[str, Stored], *, progress: Callable[[float], None]
+) -> None:
     """Copies the files' tensors into `places`, file by file; int8 rows multiplied out."""
-    check = FiniteCheck()
+    check, total, loaded, told = FiniteCheck(), weight_count(stored), 0, 0.0
     for path in sorted({tensor.file for tensor in stored.values()}):
         with safe_open(str(path), framework="pt") as file:
             for name, tensor in stored.items():
@@ -235,6 +242,10 @@ def _fill(places: Mapping[str, Tensor], stored: Mapping[str, Stored]) -> None:
                     if tensor.dtype == "I8":
                         value = dequantize_rows(value, _scale_of(name, stored))
                     check.add(f"{path}: the tensor {name}", places[name].copy_(value))
+                    loaded += value.numel()
+                    if loaded / total >= told + 0.01:
+                        told = loaded / total
+                        progress(told)
     check.finish()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ class LanguageModel:
         variant: Variant | None = None,
         kv_bytes: int | None = None,
         max_batch: int = BUCKETS[-1],
+        progress: Callable[[float], None] = lambda share: None,
     ) -> LanguageModel:
         """Reads a checkpoint folder.
 
@@ -85,6 +86,7 @@ class LanguageModel:
             kv_bytes: memory for the keys and values of all conversations; None for half of what a GPU has left, or
                 1 GiB on the CPU (where only what is used is taken).
             max_batch: replies that a pass writes at most; more take several passes.
+            progress: takes the share of the weights that is loaded.
 
         Raises:
             CheckpointError: a file or tensor is missing, damaged or does not fit the others.
@@ -92,7 +94,7 @@ class LanguageModel:
         """
         folder = Path(folder)
         tokenizer = TextTokenizer.from_folder(folder)
-        network = load_step_audio2(folder, device=device, dtype=dtype)
+        network = load_step_audio2(folder, device=device, dtype=dtype, progress=progress)
         vocabulary = network.config.text.vocab_size
         if tokenizer.size > vocabulary:
             raise CheckpointError(
