@@ -16,6 +16,7 @@ from voiceagent.models.step_audio2.kv import KvPool, KvSequence, page_bytes
 from voiceagent.models.step_audio2.lm import CausalLM, Chunk, Step
 from voiceagent.models.step_audio2.mel import placeholder_count
 from voiceagent.models.step_audio2.model import StepAudio2
+from voiceagent.models.step_audio2.read import Reader
 
 SMALL = StepAudio2Config.from_dict(
     {
@@ -167,6 +168,25 @@ def test_a_batch_of_steps_equals_each_step_alone(ours: StepAudio2, ids: torch.Te
     for sequence, length in zip(sequences, lengths, strict=True):
         sequence.truncate(length)
     _close(pages.step(sequences, tokens, host=True), expected)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("past", [0, 70])
+def test_a_padded_slice_stores_what_a_chunk_stores(ours: StepAudio2, past: int) -> None:
+    """What a GPU replays: positions, places and pages as numbers on the device, idle rows behind the real ones."""
+    ids = torch.randint(100, (past + 20,), generator=torch.Generator().manual_seed(2))
+    pages = Pages(ours)
+    expected, sequence = pages.pool.open(), pages.pool.open()
+    pages.read(expected, ids)
+    if past:
+        pages.read(sequence, ids[:past])
+    sequence.reserve(past + 20)
+    reader = Reader(ours, pages.pool)
+    embeds = torch.cat([ours.embed(ids[past:]), torch.zeros(12, 48)])
+    reader._compute(embeds, torch.from_numpy(reader._pack(sequence, 20, size=32)))
+    places = pages.pool.tensor.flatten(2, 3)
+    stored = places[:, :, sequence.places(0, past + 20)]
+    torch.testing.assert_close(stored, places[:, :, expected.places(0, past + 20)], atol=1e-5, rtol=1e-4)
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ computing them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,12 +15,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voiceagent.models.step_audio2.graphs import Captured, capture
+from voiceagent.models.step_audio2.kernels import fused
+from voiceagent.models.step_audio2.kernels.chunk import chunk_attention
 from voiceagent.models.step_audio2.kv import PAGE, KvPool, KvSequence
-from voiceagent.models.step_audio2.lm import Chunk, Step
+from voiceagent.models.step_audio2.lm import Chunk
 from voiceagent.models.step_audio2.model import StepAudio2
 
 SIZES = (16, 32, 64, 96, 128, 192, 256, 384, 512)
 """Numbers of new positions for which a graph is captured; others are padded to the next larger one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """As `lm.Chunk`, with nothing that the host must know: (N,) positions and places, (pages,) table, (N,) lengths."""
+
+    positions: Tensor
+    places: Tensor
+    table: Tensor
+    lengths: Tensor
+    pool: Tensor
+    rotary: tuple[Tensor, Tensor]
+
+    def rotate(self, qkv: Tensor, layer: int) -> Tensor:
+        return fused.rotate_and_write(qkv, *self.rotary, self.positions, self.pool, layer, self.places)
+
+    def attend(self, q: Tensor, layer: int) -> Tensor:
+        return chunk_attention(q, self.pool, layer, self.table, self.lengths).flatten(1)
 
 
 class Reader:
@@ -73,16 +94,10 @@ class Reader:
         self._graphs = dict(sorted(found.items()))
 
     def _compute(self, embeds: Tensor, numbers: Tensor) -> Tensor:
-        """Every new position is a row of its own over the same pages, which ends where it stands itself."""
         size, model = len(embeds), self._network.model
         positions, places, lengths = numbers[: 3 * size].view(3, size)
-        new = Step(
-            positions=positions.long(),
-            places=places.long(),
-            tables=numbers[None, 3 * size :].expand(size, -1),
-            lengths=lengths,
-            pool=self._pool.tensor,
-            rotary=model.tables,
+        new = _Slice(
+            positions.long(), places.long(), numbers[3 * size :], lengths, self._pool.tensor, model.tables
         )
         model.fill(embeds, new)
         return embeds
