@@ -111,7 +111,7 @@ class ResBlock(nn.Module):
 
     def _fused(self, x: Tensor) -> Tensor:
         """The same in two launches for every convolution: what lies between two of them is one."""
-        from voiceagent.models.step_audio2.t2w_triton import snake
+        from voiceagent.models.step_audio2.t2w_triton_speech import snake
 
         before = bias = None
         steps: Any = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)

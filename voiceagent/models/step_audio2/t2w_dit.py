@@ -63,15 +63,21 @@ class ChunkSolver:
         kept = known.new_empty(self.depth, 2, 2 * batch, frames, width)
         slots = places.column("slot").contiguous()
         x, rounded = noise.clone(), noise.to(self.dtype, copy=True)
+        fixed = fixed.flatten(0, 1)
+        residual, normed = torch.empty_like(fixed), torch.empty_like(fixed, dtype=self.dtype)
         for k, span in enumerate(self._spans):
-            residual = (fixed + F.linear(rounded, self._in_x)[:, None]).flatten(0, 1)
+            base, gate = fixed, None
+            update = F.linear(rounded, self._in_x)[None]
             for i, block in enumerate(self._blocks):
+                at = self._blocks_at[k, i]
+                ops.add_norm(base, update, gate, at[0], at[1], residual=residual, out=normed)
                 memory = (pool.kv[k, i], pool.tails[k, i])
-                block.forward(residual, self._blocks_at[k, i], qkv[i], kept[i], memory, slots, places)
+                update = block.forward(residual, normed, at, qkv[i], kept[i], memory, slots, places)
+                base, gate = residual, at[5]
             ops.keep(qkv, kept, pool.kv[k], pool.tails[k], places)
             shift, scale = self._final_at[k]
-            velocity = ops.finish(residual, shift, scale, self._out)
-            ops.euler(x, velocity.view(batch, 2, frames, -1), span, self.guidance, rounded)
+            ops.add_norm(base, update, gate, shift, scale, residual=residual, out=normed)
+            ops.euler(x, ops.linear(normed, self._out), span, self.guidance, rounded)
         return x
 
 
@@ -109,32 +115,37 @@ class _Packed:
     def forward(
         self,
         residual: Tensor,
+        x: Tensor,
         modulation: Tensor,
         qkv: Tensor,
         kept: Tensor,
         memory: tuple[Tensor, Tensor],
         slots: Tensor,
         places: Places,
-    ) -> None:
-        """Adds the block's three parts to `residual` (R, T, width), R = B x 2.
+    ) -> Tensor:
+        """Adds the attention and the convolution to `residual` (R, T, width), R = B x 2.
 
         Args:
             residual: float32.
-            modulation: (9, width), in the order in which the weights store it.
+            x: (R, T, width) its modulated norm; is overwritten.
+            modulation: (9, width): shift, scale and gate of attention, feed-forward and convolution.
             qkv: (R, T, 3, heads, size), is filled.
             kept: (2 convolutions, R, T, width), is filled with what is convolved.
             memory: keys and values, and tails, of this step and block.
             slots: (B,)
             places: of the streams.
+
+        Returns:
+            The feed-forward layer's output (parts, R, T, width), still to be gated and added.
         """
-        shift, scale, gate, shift_ff, scale_ff, gate_ff, shift_conv, scale_conv, gate_conv = modulation
         kv, tails = memory
-        ops.project(residual, shift, scale, self.qkv, self.heads, qkv)
-        ops.merge(residual, ops.attend(qkv, kv, places), self.proj, gate)
-        y = ops.convolve_in(residual, shift_conv, scale_conv, self.conv1, tails[0], slots, kept[0])
-        ops.mish(y, self.between, kept[1])
-        ops.convolve_out(residual, kept[1], self.conv2, tails[1], slots, gate_conv)
-        ops.merge(residual, ops.expand(residual, shift_ff, scale_ff, self.fc1), self.fc2, gate_ff)
+        ops.project(x, self.qkv, self.heads, qkv)
+        y = ops.linear(ops.attend(qkv, kv, places), self.proj)
+        ops.add_norm(residual, y, modulation[2], modulation[6], modulation[7], residual=residual, out=kept[0])
+        ops.mish(ops.convolve(kept[0], self.conv1, tails[0], slots), self.between, kept[1])
+        y = ops.convolve(kept[1], self.conv2, tails[1], slots)
+        ops.add_norm(residual, y, modulation[8], modulation[3], modulation[4], residual=residual, out=x)
+        return ops.linear(ops.expand(x, self.fc1), self.fc2)
 
 
 def _taps_first(conv: nn.Module) -> tuple[Tensor, Tensor]:

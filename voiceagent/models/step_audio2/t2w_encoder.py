@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voiceagent.models.step_audio2 import t2w_ops as ops
 from voiceagent.models.step_audio2.conformer import (
     Conformer,
     FeedForward,
     Layer,
     relative_positions,
-    relative_shift,
 )
 from voiceagent.models.step_audio2.t2w_pool import TAIL, FlowPool, Places
 
@@ -79,7 +79,7 @@ class ChunkEncoder:
         x = self._upsample(x, slots, new)
         x = self.net.up_embed(x)
         history, targets = (_finer(rows, stride) for rows in (history, targets))
-        bias = bias.repeat_interleave(stride, dim=3)
+        bias = bias.repeat_interleave(stride, dim=1)
         for i, layer in enumerate(self._up):
             table = self._table(1, i, stride * (span + tokens), stride * tokens)
             x = layer.forward(x, pool.up[i], history, targets, table, bias)
@@ -147,13 +147,10 @@ class _Packed:
         qkv = F.linear(self.layer.norm_mha(x), self.weight, self.bias)
         batch, _, width = x.shape
         q, kv = qkv[..., :width], qkv[..., width:].view(batch, -1, 2, width)
-        past = memory.index_select(1, history.flatten()).view(2, *history.shape, width)
-        keys, values = (
-            torch.cat([past[i], kv[:, :, i]], dim=1).view(batch, -1, *heads).transpose(1, 2) for i in range(2)
-        )
+        keys, values = ops.recall(memory, history, kv).view(2, batch, -1, *heads).transpose(2, 3)
         memory[:, targets] = kv.permute(2, 0, 1, 3)
         with_u, with_v = q.reshape(batch, -1, *heads).transpose(1, 2) + self.biases
-        bias = relative_shift(with_v @ table, keys.shape[2]) + mask
+        bias = ops.place_bias(with_v @ table, mask)
         y = F.scaled_dot_product_attention(with_u, keys, values, attn_mask=bias)
         x = x + attention.linear_out(y.transpose(1, 2).flatten(2))
         feed: FeedForward = self.layer.feed_forward
@@ -162,8 +159,8 @@ class _Packed:
 
 
 def _mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, keys) bool -> (B, 1, 1, keys) to add to scores."""
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, -1e4)[:, None, None]
+    """(B, keys) bool -> (B, keys) to add to scores."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, -1e4)
 
 
 def _window(x: Tensor, start: Tensor, size: int) -> Tensor:

@@ -33,13 +33,13 @@ class Recorded:
         self._graph = torch.cuda.CUDAGraph()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side), torch.backends.cudnn.flags(benchmark=True, allow_tf32=True):
+        with torch.cuda.stream(side), _fast_convolutions():
             for _ in range(_WARMUPS):  # compiles kernels and chooses algorithms
                 compute(*self.inputs)
         torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()
         with (
-            torch.backends.cudnn.flags(benchmark=True, allow_tf32=True),
+            _fast_convolutions(),
             torch.cuda.graph(self._graph, pool=memory),
         ):
             self._outputs = compute(*self.inputs)
@@ -48,6 +48,11 @@ class Recorded:
         """The outputs for what `inputs` hold now; the next replay overwrites them."""
         self._graph.replay()
         return self._outputs
+
+
+def _fast_convolutions() -> Any:
+    """cuDNN with its fastest algorithms, in TF32."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True)
 
 
 def bucket(count: int) -> int | None:

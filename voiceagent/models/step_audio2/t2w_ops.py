@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from voiceagent.models.step_audio2.conformer import relative_shift
 from voiceagent.models.step_audio2.t2w_pool import RECENT_FRAMES, TAIL, Places
 
 EPS = 1e-6
@@ -23,33 +24,58 @@ Affine = tuple[Tensor, Tensor]
 """Weight and bias of a linear map, a convolution or a norm."""
 
 
-def gpu(residual: Tensor, weight: Tensor) -> ModuleType | None:
+def gpu(x: Tensor, half: Tensor) -> ModuleType | None:
     """The Triton twins, where they apply: on CUDA, in half precision, at widths that are powers of two."""
-    width = residual.shape[-1]
-    if not residual.is_cuda or weight.dtype == torch.float32 or width & (width - 1) or width < 64:
+    width = x.shape[-1]
+    if not x.is_cuda or half.dtype == torch.float32 or width & (width - 1) or width < 64:
         return None
     from voiceagent.models.step_audio2 import t2w_triton
 
     return t2w_triton
 
 
-def project(
-    residual: Tensor, shift: Tensor, scale: Tensor, weights: Affine, heads: Affine, qkv: Tensor
+def add_norm(
+    base: Tensor,
+    update: Tensor | None,
+    gate: Tensor | None,
+    shift: Tensor,
+    scale: Tensor,
+    *,
+    residual: Tensor,
+    out: Tensor,
 ) -> None:
-    """Fills qkv (R, T, 3, heads, size) from the modulated residual; q and k are normed per head.
+    """residual = base + gate * update; out = the modulated layer norm of that.
 
     Args:
-        residual: (R, T, width).
+        base: (R, T, width) float32; may be `residual` itself.
+        update: (parts, R, T, width), whose sum counts, or (parts, R / 2, T, width) for both guidance rows
+            of a stream; None: nothing is added, and residual is not written.
+        gate: (width,), or None for one.
         shift: of the modulation.
         scale: of the modulation.
-        weights: of q, k and v together.
-        heads: (2, size) of the norms of q and k.
-        qkv: contiguous.
+        residual: (R, T, width) float32.
+        out: (R, T, width), is filled.
     """
-    if twin := gpu(residual, weights[0]):
-        twin.project(residual, shift, scale, weights, heads, qkv)
+    if twin := gpu(base, out):
+        twin.add_norm(base, update, gate, shift, scale, residual, out)
         return
-    x = modulate(residual, shift, scale, dtype=qkv.dtype)
+    if update is not None:
+        total = update.sum(0) if len(update) > 1 else update[0]
+        pairs = base.view(len(total), -1, *base.shape[1:]), residual.view(len(total), -1, *base.shape[1:])
+        torch.add(pairs[0], (total if gate is None else gate * total)[:, None], out=pairs[1])
+        base = residual
+    normed = F.layer_norm(base, base.shape[-1:], eps=EPS)
+    out.copy_(torch.addcmul(shift, normed, 1 + scale))
+
+
+def project(x: Tensor, weights: Affine, heads: Affine, qkv: Tensor) -> None:
+    """Fills qkv (R, T, 3, heads, size), contiguous, from x (R, T, width); q and k are normed per head.
+
+    `weights` are those of q, k and v together, `heads` (2, size) those of the norms of q and k.
+    """
+    if twin := gpu(x, x):
+        twin.project(x, weights, heads, qkv)
+        return
     torch.addmm(weights[1], x.flatten(0, 1), weights[0].T, out=qkv.view(-1, weights[0].shape[0]))
     for i in range(2):
         part = qkv[:, :, i]
@@ -80,84 +106,63 @@ def attend(qkv: Tensor, memory: Tensor, places: Places) -> Tensor:
     return out.view(rows, frames, heads * size)
 
 
-def merge(residual: Tensor, x: Tensor, weights: Affine, gate: Tensor) -> None:
-    """residual += gate * linear(x), in place; x (R, T, any)."""
-    if twin := gpu(residual, weights[0]):
-        twin.merge(residual, x, weights, gate)
-    else:
-        residual.addcmul_(gate, F.linear(x, *weights))
+def linear(x: Tensor, weights: Affine) -> Tensor:
+    """A linear map of (R, T, any): (parts, R, T, any), whose sum over the parts is meant."""
+    if twin := gpu(x, x):
+        return twin.linear(x, weights)  # type: ignore[no-any-return]
+    return F.linear(x, *weights)[None]
 
 
-def convolve_in(
-    residual: Tensor,
-    shift: Tensor,
-    scale: Tensor,
-    weights: Affine,
-    tails: Tensor,
-    slots: Tensor,
-    kept: Tensor,
-) -> Tensor:
-    """Causal convolution of the modulated residual.
+def convolve(x: Tensor, weights: Affine, tails: Tensor, slots: Tensor) -> Tensor:
+    """Causal convolution.
 
     Args:
-        residual: (R, T, width).
-        shift: of the modulation.
-        scale: of the modulation.
+        x: (R, T, width).
         weights: (3 taps, width, width) and (width,).
         tails: (slots, 2 guidance, 2, width) rows before the chunk.
         slots: (R / 2,) of the streams.
-        kept: (R, T, width), is filled with what was convolved.
 
     Returns:
-        (R, T, width)
+        (parts, R, T, width), whose sum over the parts is meant.
     """
-    if twin := gpu(residual, weights[0]):
-        return twin.convolve_in(residual, shift, scale, weights, tails, slots, kept)  # type: ignore[no-any-return]
-    kept.copy_(modulate(residual, shift, scale, dtype=kept.dtype))
-    return _convolve(kept, weights, tails, slots)
+    if twin := gpu(x, x):
+        return twin.convolve(x, weights, tails, slots)  # type: ignore[no-any-return]
+    rows, frames, width = x.shape
+    flat = torch.cat([tails[slots].view(rows, TAIL, width), x], dim=1).flatten(0, 1)
+    count = flat.shape[0] - TAIL
+    out = torch.empty_like(flat)
+    body, (first, second, third) = out[:count], weights[0]
+    # Three products over shifted rows: what straddles two streams is computed too, and never read.
+    torch.addmm(weights[1], flat[:count], first.T, out=body)
+    body.addmm_(flat[1 : count + 1], second.T).addmm_(flat[2 : count + 2], third.T)
+    return out.view(1, rows, frames + TAIL, width)[:, :, :frames]
 
 
 def mish(x: Tensor, norm: Affine, out: Tensor) -> None:
-    """Fills out (R, T, width) with the Mish of a layer norm of x."""
-    if twin := gpu(x, x):
+    """Fills out (R, T, width) with the Mish of a layer norm of x (parts, R, T, width), summed."""
+    if twin := gpu(out, out):
         twin.mish(x, norm, out)
-    else:
-        out.copy_(F.mish(F.layer_norm(x, x.shape[-1:], *norm, eps=NORM_EPS)))
+        return
+    total = x.sum(0) if len(x) > 1 else x[0]
+    out.copy_(F.mish(F.layer_norm(total, total.shape[-1:], *norm, eps=NORM_EPS)))
 
 
-def convolve_out(
-    residual: Tensor, x: Tensor, weights: Affine, tails: Tensor, slots: Tensor, gate: Tensor
-) -> None:
-    """residual += gate * causal convolution of x (R, T, width), in place; arguments as of `convolve_in`."""
-    if twin := gpu(residual, weights[0]):
-        twin.convolve_out(residual, x, weights, tails, slots, gate)
-    else:
-        residual.addcmul_(gate, _convolve(x, weights, tails, slots))
-
-
-def expand(residual: Tensor, shift: Tensor, scale: Tensor, weights: Affine) -> Tensor:
-    """GELU (tanh form) of a linear map of the modulated residual."""
-    if twin := gpu(residual, weights[0]):
-        return twin.expand(residual, shift, scale, weights)  # type: ignore[no-any-return]
-    x = modulate(residual, shift, scale, dtype=weights[0].dtype)
+def expand(x: Tensor, weights: Affine) -> Tensor:
+    """GELU (tanh form) of a linear map of (R, T, width)."""
+    if twin := gpu(x, x):
+        return twin.expand(x, weights)  # type: ignore[no-any-return]
     return F.gelu(F.linear(x, *weights), approximate="tanh")
 
 
-def finish(residual: Tensor, shift: Tensor, scale: Tensor, weights: Affine) -> Tensor:
-    """A linear map of the modulated residual, float32."""
-    if twin := gpu(residual, weights[0]):
-        return twin.finish(residual, shift, scale, weights)  # type: ignore[no-any-return]
-    return F.linear(modulate(residual, shift, scale, dtype=weights[0].dtype), *weights).float()
-
-
 def euler(x: Tensor, velocity: Tensor, span: float, guidance: float, rounded: Tensor) -> None:
-    """One step in place: x (B, T, 80) float32 += span * guided velocity (B, 2, T, 80); `rounded` becomes x."""
+    """One step in place: x (B, T, 80) float32 += span * guided velocity (parts, 2 B, T, 80); `rounded` becomes x."""
     if x.is_cuda and rounded.dtype != torch.float32:
         from voiceagent.models.step_audio2 import t2w_triton
 
         t2w_triton.euler(x, velocity, span, guidance, rounded)
         return
-    x.add_((1 + guidance) * velocity[:, 0] - guidance * velocity[:, 1], alpha=span)
+    known, blind = velocity.float().sum(0).view(len(x), 2, *x.shape[1:]).unbind(1)
+    x.add_((1 + guidance) * known - guidance * blind, alpha=span)
     rounded.copy_(x)
 
 
@@ -185,22 +190,32 @@ def keep(qkv: Tensor, kept: Tensor, memory: Tensor, tails: Tensor, places: Place
             memory[:, :, rows[start] : rows[start] + count] = own[:, :, start : start + count]
 
 
-def modulate(residual: Tensor, shift: Tensor, scale: Tensor, *, dtype: torch.dtype) -> Tensor:
-    """Layer norm, scaled and shifted, in `dtype`."""
-    return torch.addcmul(shift, F.layer_norm(residual, residual.shape[-1:], eps=EPS), 1 + scale).to(dtype)
+def recall(memory: Tensor, history: Tensor, own: Tensor) -> Tensor:
+    """Keys and values of the encoder's attention.
+
+    Args:
+        memory: (2, rows, width)
+        history: (B, span) rows of it.
+        own: (B, T, 2, width) of the chunk.
+
+    Returns:
+        (2, B, span + T, width)
+    """
+    if gpu(memory, memory):
+        from voiceagent.models.step_audio2 import t2w_triton_speech
+
+        return t2w_triton_speech.recall(memory, history, own)
+    past = memory.index_select(1, history.flatten()).view(2, *history.shape, memory.shape[2])
+    return torch.cat([past, own.permute(2, 0, 1, 3)], dim=2)
 
 
-def _convolve(x: Tensor, weights: Affine, tails: Tensor, slots: Tensor) -> Tensor:
-    """(R, T, width) -> (R, T, width)"""
-    rows, frames, width = x.shape
-    flat = torch.cat([tails[slots].view(rows, TAIL, width), x], dim=1).flatten(0, 1)
-    count = flat.shape[0] - TAIL
-    out = torch.empty_like(flat)
-    body, (first, second, third) = out[:count], weights[0]
-    # Three products over shifted rows: what straddles two streams is computed too, and never read.
-    torch.addmm(weights[1], flat[:count], first.T, out=body)
-    body.addmm_(flat[1 : count + 1], second.T).addmm_(flat[2 : count + 2], third.T)
-    return out.view(rows, frames + TAIL, width)[:, :frames]
+def place_bias(by_distance: Tensor, mask: Tensor) -> Tensor:
+    """Scores by distance (B, heads, queries, keys + queries) and a mask (B, keys) to add: (B, heads, queries, keys)."""
+    if by_distance.is_cuda:
+        from voiceagent.models.step_audio2 import t2w_triton_speech
+
+        return t2w_triton_speech.place_bias(by_distance, mask)
+    return relative_shift(by_distance, mask.shape[1]) + mask[:, None, None]
 
 
 def _ranges(places: Places) -> list[tuple[int, list[tuple[int, int]]]]:

@@ -15,31 +15,61 @@ from voiceagent.models.step_audio2.t2w_pool import RECENT_FRAMES, Places
 
 Pair = tuple[Tensor, Tensor]
 
-LARGE = 1024
-"""From so many rows on, norm and product are separate launches."""
+LARGE = 256
+"""From so many rows on, a vendor's product is faster than ours, whose sums are split over more blocks."""
 
-_STORE, _GELU, _MERGE, _HEADS = (constant(i) for i in range(4))
-_PLAIN, _GELUS, _MERGES, _HEADED = range(4)
+_STORE, _GELU, _HEADS = (constant(i) for i in range(3))
+_PLAIN, _GELUS, _HEADED = range(3)
 _EPS = constant(1e-6)
 _NORM_EPS = constant(1e-5)
 
 
-def project(residual: Tensor, shift: Tensor, scale: Tensor, weights: Pair, heads: Pair, qkv: Tensor) -> None:
+def add_norm(
+    base: Tensor,
+    update: Tensor | None,
+    gate: Tensor | None,
+    shift: Tensor,
+    scale: Tensor,
+    residual: Tensor,
+    out: Tensor,
+) -> None:
+    """`t2w_ops.add_norm`."""
+    rows, frames, width = base.shape
+    spare = base  # stands for pointers that are not used
+    _add_norm[(rows * frames,)](
+        base,
+        spare if update is None else update,
+        spare if gate is None else gate,
+        shift,
+        scale,
+        residual,
+        out,
+        rows * frames,
+        frames,
+        PARTS=0 if update is None else update.shape[0],
+        SHARED=update is not None and update.shape[1] != rows,
+        GATE=gate is not None,
+        WIDTH=width,
+        num_warps=4,
+        **_overlap(base),
+    )
+
+
+def project(x: Tensor, weights: Pair, heads: Pair, qkv: Tensor) -> None:
     """`t2w_ops.project`."""
-    rows = residual.shape[0] * residual.shape[1]
-    if rows >= LARGE:
-        x = _normed(residual, shift, scale, qkv.dtype)
-        torch.addmm(weights[1], x.flatten(0, 1), weights[0].T, out=qkv.view(rows, -1))
-        _head_norm[(rows, 2 * qkv.shape[3])](qkv, *heads, qkv.shape[3], SIZE=qkv.shape[4], num_warps=1)
+    rows = x.shape[0] * x.shape[1]
+    if rows < LARGE:
+        _product(x, weights, qkv, heads=heads, kind=_HEADED)
         return
-    _product(residual, weights, qkv, norm=(shift, scale), heads=heads, kind=_HEADED)
+    torch.addmm(weights[1], x.flatten(0, 1), weights[0].T, out=qkv.view(rows, -1))
+    _head_norm[(rows, 2)](qkv, *heads, HEADS=qkv.shape[3], SIZE=qkv.shape[4], num_warps=2)
 
 
 def attend(qkv: Tensor, memory: Tensor, places: Places) -> Tensor:
     """`t2w_ops.attend`."""
     rows, frames, _, heads, size = qkv.shape
     out = qkv.new_empty(rows, frames, heads * size)
-    block = 16 if rows * heads * ceil_div(frames, 32) < 256 else 64
+    block, keys, warps, stages = _attend_shape(rows * heads * frames)
     _attend[(ceil_div(frames, block), heads, rows)](
         qkv,
         memory,
@@ -54,70 +84,69 @@ def attend(qkv: Tensor, memory: Tensor, places: Places) -> Tensor:
         HEADS=heads,
         SIZE=size,
         BM=block,
-        BN=64,
-        num_warps=4,
-        num_stages=3,
+        BN=keys,
+        num_warps=warps,
+        num_stages=stages,
+        **_overlap(qkv),
     )
     return out
 
 
-def merge(residual: Tensor, x: Tensor, weights: Pair, gate: Tensor) -> None:
-    """`t2w_ops.merge`."""
-    _product(x, weights, residual, gate=gate, kind=_MERGES)
+def linear(x: Tensor, weights: Pair) -> Tensor:
+    """`t2w_ops.linear`."""
+    rows, frames, inputs = x.shape
+    if rows * frames >= LARGE:
+        return F.linear(x, *weights)[None]
+    split = _split(inputs)
+    out = x.new_empty(split, rows, frames, weights[0].shape[0], dtype=torch.float32)
+    _product(x, weights, out, split=split)
+    return out
 
 
-def convolve_in(
-    residual: Tensor, shift: Tensor, scale: Tensor, weights: Pair, tails: Tensor, slots: Tensor, kept: Tensor
-) -> Tensor:
-    """`t2w_ops.convolve_in`."""
-    out = torch.empty_like(kept)
-    if residual.shape[0] * residual.shape[1] >= LARGE:
-        _normed(residual, shift, scale, kept.dtype, out=kept)
-        _product(kept, weights, out, tails=(tails, slots))
-    else:
-        _product(residual, weights, out, norm=(shift, scale), tails=(tails, slots), kept=kept)
+def convolve(x: Tensor, weights: Pair, tails: Tensor, slots: Tensor) -> Tensor:
+    """`t2w_ops.convolve`."""
+    rows, frames, width = x.shape
+    split = 3 if rows * frames < LARGE else 1
+    out = x.new_empty(split, rows, frames, width, dtype=torch.float32 if split > 1 else x.dtype)
+    _product(x, weights, out, tails=(tails, slots), split=split)
     return out
 
 
 def mish(x: Tensor, norm: Pair, out: Tensor) -> None:
     """`t2w_ops.mish`."""
-    rows, frames, width = x.shape
-    _mish[(rows * frames,)](x, *norm, out, WIDTH=width, num_warps=4)
+    parts, rows, frames, width = x.shape
+    _mish[(rows * frames,)](
+        x, *norm, out, rows * frames, PARTS=parts, WIDTH=width, num_warps=4, **_overlap(x)
+    )
 
 
-def convolve_out(
-    residual: Tensor, x: Tensor, weights: Pair, tails: Tensor, slots: Tensor, gate: Tensor
-) -> None:
-    """`t2w_ops.convolve_out`."""
-    _product(x, weights, residual, tails=(tails, slots), gate=gate, kind=_MERGES)
-
-
-def expand(residual: Tensor, shift: Tensor, scale: Tensor, weights: Pair) -> Tensor:
+def expand(x: Tensor, weights: Pair) -> Tensor:
     """`t2w_ops.expand`."""
-    rows, frames, _ = residual.shape
+    rows, frames, _ = x.shape
     weight = weights[0]
-    if rows * frames >= LARGE:
-        x = _normed(residual, shift, scale, weight.dtype).flatten(0, 1)
-        if not x.is_cuda:  # the interpreter
-            return F.gelu(F.linear(x, *weights), approximate="tanh").view(rows, frames, weight.shape[0])
-        y: Tensor = torch._addmm_activation(weights[1], x, weight.T, use_gelu=True)
+    if rows * frames >= LARGE and x.is_cuda:
+        y: Tensor = torch._addmm_activation(weights[1], x.flatten(0, 1), weight.T, use_gelu=True)
         return y.view(rows, frames, weight.shape[0])
     out = weight.new_empty(rows, frames, weight.shape[0])
-    _product(residual, weights, out, norm=(shift, scale), kind=_GELUS)
-    return out
-
-
-def finish(residual: Tensor, shift: Tensor, scale: Tensor, weights: Pair) -> Tensor:
-    """`t2w_ops.finish`."""
-    out = residual.new_empty(*residual.shape[:2], weights[0].shape[0])
-    _product(residual, weights, out, norm=(shift, scale))
+    _product(x, weights, out, kind=_GELUS)
     return out
 
 
 def euler(x: Tensor, velocity: Tensor, span: float, guidance: float, rounded: Tensor) -> None:
     """`t2w_ops.euler`."""
     batch, per = x.shape[0], x.shape[1] * x.shape[2]
-    _euler[(ceil_div(per, 1024), batch)](x, velocity, rounded, span, guidance, per, BLOCK=1024)
+    _euler[(ceil_div(per, 1024), batch)](
+        x,
+        velocity,
+        rounded,
+        span,
+        guidance,
+        per,
+        velocity[0].numel(),
+        PARTS=velocity.shape[0],
+        BLOCK=1024,
+        **_overlap(x),
+    )
 
 
 def keep(qkv: Tensor, kept: Tensor, memory: Tensor, tails: Tensor, places: Places) -> None:
@@ -142,47 +171,13 @@ def keep(qkv: Tensor, kept: Tensor, memory: Tensor, tails: Tensor, places: Place
         WIDTH=width,
         BI=power_of_2(max(inner, width)),
         num_warps=4,
+        **_overlap(qkv),
     )
 
 
-def snake(
-    x: Tensor, bias: Tensor | None, before: Tensor | None, alpha: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """The sum x + bias + before (B, C, 1, T), float32, and its Snake, y + sin(alpha y)^2 / alpha, if alpha is given."""
-    x = x.contiguous(memory_format=torch.channels_last)
-    summed = bias is not None or before is not None
-    total = torch.empty_like(x) if summed else x
-    out = x if alpha is None else torch.empty_like(x)
-    if before is not None:
-        before = before.contiguous(memory_format=torch.channels_last)
-    spare = x
-    _snake[(ceil_div(x.numel(), 1024),)](
-        x,
-        spare if bias is None else bias,
-        spare if before is None else before,
-        spare if alpha is None else alpha,
-        total,
-        out,
-        x.numel(),
-        x.shape[1],
-        BIAS=bias is not None,
-        ADD=before is not None,
-        SNAKE=alpha is not None,
-        KEEP=before is not None,
-        BLOCK=1024,
-        num_warps=4,
-    )
-    return total, out
-
-
-def _normed(
-    residual: Tensor, shift: Tensor, scale: Tensor, dtype: torch.dtype, *, out: Tensor | None = None
-) -> Tensor:
-    """The modulated norm on its own."""
-    out = torch.empty_like(residual, dtype=dtype) if out is None else out
-    rows, frames, width = residual.shape
-    _norm[(rows * frames,)](residual, shift, scale, out, WIDTH=width, num_warps=4)
-    return out
+def _overlap(x: Tensor) -> dict[str, bool]:
+    """Launch options: on the device a kernel may begin before its predecessor ends, and waits for it by itself."""
+    return {"EARLY": True, "launch_pdl": True} if x.is_cuda else {"EARLY": False}
 
 
 def _product(
@@ -191,51 +186,87 @@ def _product(
     out: Tensor,
     *,
     kind: int = _PLAIN,
-    norm: Pair | None = None,
     heads: Pair | None = None,
     tails: Pair | None = None,
-    gate: Tensor | None = None,
-    kept: Tensor | None = None,
+    split: int = 1,
 ) -> None:
-    """One launch: [modulated norm,] linear map or causal convolution, and what follows it."""
+    """One launch: linear map or causal convolution, in `split` sums, and what follows it."""
     weight, bias = weights
     count, inputs = weight.shape[-2:]
     rows, frames = x.shape[0] * x.shape[1], x.shape[1]
-    if rows >= LARGE:
-        bm, bn, bk, warps, stages = 128, 128 if count % 128 == 0 else 16, 64, 8, 3
-    else:
-        small = rows * count <= 256 * 1024  # 128 blocks of 32 x 64 fill the device
-        bm, bn, bk, warps, stages = (16, 32, 128, 4, 4) if small else (32, 64, 128, 4, 3)
+    bm, bn, bk, warps, stages = _shape(rows, count, inputs if tails is None else 3 * inputs)
     if kind == _HEADED:
         bn = out.shape[4]
-    bk = min(bk, inputs)
     while count % bn:
         bn //= 2
+    taps = 1 if tails is None else 3
+    depth = inputs // split if taps == 1 else inputs
     spare = bias  # stands for pointers that are not used
-    _matmul[(count // bn, ceil_div(rows, bm))](
+    _matmul[(count // bn, ceil_div(rows, bm), split)](
         x,
         weight,
         bias,
         out,
-        *(norm or (spare, spare)),
         *(heads or (spare, spare)),
         *(tails or (spare, spare)),
-        spare if gate is None else gate,
-        spare if kept is None else kept,
         rows,
         frames,
         count,
         HEADS=out.shape[3] if kind == _HEADED else 1,
-        NORM=norm is not None,
-        TAPS=1 if tails is None else 3,
-        KEEP=kept is not None,
+        TAPS=taps,
+        TURNS=taps if split == 1 else 1,
         KIND=kind,
         INPUTS=inputs,
+        DEPTH=depth,
         BM=bm,
         BN=bn,
-        BK=bk,
+        BK=min(bk, depth),
         num_warps=warps,
         num_stages=stages,
+        **_overlap(x),
+    )
+
+
+def _split(inputs: int) -> int:
+    """Into how many sums a linear map of few rows is split."""
+    return 4 if inputs >= 2048 else 2 if inputs >= 512 else 1
+
+
+def _attend_shape(queries: int) -> tuple[int, int, int, int]:
+    """Queries and keys of a block, warps and stages; measured on an H200."""
+    return (16, 64, 4, 3) if queries < 8192 else (64, 64, 4, 3)
+
+
+def _shape(rows: int, count: int, depth: int) -> tuple[int, int, int, int, int]:
+    """Rows, columns and depth of a block, warps and stages; measured on an H200."""
+    if rows >= 2048 and count % 256 == 0:
+        return 64, 256, 64, 8, 3
+    if rows >= LARGE:
+        return 64, 64, 64, 4, 4
+    if count > 1024:
+        return 32, 64, 128, 4, 3
+    return 16, 32, 128, 4, 4
+
+
+@jit
+def _let_next_begin():
+    """Allows the next launch as soon as every block of this one has come here; that one waits before it reads."""
+    tl.inline_asm_elementwise(
+        "griddepcontrol.launch_dependents; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1
+    )
+
+
+@jit
+def _wait():
+    """Until all launches before this one have ended."""
+    tl.inline_asm_elementwise("griddepcontrol.wait; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1)
+
+
+@jit
+def _prefetch(places):
+    """Brings the lines at these places near; weights do not change, so this may happen before `_wait`."""
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [places], dtype=tl.int32, is_pure=False, pack=1
     )
 
 
@@ -245,35 +276,44 @@ def _matmul(
     weight,
     bias,
     out,
-    shift,
-    scale,
     head_weight,
     head_bias,
     tails,
     slots,
-    gate,
-    kept,
     rows,
     frames,
     count,
     HEADS: tl.constexpr,
-    NORM: tl.constexpr,
     TAPS: tl.constexpr,
-    KEEP: tl.constexpr,
+    TURNS: tl.constexpr,
     KIND: tl.constexpr,
     INPUTS: tl.constexpr,
+    DEPTH: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
-    """out (rows, count) = epilogue(norm(x) @ weight.T + bias); x (rows, INPUTS), weight (TAPS, count, INPUTS)."""
+    """out (parts, rows, count) = epilogue(x @ weight.T + bias); x (rows, INPUTS), weight (TAPS, count, INPUTS).
+
+    A part is a tap, or DEPTH of the INPUTS; the bias belongs to the first.
+    """
     row = tl.program_id(1) * BM + tl.arange(0, BM)
     col = tl.program_id(0) * BN + tl.arange(0, BN)
     inside = row < rows
     lane = tl.arange(0, BK)
-    half = weight.dtype.element_ty
+    part = tl.program_id(2)
+    first_tap = part if TAPS > TURNS else 0
+    first = 0 if TAPS > 1 else part * DEPTH
     acc = tl.zeros((BM, BN), tl.float32)
-    for tap in tl.static_range(TAPS):
+    if EARLY:
+        _let_next_begin()
+        line = first + tl.arange(0, DEPTH // 64) * 64  # 128 bytes
+        for turn in tl.static_range(TURNS):
+            _prefetch(weight + ((first_tap + turn) * count + col[:, None]) * INPUTS + line[None, :])
+        _wait()
+    for turn in tl.static_range(TURNS):
+        tap = first_tap + turn
         source = row.to(tl.int64)
         here = inside
         if TAPS > 1:
@@ -284,31 +324,18 @@ def _matmul(
             slot = tl.load(slots + pair // 2, inside, 0)
             at_tail = ((slot * 2 + pair % 2) * 2 + (before + 2)) * INPUTS
             in_tail = inside & (before < 0)
-        if NORM:
-            whole = tl.arange(0, INPUTS)
-            line = tl.load(x + source[:, None] * INPUTS + whole[None, :], here[:, None], 0.0)
-            mean = tl.sum(line, 1) / INPUTS
-            spread = line - mean[:, None]
-            rate = 1 / tl.sqrt(tl.sum(spread * spread, 1) / INPUTS + _EPS)
-        for start in range(0, INPUTS, BK):
-            at = start + lane
-            part = tl.load(x + source[:, None] * INPUTS + at[None, :], here[:, None], 0.0)
-            if NORM:
-                by = 1 + tl.load(scale + at)
-                part = (part - mean[:, None]) * rate[:, None] * by[None, :] + tl.load(shift + at)[None, :]
-            part = part.to(half)
+        for start in range(0, DEPTH, BK):
+            at = first + start + lane
+            a = tl.load(x + source[:, None] * INPUTS + at[None, :], here[:, None], 0.0)
             if TAPS > 1:
-                old = tl.load(tails + at_tail[:, None] + at[None, :], in_tail[:, None], 0.0)
-                part = tl.where(in_tail[:, None], old, part)
-                if KEEP and tap == TAPS - 1:  # noqa: SIM102 (one is known at compile time)
-                    if tl.program_id(0) == 0:
-                        tl.store(
-                            kept + row[:, None].to(tl.int64) * INPUTS + at[None, :], part, inside[:, None]
-                        )
+                a = tl.where(
+                    in_tail[:, None],
+                    tl.load(tails + at_tail[:, None] + at[None, :], in_tail[:, None], 0.0),
+                    a,
+                )
             w = tl.load(weight + (tap * count + col[None, :]) * INPUTS + at[:, None])
-            acc = tl.dot(part, w, acc)
-    acc += tl.load(bias + col).to(tl.float32)[None, :]
-    place = row[:, None].to(tl.int64) * count + col[None, :]
+            acc = tl.dot(a, w, acc)
+    acc += tl.where(part == 0, tl.load(bias + col).to(tl.float32), 0.0)[None, :]
     if KIND == _GELU:
         inner = 0.7978845608028654 * (acc + 0.044715 * acc * acc * acc)
         acc = acc * tl.sigmoid(2 * inner)
@@ -317,12 +344,10 @@ def _matmul(
         mean = tl.sum(acc, 1) / BN
         spread = acc - mean[:, None]
         rate = 1 / tl.sqrt(tl.sum(spread * spread, 1) / BN + _NORM_EPS)
-        unit = tl.arange(0, BN)
-        safe = tl.minimum(which, 1) * BN + unit
+        safe = tl.minimum(which, 1) * BN + tl.arange(0, BN)
         by, add = tl.load(head_weight + safe).to(tl.float32), tl.load(head_bias + safe).to(tl.float32)
         acc = tl.where(which < 2, spread * rate[:, None] * by[None, :] + add[None, :], acc)
-    if KIND == _MERGE:
-        acc = tl.load(out + place, inside[:, None], 0.0) + tl.load(gate + col)[None, :] * acc
+    place = (part.to(tl.int64) * rows + row[:, None]) * count + col[None, :]
     tl.store(out + place, acc.to(out.dtype.element_ty), inside[:, None])
 
 
@@ -363,8 +388,12 @@ def _attend(
     SIZE: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Softmax attention of BM frames of one head over [prompt | recent | own]."""
+    if EARLY:
+        _let_next_begin()
+        _wait()
     head, pair = tl.program_id(1), tl.program_id(2)
     entry = table + pair // 2 * ROW
     slot, made, new = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2)
@@ -393,33 +422,70 @@ def _attend(
 
 
 @jit
-def _norm(x, shift, scale, out, WIDTH: tl.constexpr):
+def _add_norm(
+    base,
+    update,
+    gate,
+    shift,
+    scale,
+    residual,
+    out,
+    rows,
+    frames,
+    PARTS: tl.constexpr,
+    SHARED: tl.constexpr,
+    GATE: tl.constexpr,
+    WIDTH: tl.constexpr,
+    EARLY: tl.constexpr,
+):
     at = tl.arange(0, WIDTH)
-    row = tl.program_id(0).to(tl.int64) * WIDTH
-    line = tl.load(x + row + at)
+    by, add = 1 + tl.load(scale + at), tl.load(shift + at)
+    if EARLY:
+        _let_next_begin()
+        _wait()
+    row = tl.program_id(0).to(tl.int64)
+    line = tl.load(base + row * WIDTH + at)
+    if PARTS > 0:
+        source, size = row, rows
+        if SHARED:  # one update for both guidance rows
+            source, size = row // (2 * frames) * frames + row % frames, rows // 2
+        total = tl.load(update + source * WIDTH + at).to(tl.float32)
+        for part in tl.static_range(1, PARTS):
+            total += tl.load(update + (part * size + source) * WIDTH + at).to(tl.float32)
+        if GATE:
+            total *= tl.load(gate + at)
+        line += total
+        tl.store(residual + row * WIDTH + at, line)
     spread = line - tl.sum(line, 0) / WIDTH
     rate = 1 / tl.sqrt(tl.sum(spread * spread, 0) / WIDTH + _EPS)
-    line = spread * rate * (1 + tl.load(scale + at)) + tl.load(shift + at)
-    tl.store(out + row + at, line.to(out.dtype.element_ty))
+    tl.store(out + row * WIDTH + at, (spread * rate * by + add).to(out.dtype.element_ty))
 
 
 @jit
-def _head_norm(qkv, weight, bias, heads, SIZE: tl.constexpr):
-    at, part = tl.arange(0, SIZE), tl.program_id(1)
-    place = qkv + (tl.program_id(0).to(tl.int64) * 3 * heads + part) * SIZE + at
+def _head_norm(qkv, weight, bias, HEADS: tl.constexpr, SIZE: tl.constexpr):
+    at, part = tl.arange(0, SIZE)[None, :], tl.program_id(1)
+    head = tl.arange(0, HEADS)[:, None]
+    place = qkv + (tl.program_id(0).to(tl.int64) * 3 + part) * (HEADS * SIZE) + head * SIZE + at
     line = tl.load(place).to(tl.float32)
-    spread = line - tl.sum(line, 0) / SIZE
-    rate = 1 / tl.sqrt(tl.sum(spread * spread, 0) / SIZE + _NORM_EPS)
-    which = part // heads * SIZE
-    by, add = tl.load(weight + which + at).to(tl.float32), tl.load(bias + which + at).to(tl.float32)
-    tl.store(place, (spread * rate * by + add).to(qkv.dtype.element_ty))
+    spread = line - (tl.sum(line, 1) / SIZE)[:, None]
+    rate = 1 / tl.sqrt(tl.sum(spread * spread, 1) / SIZE + _NORM_EPS)
+    by, add = (
+        tl.load(weight + part * SIZE + at).to(tl.float32),
+        tl.load(bias + part * SIZE + at).to(tl.float32),
+    )
+    tl.store(place, (spread * rate[:, None] * by + add).to(qkv.dtype.element_ty))
 
 
 @jit
-def _mish(x, weight, bias, out, WIDTH: tl.constexpr):
+def _mish(x, weight, bias, out, rows, PARTS: tl.constexpr, WIDTH: tl.constexpr, EARLY: tl.constexpr):
+    if EARLY:
+        _let_next_begin()
+        _wait()
     at = tl.arange(0, WIDTH)
     row = tl.program_id(0).to(tl.int64) * WIDTH
     line = tl.load(x + row + at).to(tl.float32)
+    for part in tl.static_range(1, PARTS):
+        line += tl.load(x + part * rows.to(tl.int64) * WIDTH + row + at).to(tl.float32)
     spread = line - tl.sum(line, 0) / WIDTH
     rate = 1 / tl.sqrt(tl.sum(spread * spread, 0) / WIDTH + _NORM_EPS)
     line = spread * rate * tl.load(weight + at).to(tl.float32) + tl.load(bias + at).to(tl.float32)
@@ -429,11 +495,28 @@ def _mish(x, weight, bias, out, WIDTH: tl.constexpr):
 
 
 @jit
-def _euler(x, velocity, rounded, span, guidance, per, BLOCK: tl.constexpr):
+def _euler(
+    x,
+    velocity,
+    rounded,
+    span,
+    guidance,
+    per,
+    size,
+    PARTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    EARLY: tl.constexpr,
+):
+    if EARLY:
+        _let_next_begin()
+        _wait()
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     b, inside = tl.program_id(1).to(tl.int64), at < per
-    known = tl.load(velocity + 2 * b * per + at, inside, 0.0)
-    blind = tl.load(velocity + (2 * b + 1) * per + at, inside, 0.0)
+    known = tl.load(velocity + 2 * b * per + at, inside, 0.0).to(tl.float32)
+    blind = tl.load(velocity + (2 * b + 1) * per + at, inside, 0.0).to(tl.float32)
+    for part in tl.static_range(1, PARTS):
+        known += tl.load(velocity + part * size + 2 * b * per + at, inside, 0.0).to(tl.float32)
+        blind += tl.load(velocity + part * size + (2 * b + 1) * per + at, inside, 0.0).to(tl.float32)
     y = tl.load(x + b * per + at, inside, 0.0) + span * ((1 + guidance) * known - guidance * blind)
     tl.store(x + b * per + at, y, inside)
     tl.store(rounded + b * per + at, y.to(rounded.dtype.element_ty), inside)
@@ -457,8 +540,12 @@ def _keep(
     INNER: tl.constexpr,
     WIDTH: tl.constexpr,
     BI: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """Frame t of stream b in one block: its keys and values to the ring, the last two frames' inputs to the tails."""
+    if EARLY:
+        _let_next_begin()
+        _wait()
     b, t, block = tl.program_id(0) // frames, tl.program_id(0) % frames, tl.program_id(1).to(tl.int64)
     entry = table + b * ROW
     slot, made, new = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2) * stride
@@ -478,35 +565,3 @@ def _keep(
             value = tl.load(kept + source + lane, last)
             place = tails + block * tails_block + part * tails_conv + ((slot * 2 + g) * 2 + tail) * WIDTH
             tl.store(place + lane, value, last)
-
-
-@jit
-def _snake(
-    x,
-    bias,
-    before,
-    alpha,
-    total,
-    out,
-    count,
-    channels,
-    BIAS: tl.constexpr,
-    ADD: tl.constexpr,
-    SNAKE: tl.constexpr,
-    KEEP: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < count
-    channel = at % channels
-    y = tl.load(x + at, inside, 0.0)
-    if BIAS:
-        y += tl.load(bias + channel)
-    if ADD:
-        y += tl.load(before + at, inside, 0.0)
-    if KEEP:
-        tl.store(total + at, y, inside)
-    if SNAKE:
-        by = tl.load(alpha + channel)
-        wave = tl.sin(by * y)
-        tl.store(out + at, y + wave * wave / (by + 1e-9), inside)
