@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from voiceagent.engine.scheduler import (
     HURRY_S,
     JOIN_S,
+    READS_SOUNDING,
+    READS_WAITING,
     Chore,
     DecodeStep,
     EncodeStep,
@@ -98,9 +100,12 @@ def test_the_vocoder_waits_for_a_fuller_batch_only_while_nobody_is_short_of_soun
 def test_prompts_are_read_at_once_and_in_turns_with_whoever_is_in_a_hurry() -> None:
     new, late, calm = view(1, stage=Stage.READING, deadline=2.0), view(2, deadline=0.1), view(2, deadline=9.0)
     read, write = PrefillStep(1, 1, 100), DecodeStep(((2, 1),))
-    assert plan([new, late], (), 0.0, limits=WIDE, before=read) == write
-    assert plan([new, late], (), 0.0, limits=WIDE, before=write) == read
-    assert plan([new, calm], (), 0.0, limits=WIDE, before=read) == read
+    assert plan([new, late], (), 0.0, limits=WIDE, reads=0) == read
+    assert plan([new, late], (), 0.0, limits=WIDE, reads=READS_SOUNDING) == write
+    assert plan([new, calm], (), 0.0, limits=WIDE, reads=9) == read
+    silent = view(2, deadline=0.1, sounding=False)  # it waits for a first sound, as the new one does
+    assert plan([new, silent], (), 0.0, limits=WIDE, reads=READS_WAITING - 1) == read
+    assert plan([new, silent], (), 0.0, limits=WIDE, reads=READS_WAITING) == write
 
 
 def test_captions_never_delay_a_first_sound() -> None:
@@ -115,7 +120,7 @@ def test_captions_never_delay_a_first_sound() -> None:
     assert one([view(deadline=3.0)], [write], 1.0) == DecodeStep(((1, 1),), ((9, "item"),))
     assert one([view(deadline=1.5)], [read], 1.0) == DecodeStep(((1, 1),))
     assert one([view(deadline=6.5)], [read], 6.0) == listen  # it has waited long enough
-    assert plan([view(deadline=6.1)], [read], 6.0, limits=WIDE, before=listen) == DecodeStep(((1, 1),))
+    assert plan([view(deadline=6.1)], [read], 6.0, limits=WIDE, reads=1) == DecodeStep(((1, 1),))
     assert one([waiting], [read], 21.0) == listen  # even for those that wait for a first sound
 
 
@@ -166,15 +171,14 @@ views = st.builds(
     )
 )  # fmt: skip
 crowd = st.lists(views, max_size=12, unique_by=lambda v: v.session)
-befores = st.sampled_from([None, DecodeStep(()), PrefillStep(1, 1, 1), EncodeStep(()), ListenStep(1, "", 1)])
 
 
 @settings(max_examples=300, deadline=None)
-@given(turns=crowd, before=befores, now=times)
+@given(turns=crowd, reads=st.integers(0, 6), now=times)
 def test_a_step_is_led_by_the_most_urgent_and_fits_everyone_in_it(
-    turns: list[TurnView], before: Step | None, now: float
+    turns: list[TurnView], reads: int, now: float
 ) -> None:
-    step = plan(turns, (), now, limits=WIDE, before=before)
+    step = plan(turns, (), now, limits=WIDE, reads=reads)
     assert (step is None) == (not turns)
     of = {v.session: v for v in turns}
     speaking = [v for v in turns if v.may_speak]
@@ -194,10 +198,11 @@ def test_a_step_is_led_by_the_most_urgent_and_fits_everyone_in_it(
             assert len(set(named)) == len(named) <= WIDE.batch
             assert all(of[session] in decoding for session, _ in named)
             if reading:  # it waits for one step of somebody who is in a hurry, no longer
-                assert before is not None
-                assert not isinstance(before, DecodeStep)
+                assert reads >= READS_SOUNDING
                 assert of[named[0][0]].need - now < HURRY_S
         case PrefillStep(session):
+            if any(v.sounding and v.need - now < HURRY_S for v in decoding):
+                assert reads < READS_SOUNDING, "somebody runs dry"
             assert of[session].need == min(v.need for v in reading)
             assert not of[session].missing
         case EncodeStep(pieces):
@@ -226,7 +231,7 @@ class World:
         self.live: dict[int, Turn] = {}
         self.last_served: dict[int, float] = {}
         self.longest_wait = 0.0
-        self.before: Step | None = None
+        self.reads = 0
 
     def run(self) -> None:
         while self.waiting or self.live:
@@ -249,8 +254,9 @@ class World:
             )
             for turn in self.live.values()
         ]  # fmt: skip
-        step = plan(views, (), self.now, limits=self.limits, before=self.before)
-        self.before = self.before if isinstance(step, VocodeStep) else step
+        step = plan(views, (), self.now, limits=self.limits, reads=self.reads)
+        if not isinstance(step, VocodeStep):
+            self.reads = 0 if isinstance(step, DecodeStep) else self.reads + 1
         match step:
             case PrefillStep(session, _, positions):
                 self.now += 0.03

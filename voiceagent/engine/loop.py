@@ -65,7 +65,7 @@ class Loop:
         self._clock = clock
         self._lane = lane
         self._background = Background()
-        self._before: Step | None = None  # the language model's last step
+        self._reads = 0  # steps of the language model since its last token
 
     def command(self, command: api.Command) -> None:
         """Take one command; never blocks on work."""
@@ -115,7 +115,7 @@ class Loop:
                 self._decode(step)
             case _:
                 assert_never(step)
-        self._before = step
+        self._reads = 0 if isinstance(step, DecodeStep) else self._reads + 1
         return True
 
     def _plan(self) -> Step | None:
@@ -129,7 +129,7 @@ class Loop:
             if speaking and not (views and may_fill(speaking, now, limits=limits)):
                 return plan(speaking, (), now, limits=limits)
         chores = self._background.chores(self._table)
-        return plan(views, chores, now, limits=limits, before=self._before)
+        return plan(views, chores, now, limits=limits, reads=self._reads)
 
     def _view(self, turn: Turn, lane_free: bool) -> TurnView:
         may_speak = lane_free and not turn.vocoding and turn.stage in (Stage.DECODING, Stage.DRAINING)

@@ -16,7 +16,11 @@ from voiceagent.engine.slots import Stage
 
 ENCODE_DEADLINE_S = 0.5  #: a piece cut while the person still speaks is wanted when they stop
 JOIN_S = 1.0  #: a turn joins a batch when it needs its token at most so much later than the most urgent one
-HURRY_S = 0.5  #: who needs a token within this time does not wait for more than one slice of another's prompt
+HURRY_S = 0.5  #: who needs a token within this time does not wait for many slices of others' prompts:
+READS_SOUNDING = 1  #: for so many if a listener would run dry,
+READS_WAITING = (
+    4  #: for so many if they wait for a first sound, which comes sooner to all when all are read first
+)
 PREPARE_CALM_S = 0.3  #: a prompt is read ahead when nobody needs a token within this time
 CALM_S = 1.0  #: captions are written when every listener has this much sound ahead
 BACKGROUND_PATIENCE_S = 5.0  #: after this long, a caption no longer waits for calm, only for first sounds
@@ -157,7 +161,7 @@ def plan(
     now: float,
     *,
     limits: Limits | None = None,
-    before: Step | None = None,
+    reads: int = 0,
 ) -> Step | None:
     """The next step, or None when there is nothing to do.
 
@@ -172,7 +176,7 @@ def plan(
         chores: work in the background.
         now: seconds, on the clock of the deadlines.
         limits: how much fits into one step.
-        before: the step that ran before this one.
+        reads: steps of the language model since its last token, whatever they did.
     """
     limits = limits or Limits()
     speaking = sorted((v for v in turns if v.may_speak), key=lambda v: (v.deadline, v.session, v.turn))
@@ -183,7 +187,7 @@ def plan(
         return _encode(early, writing, limits)
     if speaking and speaking[0].deadline == min(due):
         return _speak(speaking, limits)
-    return _language(turns, writing, early, chores, now, limits, before)
+    return _language(turns, writing, early, chores, now, limits, reads)
 
 
 def _language(
@@ -193,13 +197,14 @@ def _language(
     chores: Sequence[Chore],
     now: float,
     limits: Limits,
-    before: Step | None,
+    reads: int,
 ) -> Step | None:
     """The language model's next step; `writing` are the turns that wait for it, the most urgent one first."""
     reading = [view for view in writing if view.reads]
     decoding = [view for view in writing if not view.reads]
-    hurried = bool(decoding) and decoding[0].need - now < HURRY_S
-    theirs = hurried and before is not None and not isinstance(before, DecodeStep)
+    hurried = [view for view in decoding if view.need - now < HURRY_S]
+    patience = READS_SOUNDING if any(view.sounding for view in hurried) else READS_WAITING
+    theirs = bool(hurried) and reads >= patience
     if reading and not theirs:
         return _read(reading, early, limits)
     quiet = sorted(
