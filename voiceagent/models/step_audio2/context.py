@@ -16,10 +16,7 @@ from voiceagent.errors import EngineError, InputError
 from voiceagent.models.step_audio2.kv import KvPool
 from voiceagent.models.step_audio2.model import StepAudio2
 from voiceagent.models.step_audio2.prompt import AudioRow, Slot
-from voiceagent.models.step_audio2.read import Reader
-
-CHUNK = 1024
-"""Positions of one pass over a prompt at most: bounds the attention mask."""
+from voiceagent.models.step_audio2.read import SIZES, Reader
 
 
 class Context:
@@ -139,7 +136,7 @@ class Context:
         """Computes up to `positions` more of the slots that `begin` was called with; those held are its first ones."""
         stop = min(len(slots), len(self._slots) + positions)
         while len(self._slots) < stop:
-            part = slots[len(self._slots) : min(stop, len(self._slots) + CHUNK)]
+            part = slots[len(self._slots) : min(stop, len(self._slots) + SIZES[-1])]
             self.sequence.reserve(len(self._slots) + len(part))
             embeds = self._embed(part)
             self._reader.read(embeds, self.sequence)

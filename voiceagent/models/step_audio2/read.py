@@ -6,7 +6,6 @@ computing them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +20,8 @@ from voiceagent.models.step_audio2.kv import PAGE, KvPool, KvSequence
 from voiceagent.models.step_audio2.lm import Chunk
 from voiceagent.models.step_audio2.model import StepAudio2
 
-SIZES = (16, 32, 64, 96, 128, 192, 256, 384, 512)
-"""Numbers of new positions for which a graph is captured; others are padded to the next larger one."""
+SIZES = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Numbers of new positions for which a graph is captured; a pass is padded to the next larger one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +60,29 @@ class Reader:
     def read(self, embeds: Tensor, sequence: KvSequence) -> None:
         """Stores keys and values of (N, hidden) embeddings behind what the sequence holds, and advances it.
 
-        Room for them must be reserved. On an error the sequence has not moved.
+        Room for them must be reserved.
         """
-        count = len(embeds)
-        size = next((size for size in self._graphs if size >= count), None)
-        if size is None:
-            model = self._network.model
-            model.fill(embeds, Chunk.after(sequence, count, pool=self._pool, rotary=model.tables))
-        else:
-            graph, inputs, numbers = self._graphs[size]
-            inputs[:count].copy_(embeds)
-            # From memory that is not page-locked it is read before the call returns.
-            numbers.copy_(torch.from_numpy(self._pack(sequence, count, size=size)), non_blocking=True)
-            graph()
-        sequence.advance(count)
+        for part in torch.split(embeds, SIZES[-1]):
+            count = len(part)
+            if self._graphs:
+                size = next(size for size in SIZES if size >= count)
+                graph, inputs, numbers = self._graphs[size]
+                inputs[:count].copy_(part)
+                # From memory that is not page-locked it is read before the call returns.
+                numbers.copy_(torch.from_numpy(self._pack(sequence, count, size=size)), non_blocking=True)
+                graph()
+            else:
+                model = self._network.model
+                model.fill(part, Chunk.after(sequence, count, pool=self._pool, rotary=model.tables))
+            sequence.advance(count)
 
     @torch.inference_mode()
-    def capture(self, sizes: Iterable[int] = SIZES, *, share: Captured | None = None) -> None:
-        """Captures the pass for some numbers of positions, on CUDA."""
+    def capture(self, *, share: Captured | None = None) -> None:
+        """Captures the pass for all `SIZES`, on CUDA; `share` as in `graphs.capture`."""
         self._graphs.clear()
         weight = self._network.lm_head.weight
         found = {}
-        for size in sorted(sizes, reverse=True):
+        for size in reversed(SIZES):
             inputs = torch.zeros(size, weight.shape[1], dtype=weight.dtype, device=self._device)
             numbers = torch.from_numpy(self._pack(None, 0, size=size)).to(self._device)
 
@@ -91,7 +91,7 @@ class Reader:
 
             share = capture(work, device=self._device, share=share)
             found[size] = (share, inputs, numbers)
-        self._graphs = dict(sorted(found.items()))
+        self._graphs = found
 
     def _compute(self, embeds: Tensor, numbers: Tensor) -> Tensor:
         size, model = len(embeds), self._network.model
