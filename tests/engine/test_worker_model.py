@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[LocalEngine]:
-    engine = LocalEngine(WorkerSpec(model=str(folder), threads=1))
+    engine = LocalEngine(WorkerSpec(model=str(folder), threads=1, speech_dtype="float32"))
     await engine.start()
     try:
         yield engine

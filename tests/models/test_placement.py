@@ -107,8 +107,10 @@ def test_budgets_that_are_named_are_kept_or_refused(mini: Path) -> None:
 
 
 def test_a_cpu_and_an_old_card(mini: Path) -> None:
-    where = place(mini, machine=Imagined(memory=64 * GB))
+    where = place(mini, machine=Imagined(memory=64 * GB, modern=False))
     assert (where.device, where.dtype, where.speech_dtype) == ("cpu", torch.float32, torch.float32)
+    where = place(mini, machine=Imagined(memory=64 * GB))
+    assert (where.dtype, where.speech_dtype) == (torch.float32, torch.bfloat16)
     where = place(mini, machine=Imagined([40 * GB], modern=False))
     assert (where.dtype, where.speech_dtype) == (torch.float16, torch.float16)
 

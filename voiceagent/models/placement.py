@@ -38,7 +38,7 @@ class Machine(Protocol):
         """How many CUDA GPUs torch can use."""
 
     def has_bfloat16(self, device: str) -> bool:
-        """Whether a GPU computes in bfloat16 itself."""
+        """Whether a GPU computes in bfloat16 itself; whether a CPU has tiles for it (AMX), which make it quick."""
 
     def free(self, device: str) -> int:
         """Bytes that are free on a device now."""
@@ -53,6 +53,9 @@ class ThisMachine:
 
     def has_bfloat16(self, device: str) -> bool:
         """See `Machine`."""
+        if device == "cpu":
+            tiles: bool = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+            return tiles
         return torch.cuda.get_device_capability(device) >= (8, 0)
 
     def free(self, device: str) -> int:
@@ -177,7 +180,8 @@ def place(
     Args:
         folder: the checkpoint.
         device, speech_device: "auto", "cpu", "cuda" or "cuda:N"; speech follows the language model.
-        dtype, speech_dtype: "auto" or a name in `DTYPES`; bfloat16 on a GPU that has it, float32 on a CPU.
+        dtype, speech_dtype: "auto" or a name in `DTYPES`; bfloat16 on a GPU that has it, float32 on a CPU
+            (speech in bfloat16 if the CPU has tiles for it).
         kv_memory_mb, speech_memory_mb: 0 = as much as `max_sessions` full conversations take, or what is left.
         max_sessions: that may be open at once.
         machine: for tests.
@@ -194,45 +198,42 @@ def place(
     )
     (where, number), (speech, speech_number) = stages.language, stages.speech
     needs = Needs.of(folder)
-    language = needs.language * number.itemsize
-    flow = needs.flow * speech_number.itemsize
-    fixed = {
-        where: language + _work(language, _LANGUAGE_WORK),
-        speech: flow + needs.vocoder * 4 + _work(flow, _SPEECH_WORK),
-    }
-    if where == speech:
-        fixed = {where: language + flow + needs.vocoder * 4}
-        fixed[where] += _work(language, _LANGUAGE_WORK) + _work(flow, _SPEECH_WORK)
-    one_talk = needs.position * needs.positions * number.itemsize
-    one_stream, voices = needs.stream * speech_number.itemsize, needs.voices * speech_number.itemsize
-    spare = one_stream + voices  # a stream that is nobody's, and the prompts
-    least_kv, least_speech = kv_memory_mb * MB or one_talk, speech_memory_mb * MB or one_stream + spare
+    talk = needs.position * needs.positions * number.itemsize
+    stream = needs.stream * speech_number.itemsize
+    spare = stream + needs.voices * speech_number.itemsize  # a stream that is nobody's, and the prompts
+    fixed = _fixed(needs, stages)
     needed = dict(fixed)
-    needed[where] += least_kv
-    needed[speech] += least_speech
+    needed[where] += kv_memory_mb * MB or talk
+    needed[speech] += speech_memory_mb * MB or stream + spare
     free = {name: machine.free(name) for name in needed}
     for name, wanted in needed.items():
         _check_room(name, wanted=wanted, fixed=fixed[name], free=free[name])
-    # Other programs live on a CPU too; a GPU is ours.
-    share_of = {name: 0.5 if name == "cpu" else 1.0 for name in fixed}
-    left = {name: int((free[name] * _SPARE - fixed[name]) * share_of[name]) for name in fixed}
-    share = _SPEECH_SHARE if where == speech else 1.0
-    speech_bytes = speech_memory_mb * MB or max(
-        one_stream + spare, min(max_sessions * one_stream + spare, int(left[speech] * share))
-    )
+    left = {name: _left(name, free=free[name], fixed=fixed[name]) for name in fixed}
+    speech_bytes, kv_bytes = speech_memory_mb * MB, kv_memory_mb * MB
+    if not speech_bytes:
+        most = int(left[speech] * (_SPEECH_SHARE if where == speech else 1.0))
+        speech_bytes = max(stream + spare, min(max_sessions * stream + spare, most))
     left[speech] -= speech_bytes
-    kv_bytes = kv_memory_mb * MB or max(one_talk, min(max_sessions * one_talk, left[where]))
+    if not kv_bytes:
+        kv_bytes = max(talk, min(max_sessions * talk, left[where]))
     return Placement(
-        device=where,
-        dtype=number,
-        speech_device=speech,
-        speech_dtype=speech_number,
-        kv_bytes=kv_bytes,
-        speech_bytes=speech_bytes,
-        fixed=fixed,
-        needed=needed,
-        free=free,
+        where, number, speech, speech_number, kv_bytes, speech_bytes, fixed=fixed, needed=needed, free=free
     )
+
+
+def _fixed(needs: Needs, stages: Stages) -> dict[str, int]:
+    """Per device, the bytes of weights and of working memory."""
+    (where, number), (speech, speech_number) = stages.language, stages.speech
+    language, flow = needs.language * number.itemsize, needs.flow * speech_number.itemsize
+    fixed = {where: 0, speech: 0}
+    fixed[where] += language + _work(language, _LANGUAGE_WORK)
+    fixed[speech] += flow + needs.vocoder * 4 + _work(flow, _SPEECH_WORK)
+    return fixed
+
+
+def _left(device: str, *, free: int, fixed: int) -> int:
+    """Bytes beyond the fixed ones that conversations may have: of a CPU half, since other programs live there too."""
+    return int((free * _SPARE - fixed) * (0.5 if device == "cpu" else 1.0))
 
 
 def _device(asked: str, machine: Machine, *, default: str, field: str) -> str:
@@ -261,8 +262,10 @@ def _device(asked: str, machine: Machine, *, default: str, field: str) -> str:
 
 def _dtype(asked: str, device: str, machine: Machine, *, field: str) -> torch.dtype:
     if asked == "auto":
+        if device == "cpu" and field == "dtype":
+            return torch.float32  # a token is all reading of weights, which the cache holds
         if device == "cpu":
-            return torch.float32
+            return torch.bfloat16 if machine.has_bfloat16(device) else torch.float32
         return torch.bfloat16 if machine.has_bfloat16(device) else torch.float16
     if asked not in DTYPES:
         raise ConfigError(
