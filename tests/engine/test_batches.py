@@ -219,7 +219,7 @@ deeds = st.sampled_from(
 @settings(max_examples=150, deadline=None)
 @given(
     deeds=st.lists(st.tuples(deeds, st.integers(0, 3)), max_size=80),
-    limits=st.sampled_from([Limits(), Limits(batch=1), Limits(batch=3, encode=4, speech=4)]),
+    limits=st.sampled_from([Limits(), Limits(batch=1), Limits(batch=3, encode=4, speech=4, shared=True)]),
     lanes=st.integers(0, 2),
 )
 def test_no_order_of_events_loses_or_mixes_a_turn(

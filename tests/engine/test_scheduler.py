@@ -22,6 +22,7 @@ from voiceagent.engine.scheduler import (
     TurnView,
     VocodeStep,
     may_fill,
+    may_rest,
     plan,
 )
 from voiceagent.engine.slots import Stage, Turn
@@ -95,6 +96,17 @@ def test_the_vocoder_waits_for_a_fuller_batch_only_while_nobody_is_short_of_soun
     assert not may_fill(calm, 1.0, limits=Limits())  # one stream at a time: nothing to wait for
     assert not may_fill([*calm, view(4, deadline=9.0, ready_ids=25)], 1.0, limits=WIDE)  # it is full
     assert not may_fill([*calm, view(4, deadline=9.0, ready_ids=15, sounding=False)], 1.0, limits=WIDE)
+
+
+def test_language_leaves_a_shared_device_to_a_first_sound_unless_somebody_needs_it() -> None:
+    first = view(1, sounding=False, vocoding=True, deadline=0.4)
+    assert may_rest([first], 0.0)
+    assert may_rest([first, view(2, deadline=5.0)], 0.0)
+    assert not may_rest([first, view(2, deadline=0.4)], 0.0)  # runs dry
+    assert not may_rest([first, view(2, deadline=5.0, sounding=False)], 0.0)  # waits for a first sound too
+    assert not may_rest([first, view(2, deadline=5.0, stage=Stage.READING)], 0.0)
+    assert not may_rest([view(1, vocoding=True)], 0.0)  # it is not the first
+    assert not may_rest([], 0.0)
 
 
 def test_prompts_are_read_at_once_and_in_turns_with_whoever_is_in_a_hurry() -> None:

@@ -27,6 +27,7 @@ from voiceagent.engine.scheduler import (
     TurnView,
     VocodeStep,
     may_fill,
+    may_rest,
     plan,
 )
 from voiceagent.engine.slots import MAX_WAITING_TURNS, Slot, SlotTable, Stage, Turn, item_pieces
@@ -128,6 +129,8 @@ class Loop:
             views = [view for view in views if not view.may_speak]
             if speaking and not (views and may_fill(speaking, now, limits=limits)):
                 return plan(speaking, (), now, limits=limits)
+            if limits.shared and may_rest(views, now):
+                return None  # the vocoder's end wakes us
         chores = self._background.chores(self._table)
         return plan(views, chores, now, limits=limits, reads=self._reads)
 
@@ -145,6 +148,7 @@ class Loop:
             missing=slot.missing(turn.items) if waiting and slot is not None else (),
             ready_ids=len(turn.waiting_ids) if may_speak else 0,
             wanted_ids=max(1, self._runner.wanted(turn.job)) if may_speak else 1,
+            vocoding=turn.vocoding,
         )
 
     @staticmethod

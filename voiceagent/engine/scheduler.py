@@ -39,6 +39,7 @@ class Limits:
         encode: audio pieces in one step.
         speech: streams in one step of the vocoder.
         lanes: steps of the vocoder at the same time.
+        shared: language and speech compute on one device, so that each slows the other down.
     """
 
     batch: int = 4
@@ -46,6 +47,7 @@ class Limits:
     encode: int = 1
     speech: int = 1
     lanes: int = 1
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class TurnView:
         missing: pieces that must be encoded before its prompt can be read.
         ready_ids: speech ids that the vocoder could have now.
         wanted_ids: how many it wants for its next step.
+        vocoding: the vocoder is at work on it.
     """
 
     session: int
@@ -71,6 +74,7 @@ class TurnView:
     missing: tuple[int, ...]
     ready_ids: int
     wanted_ids: int
+    vocoding: bool = False
 
     @property
     def may_speak(self) -> bool:
@@ -284,6 +288,16 @@ def may_fill(speaking: Sequence[TurnView], now: float, *, limits: Limits) -> boo
     return max(alike.values(), default=0) < limits.speech and all(
         view.sounding and view.deadline - now > FILL_S for view in speaking
     )
+
+
+def may_rest(turns: Sequence[TurnView], now: float) -> bool:
+    """Whether the language model should leave a shared device to the vocoder.
+
+    It makes somebody's first sound, and nobody else waits for theirs, or needs a token soon.
+    """
+    others = [view for view in turns if not view.vocoding or view.sounding]
+    making = len(others) < len(turns)
+    return making and all(view.sounding and not view.reads and view.need - now > HURRY_S for view in others)
 
 
 def _speak(speaking: Sequence[TurnView], limits: Limits) -> VocodeStep:
