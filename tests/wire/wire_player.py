@@ -1,6 +1,7 @@
 """Plays transcripts through the Realtime dialect and a real controller, the engine's part scripted, time by hand.
 
-A transcript is a text file. Lines that begin with `#` are for readers, save `# the model can think`; the others are JSON behind one character:
+A transcript is a text file. Lines that begin with `#` are for readers (save `# the model can think`), the others are
+JSON behind one character:
 
     > client message       audio as "@1200": that many samples of silence at 24 kHz
     < server event         audio likewise; checked
