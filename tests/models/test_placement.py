@@ -98,6 +98,24 @@ def test_speech_on_a_card_of_its_own(mini: Path) -> None:
         place(mini, speech_device="cuda:1", machine=Imagined([24 * GB, 300_000_000]))
 
 
+def test_conversations_get_what_speech_has_really_left(mini: Path) -> None:
+    """The graphs of speech may take more than was planned; what conversations get is settled after that."""
+    card = Imagined([40 * GB])
+    where = place(mini, max_sessions=64, machine=card)
+    card.cards[0] -= 3 * GB
+    room = where.kv_room(card)
+    assert where.kv_bytes < room  # nothing but those 3 GB is taken yet, the weights are still to come
+    assert room + where.language_bytes <= 0.951 * card.cards[0]
+    card.cards[0] = 140 * GB
+    assert where.kv_room(card) == 64 * 57_344 * 16384
+    card.cards[0] = 18 * GB
+    with pytest.raises(CapacityError, match=r"cuda:0 has 18\.0 GB of memory free"):
+        where.kv_room(card)
+    named = place(mini, kv_memory_mb=2000, machine=Imagined([40 * GB]))
+    assert named.kv_room(Imagined([30 * GB])) == 2 * GB
+    assert place(mini, machine=Imagined()).kv_room() > 0
+
+
 def test_budgets_that_are_named_are_kept_or_refused(mini: Path) -> None:
     machine = Imagined([40 * GB])
     where = place(mini, kv_memory_mb=8000, speech_memory_mb=2000, machine=machine)

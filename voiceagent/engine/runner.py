@@ -99,17 +99,7 @@ class StepAudioRunner:
         if language_device.type == "cuda":
             stream = torch.cuda.Stream(language_device, priority=HIGH_PRIORITY)  # type: ignore[no-untyped-call]
             torch.cuda.set_stream(stream)
-        progress("language model", 0.1)
-        language = LanguageModel.load(
-            folder,
-            device=placement.device,
-            dtype=placement.dtype,
-            variant=variant,
-            kv_bytes=placement.kv_bytes,
-            max_batch=max_batch,
-            progress=lambda share: progress("language model", 0.1 + 0.5 * share),
-        )
-        progress("speech decoder and voices", 0.6)
+        progress("speech decoder and voices", 0.1)
         token2wav = Token2Wav.load(
             Path(folder) / "token2wav",
             device=placement.speech_device,
@@ -119,12 +109,25 @@ class StepAudioRunner:
             reference_compatible=reference_compatible,
             bytes=placement.speech_bytes,
         )
+        progress("language model", 0.4)
+        if speech_device.type == "cuda":
+            torch.cuda.empty_cache()  # what making the graphs has left behind
+        language = LanguageModel.load(
+            folder,
+            device=placement.device,
+            dtype=placement.dtype,
+            variant=variant,
+            kv_bytes=placement.kv_room(),
+            max_batch=max_batch,
+            progress=lambda share: progress("language model", 0.4 + 0.5 * share),
+        )
         limits = Limits(
             batch=max_batch,
             slice=SLICE[language_device.type],
             encode=ENCODE[language_device.type],
             speech=SPEECH[speech_device.type],
             lanes=LANES[speech_device.type],
+            shared=speech_device == language_device and speech_device.type == "cuda",
         )
         runner = cls(language, token2wav, limits)
         if speech_device.type == "cuda":

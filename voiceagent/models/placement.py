@@ -127,8 +127,10 @@ class Placement:
         dtype: of the same.
         speech_device: of flow and vocoder.
         speech_dtype: of the flow.
-        kv_bytes: for the keys and values of all conversations.
+        kv_bytes: for the keys and values of all conversations, as far as can be said before loading.
         speech_bytes: for the state of all speech streams.
+        kv_range: least and most of `kv_bytes`.
+        language_bytes: weights and working memory of the language model.
         fixed: per device what weights and working memory take.
         needed: per device what weights, working memory, and at least one conversation and stream take.
         free: per device what was free.
@@ -140,9 +142,26 @@ class Placement:
     speech_dtype: torch.dtype
     kv_bytes: int
     speech_bytes: int
+    kv_range: tuple[int, int]
+    language_bytes: int
     fixed: dict[str, int]
     needed: dict[str, int]
     free: dict[str, int]
+
+    def kv_room(self, machine: Machine | None = None) -> int:
+        """Bytes for conversations when speech is loaded and the language model is not: what is really left of a GPU.
+
+        Graphs of speech take what the device's algorithms ask for, which nobody knows before.
+
+        Raises:
+            CapacityError: it is less than the least (code "out_of_memory").
+        """
+        if self.device == "cpu":
+            return self.kv_bytes
+        least, most = self.kv_range
+        free = (machine or ThisMachine()).free(self.device)
+        _check_room(self.device, wanted=self.language_bytes + least, fixed=self.language_bytes, free=free)
+        return min(most, int(free * _SPARE) - self.language_bytes)
 
 
 def choose(
@@ -214,19 +233,33 @@ def place(
         most = int(left[speech] * (_SPEECH_SHARE if where == speech else 1.0))
         speech_bytes = max(stream + spare, min(max_sessions * stream + spare, most))
     left[speech] -= speech_bytes
-    if not kv_bytes:
-        kv_bytes = max(talk, min(max_sessions * talk, left[where]))
+    kv_range = (kv_bytes, kv_bytes) if kv_bytes else (talk, max_sessions * talk)
     return Placement(
-        where, number, speech, speech_number, kv_bytes, speech_bytes, fixed=fixed, needed=needed, free=free
+        device=where,
+        dtype=number,
+        speech_device=speech,
+        speech_dtype=speech_number,
+        kv_bytes=max(kv_range[0], min(kv_range[1], left[where])),
+        speech_bytes=speech_bytes,
+        kv_range=kv_range,
+        language_bytes=_language_bytes(needs, number),
+        fixed=fixed,
+        needed=needed,
+        free=free,
     )
+
+
+def _language_bytes(needs: Needs, number: torch.dtype) -> int:
+    weights = needs.language * number.itemsize
+    return weights + _work(weights, _LANGUAGE_WORK)
 
 
 def _fixed(needs: Needs, stages: Stages) -> dict[str, int]:
     """Per device, the bytes of weights and of working memory."""
     (where, number), (speech, speech_number) = stages.language, stages.speech
-    language, flow = needs.language * number.itemsize, needs.flow * speech_number.itemsize
+    flow = needs.flow * speech_number.itemsize
     fixed = {where: 0, speech: 0}
-    fixed[where] += language + _work(language, _LANGUAGE_WORK)
+    fixed[where] += _language_bytes(needs, number)
     fixed[speech] += flow + needs.vocoder * 4 + _work(flow, _SPEECH_WORK)
     return fixed
 
