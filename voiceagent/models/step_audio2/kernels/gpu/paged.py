@@ -10,15 +10,14 @@ from torch import Tensor
 
 from voiceagent.models.step_audio2.kernels.gpu.language import (
     after_previous,
-    ceil_div,
     jit,
     launch,
     power_of_2,
     tl,
 )
 
-_PROGRAMS = 528  # wanted at least: four for each of 132 multiprocessors
-_MOST_SPLITS = 32
+_PROGRAMS = 512  # wanted: about four for each of 132 multiprocessors
+_MOST_SPLITS = 64
 
 
 def write(keys: Tensor, values: Tensor, pool: Tensor, layer: int, places: Tensor) -> None:
@@ -47,7 +46,7 @@ def decode_attention(
     page, kv_heads = pool.shape[3:5]
     group = heads // kv_heads
     if splits is None:
-        splits = min(_MOST_SPLITS, power_of_2(ceil_div(_PROGRAMS, batch * kv_heads)))
+        splits = min(_MOST_SPLITS, power_of_2(max(1, _PROGRAMS // (batch * kv_heads))))
     out = torch.empty_like(q)
     partial = q.new_empty(batch, heads, splits, width, dtype=torch.float32)
     peaks = q.new_empty(2, batch, heads, splits, dtype=torch.float32)
