@@ -118,7 +118,8 @@ class KvSequence:
         if length <= self.length:
             return
         first = self.length // PAGE
-        shared = [at for at in range(first, len(self.pages)) if self._ledger.uses(self.pages[at]) > 1]
+        end = min(-(-length // PAGE), len(self.pages))
+        shared = [at for at in range(first, end) if self._ledger.uses(self.pages[at]) > 1]
         more = max(0, -(-length // PAGE) - len(self.pages))
         if not shared and not more:
             return
