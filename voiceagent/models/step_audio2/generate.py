@@ -17,9 +17,10 @@ import torch
 
 from voiceagent.core.history import Piece
 from voiceagent.errors import CheckpointError, InputError, VoiceAgentError
-from voiceagent.models.step_audio2.checkpoint import load_step_audio2, out_of_memory_named
+from voiceagent.models.step_audio2.checkpoint import INT8_ROWS, load_step_audio2, out_of_memory_named
 from voiceagent.models.step_audio2.context import Context
 from voiceagent.models.step_audio2.decode import BUCKETS, Decoder, Next
+from voiceagent.models.step_audio2.kernels import int8
 from voiceagent.models.step_audio2.kv import PAGE, KvPool, page_bytes
 from voiceagent.models.step_audio2.listen import Listener
 from voiceagent.models.step_audio2.model import StepAudio2
@@ -95,6 +96,12 @@ class LanguageModel:
         folder = Path(folder)
         tokenizer = TextTokenizer.from_folder(folder)
         network = load_step_audio2(folder, device=device, dtype=dtype, progress=progress)
+        if (
+            network.config.quantization == INT8_ROWS
+            and torch.device(device).type == "cpu"
+            and int8.available()
+        ):
+            network.pack_rows()
         vocabulary = network.config.text.vocab_size
         if tokenizer.size > vocabulary:
             raise CheckpointError(

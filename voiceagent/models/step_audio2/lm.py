@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from voiceagent.models.step_audio2.config import TextConfig
 from voiceagent.models.step_audio2.kernels import fused, linear, paged
+from voiceagent.models.step_audio2.kernels.int8 import Int8Rows
 from voiceagent.models.step_audio2.kv import PAGE, KvPool, KvSequence
 
 
@@ -138,6 +139,17 @@ class Chunk:
         return mixed[0].transpose(0, 1).flatten(1)
 
 
+class Matrix(nn.Linear):
+    """A linear map whose weight may lie beside it as int8 rows too, for products of few rows on a CPU."""
+
+    packed: Int8Rows | None = None
+
+    @property
+    def factor(self) -> Tensor | Int8Rows:
+        """What `kernels.linear` multiplies with."""
+        return self.weight if self.packed is None else self.packed
+
+
 class _Attention(nn.Module):
     """Grouped-query attention with rotary positions; q, k and v have biases, o has none.
 
@@ -156,8 +168,8 @@ class _Attention(nn.Module):
             "k_proj": self.kv_heads * self.head_dim,
             "v_proj": self.kv_heads * self.head_dim,
         }
-        self.qkv = nn.Linear(config.hidden_size, sum(rows.values()))
-        self.o_proj = nn.Linear(self.heads * self.head_dim, config.hidden_size, bias=False)
+        self.qkv = Matrix(config.hidden_size, sum(rows.values()))
+        self.o_proj = Matrix(self.heads * self.head_dim, config.hidden_size, bias=False)
         _store_apart(self, "qkv", rows)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
@@ -176,8 +188,8 @@ class _FeedForward(nn.Module):
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_up = Matrix(config.hidden_size, 2 * config.intermediate_size, bias=False)
+        self.down_proj = Matrix(config.intermediate_size, config.hidden_size, bias=False)
         _store_apart(
             self, "gate_up", {"gate_proj": config.intermediate_size, "up_proj": config.intermediate_size}
         )
@@ -205,15 +217,15 @@ class _Layer(nn.Module):
     def fill(self, x: Tensor, new: New) -> Tensor:
         """Stores keys and values of (N, hidden) new positions; their queries."""
         qkv, norm = self.self_attn.qkv, self.input_layernorm.weight
-        return new.rotate(linear.small(x, qkv.weight, qkv.bias, norm=norm, eps=self.eps), self.index)
+        return new.rotate(linear.small(x, qkv.factor, qkv.bias, norm=norm, eps=self.eps), self.index)
 
     def extend(self, x: Tensor, new: New) -> Tensor:
         """(N, hidden) new positions to the same, storing their keys and values."""
         mlp, norm = self.mlp, self.post_attention_layernorm.weight
         mixed = new.attend(self.fill(x, new), self.index)
-        x = linear.small(mixed, self.self_attn.o_proj.weight, residual=x)
-        gated = linear.gated(x, mlp.gate_up.weight, norm=norm, eps=self.eps)
-        return linear.small(gated, mlp.down_proj.weight, residual=x)
+        x = linear.small(mixed, self.self_attn.o_proj.factor, residual=x)
+        gated = linear.gated(x, mlp.gate_up.factor, norm=norm, eps=self.eps)
+        return linear.small(gated, mlp.down_proj.factor, residual=x)
 
 
 class CausalLM(nn.Module):

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from voiceagent.errors import InputError
 from voiceagent.models.step_audio2.config import StepAudio2Config
 from voiceagent.models.step_audio2.encoder import Adapter, AudioEncoder
-from voiceagent.models.step_audio2.kernels import linear
-from voiceagent.models.step_audio2.lm import CausalLM
+from voiceagent.models.step_audio2.kernels import int8, linear
+from voiceagent.models.step_audio2.lm import CausalLM, Matrix
 from voiceagent.models.step_audio2.mel import log_mel, placeholder_count
 from voiceagent.units import PIECE_SAMPLES
 
@@ -29,7 +29,7 @@ class StepAudio2(nn.Module):
         self.encoder = AudioEncoder(config.audio, dropout=encoder_dropout)
         self.adapter = Adapter(config.audio)
         self.model = CausalLM(config.text, dropout=dropout)
-        self.lm_head = nn.Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
+        self.lm_head = Matrix(config.text.hidden_size, config.text.vocab_size, bias=False)
 
     def encode_audio(self, wave: Tensor) -> Tensor:
         """One piece of heard audio as rows for its `<audio_patch>` positions.
@@ -84,7 +84,13 @@ class StepAudio2(nn.Module):
     def scores(self, states: Tensor) -> Tensor:
         """(N, hidden) states of `model.extend` to (N, vocabulary) scores in the model's dtype."""
         norm = self.model.norm.weight
-        return linear.small(states, self.lm_head.weight, norm=norm, eps=self.config.text.rms_norm_eps)
+        return linear.small(states, self.lm_head.factor, norm=norm, eps=self.config.text.rms_norm_eps)
+
+    def pack_rows(self) -> None:
+        """Keeps the language model's matrices as int8 rows too, which must be what they were stored as; see `int8`."""
+        for module in self.modules():
+            if isinstance(module, Matrix):
+                module.packed = int8.pack(module.weight)
 
     def stored(self) -> dict[str, Tensor]:
         """Where each tensor of a checkpoint lives: its name there to a view of the parameter that holds it.

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voiceagent.models.step_audio2.kernels import fused
+from voiceagent.models.step_audio2.kernels.int8 import Int8Rows
 
 
 def small(
     x: Tensor,
-    weight: Tensor,
+    weight: Tensor | Int8Rows,
     bias: Tensor | None = None,
     *,
     norm: Tensor | None = None,
@@ -25,7 +26,7 @@ def small(
 
     Args:
         x: (N, inputs).
-        weight: (outputs, inputs).
+        weight: (outputs, inputs); on a CPU it may be kept as int8 rows too.
         bias: (outputs,), or None.
         norm: (inputs,) weight of an RMS norm applied to x first; None for no norm.
         eps: of that norm.
@@ -34,7 +35,7 @@ def small(
     Returns:
         (N, outputs).
     """
-    if x.is_cuda:
+    if isinstance(weight, Tensor) and x.is_cuda:
         from voiceagent.models.step_audio2.kernels.gpu import linear as gpu
 
         return gpu.small(x, weight, bias, norm=norm, eps=eps, residual=residual)
@@ -43,7 +44,7 @@ def small(
 
 def small_torch(
     x: Tensor,
-    weight: Tensor,
+    weight: Tensor | Int8Rows,
     bias: Tensor | None = None,
     *,
     norm: Tensor | None = None,
@@ -53,13 +54,17 @@ def small_torch(
     """`small` in plain torch."""
     if norm is not None:
         x = F.rms_norm(x, (x.shape[-1],), norm, eps)
+    if isinstance(weight, Int8Rows):
+        out = weight.product(x)
+        out = out if bias is None else out + bias
+        return out if residual is None else out + residual
     if residual is not None and bias is None:
         return torch.addmm(residual, x, weight.t())
     out = F.linear(x, weight, bias)
     return out if residual is None else out + residual
 
 
-def gated(x: Tensor, weight: Tensor, *, norm: Tensor | None = None, eps: float = 1e-6) -> Tensor:
+def gated(x: Tensor, weight: Tensor | Int8Rows, *, norm: Tensor | None = None, eps: float = 1e-6) -> Tensor:
     """silu(gate) * up with gate and up = rms_norm(x) @ weight.T.
 
     Args:
@@ -71,13 +76,15 @@ def gated(x: Tensor, weight: Tensor, *, norm: Tensor | None = None, eps: float =
     Returns:
         (N, outputs).
     """
-    if x.is_cuda:
+    if isinstance(weight, Tensor) and x.is_cuda:
         from voiceagent.models.step_audio2.kernels.gpu import linear as gpu
 
         return gpu.gated(x, weight, norm=norm, eps=eps)
     return gated_torch(x, weight, norm=norm, eps=eps)
 
 
-def gated_torch(x: Tensor, weight: Tensor, *, norm: Tensor | None = None, eps: float = 1e-6) -> Tensor:
+def gated_torch(
+    x: Tensor, weight: Tensor | Int8Rows, *, norm: Tensor | None = None, eps: float = 1e-6
+) -> Tensor:
     """`gated` in plain torch."""
     return fused.silu_mul_torch(small_torch(x, weight, norm=norm, eps=eps))
