@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ class Captured:
 
     graph: torch.cuda.CUDAGraph
     output: Tensor
+    stream: Any  #: torch.cuda.Stream that it was captured on
 
     def __call__(self) -> Tensor:
         """Replays on the current stream; the result is overwritten by the next replay."""
@@ -30,14 +32,21 @@ def capture(work: Callable[[], Tensor], *, device: torch.device, share: Captured
         device: the GPU.
         share: an earlier capture that never runs at the same time; both use the same memory for what lies between.
     """
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(device))
+    current = torch.cuda.current_stream(device)
+    # The kernels of a graph keep the priority of the stream that they were captured on; memory is shared on one only.
+    stream = _like(current) if share is None else share.stream
+    stream.wait_stream(current)
     with torch.cuda.stream(stream):
         for _ in range(2):
             work()
-    torch.cuda.current_stream(device).wait_stream(stream)
+    current.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     pool = None if share is None else share.graph.pool()
-    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
         output = work()
-    return Captured(graph, output)
+    return Captured(graph, output, stream)
+
+
+def _like(stream: Any) -> Any:
+    """A new torch.cuda.Stream of the same device and priority."""
+    return torch.cuda.Stream(stream.device, priority=stream.priority)  # type: ignore[no-untyped-call]
