@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_helpers import Inbox, piece, said, spoke, start
+from engine_helpers import Inbox, piece, said, spoke, start, turn_options
 
 from voiceagent.core import events
-from voiceagent.core.actions import CancelTurn, EncodePiece, Transcribe
+from voiceagent.core.actions import CancelTurn, EncodePiece, Prepare, Transcribe
 from voiceagent.engine import api
 from voiceagent.engine.client import LocalEngine, LocalSession
 from voiceagent.engine.fake import Script, numbered
@@ -227,6 +227,19 @@ async def test_what_the_machine_does_not_have_is_a_typed_error(
         await engine.start()
     assert caught.value.code == code
     assert engine.pid is None
+
+
+async def test_reading_ahead_sends_its_pieces_once_and_changes_no_answer() -> None:
+    async with running() as engine:
+        ((session, inbox),) = await opened(engine)
+        first, second = piece(1), piece(2)
+        session.send(Prepare(spoke(first), turn_options()))
+        assert session.sent == {1}
+        session.send(start(1, spoke(first, second)))
+        assert session.sent == {1, 2}
+        ended = await inbox.wait(events.TurnEnded)
+        assert ended.reason == "stop"
+        assert "".join(e.text for e in inbox.of(events.TextOut)) == "I heard 3200 samples."
 
 
 async def test_capacity_and_a_down_engine_are_refused() -> None:
