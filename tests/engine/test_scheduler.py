@@ -21,8 +21,8 @@ from voiceagent.engine.scheduler import (
     Step,
     TurnView,
     VocodeStep,
-    may_fill,
     may_rest,
+    may_wait,
     plan,
 )
 from voiceagent.engine.slots import Stage, Turn
@@ -91,11 +91,17 @@ def test_chunks_of_one_size_are_spoken_together_by_deadline() -> None:
 
 def test_the_vocoder_waits_for_a_fuller_batch_only_while_nobody_is_short_of_sound() -> None:
     calm = [view(n, deadline=9.0, ready_ids=25) for n in range(3)]
-    assert may_fill(calm, 1.0, limits=WIDE)
-    assert not may_fill(calm, 8.0, limits=WIDE)
-    assert not may_fill(calm, 1.0, limits=Limits())  # one stream at a time: nothing to wait for
-    assert not may_fill([*calm, view(4, deadline=9.0, ready_ids=25)], 1.0, limits=WIDE)  # it is full
-    assert not may_fill([*calm, view(4, deadline=9.0, ready_ids=15, sounding=False)], 1.0, limits=WIDE)
+    more, new = [view(7, deadline=5.0)], [view(8, deadline=5.0, sounding=False)]
+    assert may_wait(calm, more, 1.0, limits=WIDE)
+    assert not may_wait(calm, [], 1.0, limits=WIDE)  # nobody is to come
+    assert not may_wait(calm, more, 8.0, limits=WIDE)
+    assert not may_wait(calm, more, 1.0, limits=Limits())  # one stream at a time: it is full
+    full = [*calm, view(4, deadline=9.0, ready_ids=25)]
+    assert not may_wait(full, more, 1.0, limits=WIDE)
+    assert may_wait(full, [*more, *new], 1.0, limits=WIDE)  # a first sound should find it free
+    assert may_wait(calm, new, 1.0, limits=Limits())
+    first = view(4, deadline=9.0, ready_ids=15, sounding=False)
+    assert not may_wait([*calm, first], [*more, *new], 1.0, limits=WIDE)
 
 
 def test_language_leaves_a_shared_device_to_a_first_sound_unless_somebody_needs_it() -> None:

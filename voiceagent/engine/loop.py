@@ -26,8 +26,8 @@ from voiceagent.engine.scheduler import (
     Step,
     TurnView,
     VocodeStep,
-    may_fill,
     may_rest,
+    may_wait,
     plan,
 )
 from voiceagent.engine.slots import MAX_WAITING_TURNS, Slot, SlotTable, Stage, Turn, item_pieces
@@ -127,7 +127,7 @@ class Loop:
         if self._lane is not None:  # language goes on beside it
             speaking = [view for view in views if view.may_speak]
             views = [view for view in views if not view.may_speak]
-            if speaking and not (views and may_fill(speaking, now, limits=limits)):
+            if speaking and not may_wait(speaking, views, now, limits=limits):
                 return plan(speaking, (), now, limits=limits)
             if limits.shared and may_rest(views, now):
                 return None  # the vocoder's end wakes us

@@ -24,7 +24,7 @@ READS_WAITING = (
 PREPARE_CALM_S = 0.3  #: a prompt is read ahead when nobody needs a token within this time
 CALM_S = 1.0  #: captions are written when every listener has this much sound ahead
 BACKGROUND_PATIENCE_S = 5.0  #: after this long, a caption no longer waits for calm, only for first sounds
-FILL_S = 1.5  #: the vocoder may wait for more streams when every listener has this much sound ahead
+WAIT_S = 1.5  #: the vocoder may wait when every listener has this much sound ahead
 CAPTION_SHARE = 4  #: so many replies fit into a batch for every caption that is written at the same time
 LAST_PATIENCE_S = 20.0  #: and after this long, not for those either
 
@@ -279,15 +279,23 @@ def _may_transcribe(turns: Sequence[TurnView], chore: Chore, now: float) -> bool
     return waited > BACKGROUND_PATIENCE_S or all(view.deadline - now > CALM_S for view in turns)
 
 
-def may_fill(speaking: Sequence[TurnView], now: float, *, limits: Limits) -> bool:
-    """Whether the vocoder may wait until its batch is fuller: one of many streams takes little longer than one of one.
+def may_wait(speaking: Sequence[TurnView], others: Sequence[TurnView], now: float, *, limits: Limits) -> bool:
+    """Whether the vocoder may wait before it takes its next step.
 
-    Only while the language model has something to do; nobody may be short of sound, or wait for the first.
+    For a fuller batch, because one of many streams takes little longer than one of one; or for a first sound that is
+    on its way and should find it free. Only while the language model has something to do, and nobody is short of
+    sound or waits for the first.
+
+    Args:
+        speaking: turns whose next step is the vocoder's.
+        others: turns whose next step is the language model's.
+        now: seconds, on the clock of the deadlines.
+        limits: how much fits into one step.
     """
+    if not others or not all(view.sounding and view.deadline - now > WAIT_S for view in speaking):
+        return False
     alike = Counter(view.wanted_ids for view in speaking)
-    return max(alike.values(), default=0) < limits.speech and all(
-        view.sounding and view.deadline - now > FILL_S for view in speaking
-    )
+    return max(alike.values()) < limits.speech or not all(view.sounding for view in others)
 
 
 def may_rest(turns: Sequence[TurnView], now: float) -> bool:
