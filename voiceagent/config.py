@@ -47,7 +47,8 @@ class EngineConfig:
     """Which model, where it runs, and how many sessions it admits.
 
     `device = "auto"` is the first GPU, or the CPU where there is none; `dtype = "auto"` is bfloat16 on a GPU and
-    float32 on a CPU (its speech in bfloat16 too, if it has tiles for that). Speech goes where the model is. Memory budgets of 0 are worked out at loading.
+    float32 on a CPU (but speech in bfloat16 if the CPU has tiles for it). Speech goes where the language model is.
+    Memory budgets of 0 are worked out at loading.
     """
 
     model: str = (
