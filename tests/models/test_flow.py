@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from voiceagent.errors import CheckpointError, InputError
-from voiceagent.models.step_audio2.flow import RECENT_TOKENS, Flow, FlowNet, FlowState, frame_noise
+from voiceagent.models.step_audio2.flow import (
+    RECENT_TOKENS,
+    Flow,
+    FlowChunk,
+    FlowNet,
+    FlowState,
+    frame_noise,
+)
 from voiceagent.models.step_audio2.flow_config import FlowConfig
 
 # The published file's fields in their order; it has 1,099 bytes.
@@ -387,3 +394,50 @@ def test_a_voice_that_does_not_fit_is_refused(flow: Flow, voice: Prompt) -> None
         flow.open(Prompt(voice.tokens[:2], voice.mel[:4], voice.speaker))
     with pytest.raises(InputError, match="speaker vector"):
         flow.open(Prompt(voice.tokens, voice.mel, voice.speaker[:10]))
+
+
+# ------------------------------------------------------------------------------------------------------ many at once
+
+
+def test_chunks_of_many_streams_equal_each_alone(flow: Flow, voice: Prompt) -> None:
+    """Other voices, places and noises beside it do not reach a stream; neither do chunks of another size."""
+    other = Prompt(voice.tokens[:9], voice.mel[:18], voice.speaker + 1)
+    prompts = [flow.prepare(voice), flow.prepare(other)]
+    ids = [tokens(60, seed=k) for k in range(4)]
+    begun = [[], [10], [25, 8], [5]]
+    alone, together = ([flow.open(prompts[k % 2], seed=k) for k in range(4)] for _ in range(2))
+    for states in (alone, together):
+        for k, sizes in enumerate(begun):
+            at = 0
+            for size in sizes:
+                flow.step(ids[k][at : at + size + 3], states[k], last=False)
+                at += size
+    parts = [(k, ids[k][sum(begun[k]) :][: 15 if k < 3 else 12], k == 3) for k in range(4)]
+    single = [flow.step(part, alone[k], last=last)[0] for k, part, last in parts]
+    joint = flow.advance([FlowChunk(part, together[k], last) for k, part, last in parts])
+    for ours, theirs in zip(joint, single, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    assert [state.finished for state in together] == [False, False, False, True]
+    again = [flow.step([7] * 20, states[2], last=True)[0] for states in (alone, together)]
+    torch.testing.assert_close(again[1], again[0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_pass_of_a_larger_size_computes_the_same(
+    flow: Flow, voice: Prompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs have fixed sizes: shorter chunks, last ones too, are filled up and nobody notices."""
+    ids, state = tokens(60), flow.open(voice)
+    exact = streamed(flow, ids, state, [10, 25, 12])
+    for size in (25, 28):
+        monkeypatch.setattr(flow, "_sizes", (size,))
+        monkeypatch.setattr(flow, "_span", 1000)
+        padded = streamed(flow, ids, flow.open(voice), [10, 25, 12])
+        torch.testing.assert_close(padded, exact, atol=1e-4, rtol=1e-4)
+
+
+def test_no_stream_moves_when_one_chunk_is_refused(flow: Flow, voice: Prompt) -> None:
+    good, bad = flow.open(voice), flow.open(voice)
+    with pytest.raises(InputError):
+        flow.advance([FlowChunk(tokens(13), good, False), FlowChunk([99], bad, True)])
+    assert good.frames == 0
+    assert not good.finished

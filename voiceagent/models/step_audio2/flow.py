@@ -10,6 +10,7 @@ import pickle
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +27,7 @@ from voiceagent.models.step_audio2.dit import DiT, DiTConfig
 from voiceagent.models.step_audio2.flow_config import MEL_BANDS, FlowConfig
 from voiceagent.models.step_audio2.t2w_dit import ChunkSolver
 from voiceagent.models.step_audio2.t2w_encoder import ChunkEncoder
-from voiceagent.models.step_audio2.t2w_graphs import BUCKETS, Recorded, bucket
+from voiceagent.models.step_audio2.t2w_graphs import BUCKETS, Recorded
 from voiceagent.models.step_audio2.t2w_noise import noise as stream_noise
 from voiceagent.models.step_audio2.t2w_pool import (
     COLUMNS,
@@ -214,9 +215,9 @@ class Flow:
             device=self.device,
             dtype=self.dtype,
         )
-        self._recorded: dict[tuple[int, int], Recorded] = {}  # by batch and chunk size
-        self._idle: dict[int, tuple[int, ...]] = {}  # what fills up a batch, by chunk size
-        self._span = 0
+        self._recorded: dict[tuple[int, int], Recorded[Tensor]] = {}  # by batch and chunk size
+        self._sizes: tuple[int, ...] = ()  # of the recorded chunks, rising
+        self._span = 0  # history that they reach, tokens
         with torch.inference_mode():
             self._modulation = net.decoder.estimator.modulation(times[:-1])
             self._encoder = ChunkEncoder(net.encoder, self.pool)
@@ -331,9 +332,11 @@ class Flow:
         checked = [(chunk, *self._check(chunk)) for chunk in chunks]
         mels = [torch.zeros(MEL_BANDS, 0, device=self.device) for _ in chunks]
         passes: dict[int, list[int]] = {}
-        for i, (chunk, _, new) in enumerate(checked):
-            if new:
-                passes.setdefault(self._size(chunk, new), []).append(i)
+        largest = max((self._size(*it) for it in checked), default=0)
+        for i, it in enumerate(checked):
+            if it[2]:
+                # Filling up costs less than another pass.
+                passes.setdefault(largest if self._size(*it) else it[2], []).append(i)
         for size, members in passes.items():
             for first in range(0, len(members), BUCKETS[-1]):
                 group = members[first : first + BUCKETS[-1]]
@@ -353,29 +356,27 @@ class Flow:
         those after longer prompts are still computed, launch by launch.
         """
         top = max(sizes) + self.lookahead  # what a last chunk may hold
+        self._sizes = tuple(sorted({*sizes, top}))
         self._span = RECENT_TOKENS + max(self.pool.longest_prompt, _PROMPT_AHEAD)
         memory = torch.cuda.graph_pool_handle()
-        for size in sorted({*sizes, top}, reverse=True):
+        for size in reversed(self._sizes):
             span = self._span + -(self._span + size) % 8  # attention wants keys in eights
-            self._encoder.reserve(span + top)
-            idle = (
-                *Place(self.pool.nobody, 0, size, size, 0, 0).row(self.pool),
-                *[0] * (size + self.lookahead),
-            )
             for batch in sorted(buckets, reverse=True):
-                inputs = torch.tensor([idle] * batch).to(self.device)
-
-                def compute(packed: Tensor, span: int = span) -> tuple[Tensor, ...]:
-                    return (self._compute(packed, span=span),)
-
+                inputs = torch.tensor([self._idle(size)] * batch).to(self.device)
+                compute = partial(self._compute, span=span)
                 self._recorded[batch, size] = Recorded(compute, [inputs], memory)
-            self._idle[size] = idle
+        torch.cuda.empty_cache()  # what choosing algorithms took
 
-    def _size(self, chunk: FlowChunk, new: int) -> int:
-        """The size of the pass that a chunk of `new` tokens takes part in."""
+    def _size(self, chunk: FlowChunk, _: Sequence[int], new: int) -> int:
+        """The recorded size that a chunk of `new` tokens fits into; 0: none."""
         if chunk.noise is not None or chunk.state.prompt.tokens + RECENT_TOKENS > self._span:
-            return new
-        return next((size for size in sorted(self._idle) if size >= new), new)
+            return 0
+        return next((size for size in self._sizes if size >= new), 0)
+
+    def _idle(self, size: int) -> tuple[int, ...]:
+        """A row that fills up a batch: a chunk of nobody's."""
+        place = Place(self.pool.nobody, 0, size, size, 0, 0)
+        return *place.row(self.pool), *[0] * (size + self.lookahead)
 
     def _check(self, chunk: FlowChunk) -> tuple[list[int], int]:
         """The chunk's tokens, n or n + lookahead, and n; raises what `step` raises."""
@@ -401,12 +402,12 @@ class Flow:
             elif self.device.type == "cpu":
                 start = prompt.tokens * self.stride + state.frames
                 noises.append(frame_noise(state.seed, start, self.stride * size))
-        batch = bucket(len(rows))
-        recorded = self._recorded.get((batch or 0, size)) if not noises else None
-        if recorded is not None and batch is not None:
-            rows += [self._idle[size]] * (batch - len(rows))
+        batch = min((b for b, s in self._recorded if s == size and b >= len(rows)), default=0)
+        if batch and not noises:
+            recorded = self._recorded[batch, size]
+            rows += [self._idle(size)] * (batch - len(rows))
             recorded.inputs[0].copy_(torch.tensor(rows).pin_memory(), non_blocking=True)
-            mel = recorded()[0][: len(parts)].clone()
+            mel = recorded()[: len(parts)].clone()
         else:
             span = max(
                 c.state.prompt.tokens + min(c.state.frames // self.stride, RECENT_TOKENS) for c, _, _ in parts

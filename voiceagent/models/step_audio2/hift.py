@@ -21,7 +21,7 @@ from torch import Tensor
 from voiceagent.errors import CheckpointError, InputError
 from voiceagent.models.step_audio2.checkpoint import check_finite
 from voiceagent.models.step_audio2.hift_net import HOP, MELS, HiftConfig, HiftNet
-from voiceagent.models.step_audio2.t2w_graphs import BUCKETS, Recorded, bucket
+from voiceagent.models.step_audio2.t2w_graphs import BUCKETS, Recorded
 from voiceagent.models.step_audio2.t2w_noise import noise as device_noise
 from voiceagent.units import VOICE_RATE
 
@@ -121,7 +121,7 @@ class Hift:
         self.net: HiftNet = net.to(memory_format=torch.channels_last).requires_grad_(False).eval()  # type: ignore[call-overload]
         self.device = net.conv_pre.weight.device
         fade = 0.5 - 0.5 * np.cos(np.pi * (np.arange(_FADE) + 0.5) / _FADE)
-        self._recorded: dict[tuple[int, Window], Recorded] = {}  # by batch
+        self._recorded: dict[tuple[int, Window], Recorded[tuple[Tensor, ...]]] = {}  # by batch
         self._rise = torch.from_numpy(fade).to(self.device, torch.float32)
 
     @classmethod
@@ -198,8 +198,9 @@ class Hift:
                 if window.ready > window.done and (batch, window) not in self._recorded:
                     self._recorded[batch, window] = self._record(window, batch, frames, memory)
                 states = [state for _, state in self.steps(parts)]
+        torch.cuda.empty_cache()  # what choosing algorithms took
 
-    def _record(self, window: Window, batch: int, frames: int, memory: Any) -> Recorded:
+    def _record(self, window: Window, batch: int, frames: int, memory: Any) -> Recorded[tuple[Tensor, ...]]:
         inputs = (
             torch.zeros(batch, MELS, window.known - frames, device=self.device),
             torch.zeros(batch, MELS, frames, device=self.device),
@@ -220,7 +221,7 @@ class Hift:
             [state.phase for state in states],
             [state.fade for state in states],
         )
-        batch = bucket(len(parts)) or 0
+        batch = min((b for b, w in self._recorded if w == window and b >= len(parts)), default=0)
         recorded = self._recorded.get((batch, window))
         if recorded is not None:
             for target, tensors in zip(recorded.inputs, columns, strict=False):

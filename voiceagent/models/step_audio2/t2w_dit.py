@@ -151,7 +151,8 @@ class _Packed:
 def _taps_first(conv: nn.Module) -> tuple[Tensor, Tensor]:
     assert isinstance(conv, nn.Conv1d)
     assert conv.bias is not None
-    return conv.weight.permute(2, 0, 1).contiguous(), conv.bias
+    # In memory the taps of an output lie side by side, so that windows of three rows can be multiplied at once.
+    return conv.weight.transpose(1, 2).contiguous().transpose(0, 1), conv.bias
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -36,12 +36,14 @@ class ChunkEncoder:
         self._up = [_Packed.of(layer) for layer in conformer.up_encoders]
         self._reach = 0
         self._distances: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._outgrown: list[tuple[list[Tensor], list[Tensor]]] = []  # captured graphs may still read them
 
     def reserve(self, keys: int) -> None:
         """Projects the positions for up to so many keys and queries, in tokens; before a graph is captured."""
         if keys <= self._reach:
             return
         self._reach = max(keys, 2 * self._reach)
+        self._outgrown.append(self._distances)
         stride = self.net.config.stride
         low, up = (
             [layer.project(rate * self._reach) for layer in layers]

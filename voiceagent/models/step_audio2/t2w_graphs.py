@@ -6,7 +6,7 @@ It knows shapes and streams of the device, nothing of what is computed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,18 +17,19 @@ BUCKETS = (1, 2, 4, 8, 16, 32)
 _WARMUPS = 2
 
 
-class Recorded:
+T = TypeVar("T")
+
+
+class Recorded(Generic[T]):
     """One recorded computation.
 
     Args:
-        compute: from `inputs` to tensors, of the same shapes every time, without asking the device for a number.
+        compute: from `inputs` to a tensor or several, of fixed shapes; it never asks the device for a number.
         inputs: where the numbers of every replay are put first; the recording itself must do no harm with theirs.
         memory: of `torch.cuda.graph_pool_handle`; shared by recordings that never run at the same time.
     """
 
-    def __init__(
-        self, compute: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], memory: Any
-    ) -> None:
+    def __init__(self, compute: Callable[..., T], inputs: Sequence[Tensor], memory: Any) -> None:
         self.inputs = tuple(inputs)
         self._graph = torch.cuda.CUDAGraph()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -42,19 +43,14 @@ class Recorded:
             _fast_convolutions(),
             torch.cuda.graph(self._graph, pool=memory),
         ):
-            self._outputs = compute(*self.inputs)
+            self._output = compute(*self.inputs)
 
-    def __call__(self) -> tuple[Tensor, ...]:
-        """The outputs for what `inputs` hold now; the next replay overwrites them."""
+    def __call__(self) -> T:
+        """The output for what `inputs` hold now; the next replay overwrites them."""
         self._graph.replay()
-        return self._outputs
+        return self._output
 
 
 def _fast_convolutions() -> Any:
     """cuDNN with its fastest algorithms, in TF32."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True)
-
-
-def bucket(count: int) -> int | None:
-    """The recorded batch size for `count` rows; None: there is none."""
-    return next((size for size in BUCKETS if size >= count), None)

@@ -23,6 +23,10 @@ def noise(seeds: Tensor, first: Tensor, count: int, *, lane: int) -> Tensor:
         count: how many places.
         lane: keeps the noises of one stream apart.
     """
+    if seeds.is_cuda:
+        from voiceagent.models.step_audio2 import t2w_triton_speech
+
+        return t2w_triton_speech.noise(seeds, first, count, lane=lane)
     place = first[:, None] + torch.arange(count, device=seeds.device)
     key = _mix((seeds & _WORD) ^ _mix((seeds >> 32 & _WORD) + lane))[:, None]
     low = _mix((place & _WORD) + key)

@@ -62,10 +62,16 @@ def add_norm(
     if update is not None:
         total = update.sum(0) if len(update) > 1 else update[0]
         pairs = base.view(len(total), -1, *base.shape[1:]), residual.view(len(total), -1, *base.shape[1:])
-        torch.add(pairs[0], (total if gate is None else gate * total)[:, None], out=pairs[1])
+        if gate is None:
+            torch.add(pairs[0], total[:, None], out=pairs[1])
+        else:
+            torch.addcmul(pairs[0], gate, total[:, None], out=pairs[1])
         base = residual
     normed = F.layer_norm(base, base.shape[-1:], eps=EPS)
-    out.copy_(torch.addcmul(shift, normed, 1 + scale))
+    if out.dtype == normed.dtype:
+        torch.addcmul(shift, normed, 1 + scale, out=out)
+    else:
+        out.copy_(torch.addcmul(shift, normed, 1 + scale))
 
 
 def project(x: Tensor, weights: Affine, heads: Affine, qkv: Tensor) -> None:

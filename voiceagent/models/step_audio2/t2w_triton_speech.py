@@ -73,6 +73,38 @@ def snake(
     return total, out
 
 
+def noise(seeds: Tensor, first: Tensor, count: int, *, lane: int) -> Tensor:
+    """`t2w_noise.noise`."""
+    out = torch.empty(len(seeds), count, device=seeds.device)
+    _noise[(ceil_div(count, 1024), len(seeds))](
+        seeds, first, out, seeds.stride(0), first.stride(0), count, lane, BLOCK=1024
+    )
+    return out
+
+
+@jit
+def _mix(x):
+    x = (x ^ (x >> 16)) * 0x85EBCA6B
+    x = (x ^ (x >> 13)) * 0xC2B2AE35
+    return x ^ (x >> 16)
+
+
+@jit
+def _noise(seeds, first, out, seed_step, first_step, count, lane, BLOCK: tl.constexpr):
+    b = tl.program_id(1)
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    seed = tl.load(seeds + b * seed_step)
+    high = ((seed >> 32).to(tl.uint32) + lane).to(tl.uint32)
+    key = _mix(seed.to(tl.uint32) ^ _mix(high))
+    place = tl.load(first + b * first_step) + at
+    low = _mix(place.to(tl.uint32) + key)
+    one = _mix(low ^ 0x9E3779B9 ^ (place >> 32).to(tl.uint32))
+    two = _mix((low + key) ^ 0x85EBCA6B)
+    radius = tl.sqrt(-2 * tl.log((one.to(tl.float32) + 0.5) * 2.3283064365386963e-10))
+    value = radius * tl.cos(two.to(tl.float32) * 1.4629180792671596e-09)
+    tl.store(out + b.to(tl.int64) * count + at, value, at < count)
+
+
 @jit
 def _recall(
     memory, history, own, out, memory_kv, batch, span, tokens, own_row, own_token, WIDTH: tl.constexpr
