@@ -27,7 +27,7 @@ from voiceagent.models.step_audio2.dit import DiT, DiTConfig
 from voiceagent.models.step_audio2.flow_config import MEL_BANDS, FlowConfig
 from voiceagent.models.step_audio2.t2w_dit import ChunkSolver
 from voiceagent.models.step_audio2.t2w_encoder import ChunkEncoder
-from voiceagent.models.step_audio2.t2w_graphs import BUCKETS, Recorded
+from voiceagent.models.step_audio2.t2w_graphs import BUCKETS, Recorded, on
 from voiceagent.models.step_audio2.t2w_noise import noise as stream_noise
 from voiceagent.models.step_audio2.t2w_pool import (
     COLUMNS,
@@ -358,14 +358,15 @@ class Flow:
         top = max(sizes) + self.lookahead  # what a last chunk may hold
         self._sizes = tuple(sorted({*sizes, top}))
         self._span = RECENT_TOKENS + max(self.pool.longest_prompt, _PROMPT_AHEAD)
-        memory = torch.cuda.graph_pool_handle()
-        for size in reversed(self._sizes):
-            span = self._span + -(self._span + size) % 8  # attention wants keys in eights
-            for batch in sorted(buckets, reverse=True):
-                inputs = torch.tensor([self._idle(size)] * batch).to(self.device)
-                compute = partial(self._compute, span=span)
-                self._recorded[batch, size] = Recorded(compute, [inputs], memory)
-        torch.cuda.empty_cache()  # what choosing algorithms took
+        with on(self.device):
+            memory = torch.cuda.graph_pool_handle()
+            for size in reversed(self._sizes):
+                span = self._span + -(self._span + size) % 8  # attention wants keys in eights
+                for batch in sorted(buckets, reverse=True):
+                    inputs = torch.tensor([self._idle(size)] * batch).to(self.device)
+                    compute = partial(self._compute, span=span)
+                    self._recorded[batch, size] = Recorded(compute, [inputs], memory)
+            torch.cuda.empty_cache()  # what choosing algorithms took
 
     def _size(self, chunk: FlowChunk, _: Sequence[int], new: int) -> int:
         """The recorded size that a chunk of `new` tokens fits into; 0: none."""
@@ -407,7 +408,8 @@ class Flow:
             recorded = self._recorded[batch, size]
             rows += [self._idle(size)] * (batch - len(rows))
             recorded.inputs[0].copy_(torch.tensor(rows).pin_memory(), non_blocking=True)
-            mel = recorded()[: len(parts)].clone()
+            with on(self.device):
+                mel = recorded()[: len(parts)].clone()
         else:
             span = max(
                 c.state.prompt.tokens + min(c.state.frames // self.stride, RECENT_TOKENS) for c, _, _ in parts
@@ -432,6 +434,10 @@ class Flow:
         Returns:
             (B, 2 n, 80) mel.
         """
+        with on(self.device):
+            return self._computed(packed, span, noise, condition)
+
+    def _computed(self, packed: Tensor, span: int, noise: Tensor | None, condition: Tensor | None) -> Tensor:
         columns = len(COLUMNS)
         places, tokens = Places(packed[:, :columns].contiguous(), self.stride), packed[:, columns:]
         mu = self.net.encoder_proj(self._encoder(self.net.input_embedding(tokens), places, span=span))

@@ -21,7 +21,7 @@ from torch import Tensor
 from voiceagent.errors import CheckpointError, InputError
 from voiceagent.models.step_audio2.checkpoint import check_finite
 from voiceagent.models.step_audio2.hift_net import HOP, MELS, HiftConfig, HiftNet
-from voiceagent.models.step_audio2.t2w_graphs import BUCKETS, Recorded
+from voiceagent.models.step_audio2.t2w_graphs import BUCKETS, Recorded, on
 from voiceagent.models.step_audio2.t2w_noise import noise as device_noise
 from voiceagent.units import VOICE_RATE
 
@@ -177,7 +177,8 @@ class Hift:
             end = part.state.frames + part.mel.shape[1]
             results[i] = known.new_zeros(0), replace(part.state, frames=end, mel=known)
         for window, members in passes.items():
-            made = self._pass(window, [parts[i] for i in members])
+            with on(self.device):
+                made = self._pass(window, [parts[i] for i in members])
             for i, result in zip(members, made, strict=True):
                 results[i] = result
         return [result for result in results if result is not None]
@@ -188,17 +189,18 @@ class Hift:
 
         Other windows, the last of a stream above all, are computed launch by launch.
         """
-        memory = torch.cuda.graph_pool_handle()
-        for batch in sorted(buckets, reverse=True):
-            states = [self.open() for _ in range(batch)]
-            for frames in [*sizes, sizes[-1], sizes[-1]]:
-                mel = torch.zeros(MELS, frames, device=self.device)
-                parts = [HiftPart(mel, state) for state in states]
-                window = Window.of(parts[0])
-                if window.ready > window.done and (batch, window) not in self._recorded:
-                    self._recorded[batch, window] = self._record(window, batch, frames, memory)
-                states = [state for _, state in self.steps(parts)]
-        torch.cuda.empty_cache()  # what choosing algorithms took
+        with on(self.device):
+            memory = torch.cuda.graph_pool_handle()
+            for batch in sorted(buckets, reverse=True):
+                states = [self.open() for _ in range(batch)]
+                for frames in [*sizes, sizes[-1], sizes[-1]]:
+                    mel = torch.zeros(MELS, frames, device=self.device)
+                    parts = [HiftPart(mel, state) for state in states]
+                    window = Window.of(parts[0])
+                    if window.ready > window.done and (batch, window) not in self._recorded:
+                        self._recorded[batch, window] = self._record(window, batch, frames, memory)
+                    states = [state for _, state in self.steps(parts)]
+            torch.cuda.empty_cache()  # what choosing algorithms took
 
     def _record(self, window: Window, batch: int, frames: int, memory: Any) -> Recorded[tuple[Tensor, ...]]:
         inputs = (
@@ -294,7 +296,8 @@ class Hift:
             return mel.new_zeros(0)
         if source is None:
             return self.step(mel[0], self.open(seed=seed), last=True)[0]
-        return self.net.decode(mel, source.to(mel)[None, None])[0]
+        with on(self.device):
+            return self.net.decode(mel, source.to(mel)[None, None])[0]
 
 
 def stream_noise(seed: int, frame: int, frames: int) -> NDArray[np.float32]:

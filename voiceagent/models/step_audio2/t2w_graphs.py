@@ -6,6 +6,7 @@ It knows shapes and streams of the device, nothing of what is computed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -18,6 +19,11 @@ _WARMUPS = 2
 
 
 T = TypeVar("T")
+
+
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    """Makes a device the current one, where graphs and Triton's kernels run; nothing to do for the CPU."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 class Recorded(Generic[T]):

@@ -6,12 +6,21 @@ They know tensors and places in memory; nothing of streams, voices or the ODE.
 # mypy: disable-error-code="no-untyped-def, possibly-undefined"
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from voiceagent.models.step_audio2.kernels.gpu.language import constant, jit, tl
 
 PLAIN, GELU, HEADS = range(3)
 """What follows a product: nothing, GELU, or the norm of q's and k's heads."""
 
 _GELU, _HEADS, _EPS, _NORM_EPS = constant(GELU), constant(HEADS), constant(1e-6), constant(1e-5)
+
+
+def loosely(*sizes: str) -> Callable[[Any], Any]:
+    """`jit` that compiles one kernel for all values of these arguments: those that differ from chunk to chunk."""
+    make: Any = jit
+    return jit if tl is None else make(do_not_specialize=sizes)
 
 
 @jit
@@ -36,7 +45,7 @@ def _prefetch(places):
     )
 
 
-@jit
+@loosely("rows", "frames")
 def matmul(
     x,
     weight,
@@ -110,7 +119,7 @@ def matmul(
     tl.store(out + place, acc.to(out.dtype.element_ty), inside[:, None])
 
 
-@jit
+@loosely("frames")
 def attend(
     qkv,
     memory,
@@ -174,7 +183,7 @@ def attend(
     tl.store(out + place, (acc / total[:, None]).to(out.dtype.element_ty), (row < frames)[:, None])
 
 
-@jit
+@loosely("frames")
 def unfold(x, tails, slots, windows, frames, WIDTH: tl.constexpr):
     """windows[r, t, k] = x[r, t + k - 2], or a row of the tails."""
     at, tap = tl.arange(0, WIDTH), tl.program_id(1)
@@ -186,7 +195,7 @@ def unfold(x, tails, slots, windows, frames, WIDTH: tl.constexpr):
     tl.store(windows + (row * 3 + tap) * WIDTH + at, tl.load(source + at))
 
 
-@jit
+@loosely("rows", "frames")
 def add_norm(
     base,
     update,
@@ -243,7 +252,7 @@ def head_norm(qkv, weight, bias, HEADS: tl.constexpr, SIZE: tl.constexpr):
     tl.store(place, (spread * rate[:, None] * by + add).to(qkv.dtype.element_ty))
 
 
-@jit
+@loosely("rows")
 def mish(x, weight, bias, out, rows, PARTS: tl.constexpr, WIDTH: tl.constexpr, EARLY: tl.constexpr):
     """One row: Mish of a layer norm of the sum of PARTS."""
     if EARLY:
@@ -262,7 +271,7 @@ def mish(x, weight, bias, out, rows, PARTS: tl.constexpr, WIDTH: tl.constexpr, E
     tl.store(out + row + at, (line * power / (power + 2)).to(out.dtype.element_ty))
 
 
-@jit
+@loosely("per", "size")
 def euler(
     x,
     velocity,
@@ -291,7 +300,7 @@ def euler(
     tl.store(rounded + b * per + at, y.to(rounded.dtype.element_ty), inside)
 
 
-@jit
+@loosely("batch", "frames")
 def keep(
     qkv,
     kept,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from voiceagent.models.step_audio2.kernels.gpu.language import ceil_div, jit, tl
+from voiceagent.models.step_audio2.t2w_triton_dit import loosely
 
 
 def recall(memory: Tensor, history: Tensor, own: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ def _mix(x):
     return x ^ (x >> 16)
 
 
-@jit
+@loosely("seed_step", "first_step", "count", "lane")
 def _noise(seeds, first, out, seed_step, first_step, count, lane, BLOCK: tl.constexpr):
     b = tl.program_id(1)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -105,7 +106,7 @@ def _noise(seeds, first, out, seed_step, first_step, count, lane, BLOCK: tl.cons
     tl.store(out + b.to(tl.int64) * count + at, value, at < count)
 
 
-@jit
+@loosely("batch", "span", "tokens")
 def _recall(
     memory, history, own, out, memory_kv, batch, span, tokens, own_row, own_token, WIDTH: tl.constexpr
 ):
@@ -122,7 +123,7 @@ def _recall(
         )
 
 
-@jit
+@loosely("heads", "queries", "keys")
 def _place_bias(by_distance, mask, out, heads, queries, keys, BLOCK: tl.constexpr):
     """out[i, j] = by_distance[i, queries - 1 - i + j] + mask[j]"""
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -133,7 +134,7 @@ def _place_bias(by_distance, mask, out, heads, queries, keys, BLOCK: tl.constexp
     tl.store(out + row * keys + at, value + tl.load(mask + b * keys + at, inside, 0.0), inside)
 
 
-@jit
+@loosely("count")
 def _snake(
     x,
     bias,
