@@ -45,9 +45,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--slow", action="store_true", help="also what takes minutes (torch.compile baselines)"
     )
     parser.add_argument("--long", action="store_true", help="the largest number of sessions for five minutes")
-    parser.add_argument("--asks", type=int, default=60, help="questions of the single caller per history")
+    parser.add_argument("--asks", type=int, default=40, help="questions of the single caller per history")
     parser.add_argument("--sessions", default="1,8,32,64,96", help="numbers of speaking sessions")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long each number of them speaks")
+    parser.add_argument("--seconds", type=float, default=18.0, help="how long each number of them speaks")
     parser.add_argument("--out", type=Path, default=ROOT / "scripts" / "bench" / "results")
     parser.add_argument(
         "--folder", type=Path, help="where the random checkpoint goes; default: a temporary folder"

@@ -16,6 +16,7 @@ from voiceagent.engine.client import LocalEngine
 from voiceagent.engine.pipe import WorkerSpec
 
 _REAPING_S = 0.3  # the event loop is about to end; it must still see that the process has
+KV_MEMORY_MB = 32_000  #: some 100 conversations of 4k positions, one of them of 8k
 _WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -67,6 +68,7 @@ async def engine_process(bench: Bench, *, max_sessions: int) -> AsyncIterator[Pr
             dtype=str(bench.dtype).removeprefix("torch."),
             max_sessions=max_sessions,
             max_batch=128,
+            kv_memory_mb=64 if bench.tiny else KV_MEMORY_MB,
             threads=1 if bench.tiny else 0,
         )
         process = Process(LocalEngine(BenchSpec(spec, bench.shape.name, str(log))))  # type: ignore[arg-type]

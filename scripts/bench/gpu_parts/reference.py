@@ -25,7 +25,7 @@ from voiceagent.models.step_audio2.voice import Voice
 STEPS, LOOKAHEAD, KEPT = 10, 3, 100
 HELD_FRAMES, HOP = 8, 480
 MODES = ("fp32", "tf32", "fp16", "graphs")
-"""Its default; the same with TF32 allowed; its float16 flag; its own captured graphs, for chunks of 15 or 24 ids."""
+"""Its default; TF32 in matrix products too; its float16 flag; its own captured graphs, for chunks of 15 or 24 ids."""
 GRAPH_IDS = 24
 
 
@@ -75,8 +75,8 @@ def check_sound(samples: Tensor) -> None:
 def _settings(mode: str) -> Iterator[None]:
     """Number formats of the mode; the one traced function of the wheel runs as it is written (nothing recompiles)."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    allowed = mode == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = mode == "tf32"
+    torch.backends.cudnn.allow_tf32 = True  # torch's own default, which the wheel leaves as it is
     try:
         with torch.compiler.set_stance("force_eager"):
             yield

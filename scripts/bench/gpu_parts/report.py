@@ -107,6 +107,11 @@ class Report:
         if not self.quiet:
             print(f"\n{part}: {title}\n{_HEADER}", flush=True)
 
+    def say(self, text: str) -> None:
+        """How far it is."""
+        if not self.quiet:
+            print(f"  {text} ({time.monotonic() - self.began:.0f} s)", flush=True)
+
     def failed(self, part: str, error: BaseException) -> None:
         """A part that could not be measured; the others go on."""
         self.failures.append(f"{part}: {type(error).__name__}: {error}")

@@ -11,6 +11,7 @@ from scripts.bench.gpu_parts.bench import Bench
 from scripts.bench.gpu_parts.engine_process import engine_process
 
 LONG_S = 300.0
+FLOOD = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,24 @@ class Served:
 
     async def _measure(self, bench: Bench) -> None:
         single: turns.Turns | None = None
-        crowds: list[sessions.Run] = []
+        runs: list[sessions.Run] = []
+        flood: sessions.Run | None = None
         async with engine_process(bench, max_sessions=max(self.numbers, default=2) + 2) as process:
+            bench.report.say(f"the engine is ready: {bench.report.details['engine']}")
             if self.asks:
                 single = await turns.ask(bench, process, asks=self.asks)
+                bench.report.say("one caller has asked")
+            crowd = sessions.Crowd(bench, process)
             for number in self.numbers:
                 length = LONG_S if self.long and number == max(self.numbers) else self.seconds
-                crowds.append(await sessions.speak(bench, process, number=number, seconds=length))
+                runs.append(await crowd.speak(number, seconds=length))
+                bench.report.say(f"{number} callers have spoken")
+            if runs:
+                flood = await crowd.flood(min(FLOOD, max(self.numbers)), seconds=self.seconds / 2)
+            crowd.close()
         if single is not None:
             turns.rows(bench, single, process.steps)
-        if crowds:
-            sessions.rows(bench, crowds, process.steps)
+        if runs:
+            sessions.rows(bench, runs, process.steps)
+        if flood is not None:
+            sessions.flood_rows(bench, flood)

@@ -34,6 +34,7 @@ class Playback:
         late, late_100: how many came after the sound before them was over, and more than 100 ms after.
         silent_s: how long nothing was to be heard in between.
         audio_s: of sound.
+        log: when each chunk came, and its seconds of sound.
     """
 
     until: float | None = None
@@ -42,12 +43,14 @@ class Playback:
     late_100: int = 0
     silent_s: float = 0.0
     audio_s: float = 0.0
+    log: list[tuple[float, float]] = field(default_factory=list)
 
     def take(self, at: float, samples: int) -> None:
         """A chunk of `samples` at 24 kHz came at time `at`."""
         self.chunks += 1
         length = samples / VOICE_RATE
         self.audio_s += length
+        self.log.append((at, length))
         gap = 0.0 if self.until is None else at - self.until
         if gap > 0:
             self.late += 1
@@ -125,16 +128,17 @@ class Talker:
         if self._session is not None:
             self._session.close()
 
-    async def run(self, *, until: float, wait_s: float = 0.0, turns: int | None = None) -> None:
-        """Ask from `wait_s` on until the monotonic time `until`, at most `turns` times."""
+    async def run(self, *, until: float, wait_s: float = 0.0) -> None:
+        """Ask from `wait_s` on until the monotonic time `until`; the answer under way then still comes."""
         microphone = asyncio.create_task(self._listen(until)) if self.script.listens else None
         try:
             await asyncio.sleep(wait_s)
-            while time.monotonic() < until and (turns is None or len(self.answers) < turns):
+            while time.monotonic() < until:
                 answer = await self.ask()
+                pause = self._random.uniform(0.0, self.script.pause_s)
                 if self.script.play and answer.playback.until is not None:
-                    await asyncio.sleep(max(0.0, answer.playback.until - time.monotonic()))
-                await asyncio.sleep(self._random.uniform(0.0, self.script.pause_s))
+                    pause += max(0.0, answer.playback.until - time.monotonic())
+                await asyncio.sleep(min(pause, max(0.0, until - time.monotonic())))
         finally:
             if microphone is not None:
                 microphone.cancel()
