@@ -106,15 +106,15 @@ def test_an_out_of_memory_that_happens_anyway_costs_no_other_turn(
     alone = Bench(language, 1)
     ask(alone, 1)
     alone.run()
-    step, sizes = language.decoder.step, []
+    launch, sizes = language.decoder.launch, []
 
     def full(batch: Any) -> Any:
         sizes.append(len(batch))
         if len(batch) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return step(batch)
+        return launch(batch)
 
-    monkeypatch.setattr(language.decoder, "step", full)
+    monkeypatch.setattr(language.decoder, "launch", full)
     bench = Bench(language, 1, 2, 3)
     ask(bench, 1, 2, 3)
     bench.run()

@@ -19,20 +19,25 @@ from voiceagent.models.step_audio2.generate import LanguageModel
 from voiceagent.models.step_audio2.kv import page_bytes
 from voiceagent.models.step_audio2.lm import Chunk
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, Slot, render_turn
-from voiceagent.models.step_audio2.reply import Generation, Prefill
+from voiceagent.models.step_audio2.reply import Generation, Later, Prefill
 from voiceagent.models.step_audio2.sampling import GREEDY, Sampling
 
 IDS = tiny_tokenizer().ids
 WILD = Sampling(temperature=2.0, top_p=1.0, top_k=0, repetition_penalty=1.0, seed=1)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    """Random weights; the end of a turn is made so unlikely that replies run on."""
+@pytest.fixture(scope="module", params=[False, True], ids=["in step", "ahead"])
+def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> LanguageModel:
+    """Random weights; the end of a turn is made so unlikely that replies run on.
+
+    Both ways of decoding: as on a CPU, and with the next pass begun early, as on a GPU.
+    """
     weights = tiny_weights()
     for stop in (IDS.eot, IDS.endoftext, IDS.im_end):
         weights["lm_head.weight"][stop] = 0
-    return LanguageModel.load(write_checkpoint(tmp_path_factory.mktemp("tiny"), weights))
+    model = LanguageModel.load(write_checkpoint(tmp_path_factory.mktemp("tiny"), weights))
+    model.decoder.ahead = request.param
+    return model
 
 
 def piece(number: int, seconds: float = 1.0) -> Piece:
@@ -318,10 +323,14 @@ def test_a_failed_pass_leaves_slots_and_pages_in_step(
     longer = (*prompt.slots, 1, 2, 3)
     with monkeypatch.context() as patch:
         patch.setattr(model.network.model.layers[0], "extend", fail)
+        if model.decoder.ahead:
+            generation.step()  # was computed before
         with pytest.raises(RuntimeError):
             generation.step()
     expected = run(model.generate(model.open(), prompt, WILD, max_tokens=5))
-    assert [*generation.ids, *(generation.step() for _ in range(4))] == expected, "as if nothing had happened"
+    while len(generation.ids) < 5:
+        generation.step()
+    assert generation.ids == expected, "as if nothing had happened"
     with monkeypatch.context() as patch:
         patch.setattr(model.network.model.layers[0], "extend", fail)
         with pytest.raises(RuntimeError):
@@ -373,12 +382,23 @@ def test_replies_written_together_equal_replies_written_alone(model: LanguageMod
         read_all(model.generate(model.open(), prompt, sampling, max_tokens=limit))
         for prompt, (sampling, limit) in zip(prompts, wishes, strict=True)
     ]
-    for step in range(25):
+    for step in range(30):
         present = together if step > 3 else together[: step + 1]
         for generation, result in zip(present, model.decode(present), strict=True):
-            assert result is None if generation.reason else result == generation.ids[-1]
+            if not isinstance(result, Later):
+                assert result is None if generation.reason else result == generation.ids[-1]
     assert [generation.ids for generation in together] == alone
     assert {generation.reason for generation in together} == {"length"}
+
+
+def settled(model: LanguageModel, replies: list[Generation]) -> list[int | Exception | None]:
+    """`decode`, asked again for those who wait for the next pass."""
+    results = model.decode(replies)
+    for at, result in enumerate(results):
+        while isinstance(result, Later):
+            result = model.decode([replies[at]])[0]
+        results[at] = result
+    return results  # type: ignore[return-value]
 
 
 def test_what_is_wrong_with_one_reply_is_its_own(model: LanguageModel) -> None:
@@ -393,7 +413,7 @@ def test_what_is_wrong_with_one_reply_is_its_own(model: LanguageModel) -> None:
     ]
     old.read_prefix(prompt.slots[:4])
     for at in range(6):
-        token, broken, superseded = model.decode(replies)
+        token, broken, superseded = settled(model, replies)
         assert token == expected[at]
         assert isinstance(broken, EngineError)
         assert broken.code == "model_failed"
@@ -401,13 +421,15 @@ def test_what_is_wrong_with_one_reply_is_its_own(model: LanguageModel) -> None:
         assert superseded.code == "superseded"
 
 
-def test_a_full_pool_refuses_one_and_the_others_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_full_pool_refuses_one_and_the_others_go_on(tmp_path: Path, ahead: bool) -> None:
     weights = tiny_weights()
     for stop in (IDS.eot, IDS.endoftext, IDS.im_end):
         weights["lm_head.weight"][stop] = 0
     folder = write_checkpoint(tmp_path, weights)
     size = page_bytes(LanguageModel.load(folder).network.config.text, torch.float32)
     model = LanguageModel.load(folder, kv_bytes=3 * size)
+    model.decoder.ahead = ahead
     prompt = Prompt(slots=tuple(range(40, 40 + 60)), forced=(), spoken=True)
     first, second, third = (model.open() for _ in range(3))
     replies = [read_all(model.generate(context, prompt, WILD)) for context in (first, second)]
@@ -435,6 +457,7 @@ def test_nothing_is_left_of_replies_and_contexts_that_are_gone(model: LanguageMo
     reply = model.generate(context, prompt_of(model, asked(heard)), WILD, max_tokens=8)
     reply.step()
     twin = reply.fork()
+    twin.step()
     assert len(model.decoder._free) == rows - 2
     run(reply)
     model.transcribe([heard], context=context)
@@ -444,6 +467,24 @@ def test_nothing_is_left_of_replies_and_contexts_that_are_gone(model: LanguageMo
     assert len(model.decoder._free) == rows
     assert model.pool.free_positions == free
     assert reply.step() is None
+
+
+def test_who_joins_while_a_pass_runs_waits_for_the_next_one(model: LanguageModel) -> None:
+    prompts = [prompt_of(model, asked(text)) for text in ("one", "room", "hello")]
+    first, second, third = (
+        read_all(model.generate(model.open(), prompt, WILD, max_tokens=9)) for prompt in prompts
+    )
+    expected = [run(model.generate(model.open(), prompt, WILD, max_tokens=9)) for prompt in prompts]
+    assert model.decode([first]) == expected[0][:1]
+    joined = model.decode([first, second])
+    assert joined == [expected[0][1], Later.LATER if model.decoder.ahead else expected[1][0]]
+    assert model.decode([second]) == [expected[1][0 if model.decoder.ahead else 1]], (
+        "one may stay away for a while"
+    )
+    second.close()
+    assert third.step() == expected[2][0], "in the row of one that was closed in the middle of a pass"
+    assert run(first) == expected[0][2:]
+    assert run(third) == expected[2][1:]
 
 
 def test_replies_beyond_the_largest_batch_take_several_passes(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from voiceagent.engine.slots import Turn, item_pieces
 from voiceagent.errors import CapacityError, InputError
 from voiceagent.models.placement import Placement
 from voiceagent.models.step_audio2.context import Context
-from voiceagent.models.step_audio2.generate import Generation, LanguageModel
+from voiceagent.models.step_audio2.generate import Generation, LanguageModel, Later
 from voiceagent.models.step_audio2.prompt import Prompt, render_answer, render_turn
 from voiceagent.models.step_audio2.sampling import Sampling
 from voiceagent.models.step_audio2.think import thought_limit
@@ -241,6 +241,9 @@ class StepAudioRunner:
         results: list[Written | Exception] = []
         for job in jobs:
             token = None if job.generation is None else next(tokens)
+            if isinstance(token, Later):  # it joins the pass that is being computed next
+                results.append(Written())
+                continue
             try:
                 if isinstance(token, Exception):
                     raise token

@@ -57,6 +57,37 @@ class _Graph:
     host: NDArray[np.int32]  #: page-locked memory that is copied to `inputs`
     pinned: Tensor  #: the same memory
     inputs: Tensor
+    sent: torch.cuda.Event  #: comes after the last copy
+
+
+@dataclass(slots=True)
+class Flight:
+    """A pass that was begun: where its ids come to lie on the host, and what tells that they are there."""
+
+    chosen: Tensor
+    done: torch.cuda.Event | None
+    ids: list[int] | None = None
+
+    def wait(self) -> list[int]:
+        """The ids of all rows; -1 where the scores are not numbers."""
+        if self.ids is None:
+            if self.done is not None:
+                self.done.synchronize()
+            self.ids = self.chosen.tolist()
+        return self.ids
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One sequence's place in a pass that was begun."""
+
+    flight: Flight
+    at: int
+
+    def token(self) -> int | None:
+        """Waits for the pass: the chosen id, or None where the scores are not numbers."""
+        token = self.flight.wait()[self.at]
+        return None if token < 0 else token
 
 
 class Decoder:
@@ -68,13 +99,16 @@ class Decoder:
         masks: (n, vocabulary) bool on the device, sets of ids that may be chosen.
         rows: replies that may be open at the same time.
         largest: sequences of one pass at most.
+
+    Attributes:
+        ahead: whether passes run beside the host, so that it pays to begin the next one early.
     """
 
     def __init__(
         self, network: StepAudio2, pool: KvPool, masks: Tensor, *, rows: int = 256, largest: int = BUCKETS[-1]
     ) -> None:
         self._network, self._pool, self._masks = network, pool, masks
-        self.largest = largest
+        self.largest, self.ahead = largest, False
         self._device = masks.device
         self._pages = -(-network.config.text.max_position_embeddings // PAGE)
         self._free = list(range(rows, 0, -1))  # row 0 is for idle places of a batch
@@ -113,19 +147,6 @@ class Decoder:
             self._seen[row].index_fill_(0, ids, True)
         return row
 
-    @torch.inference_mode()
-    def fork(self, row: int) -> int:
-        """Another row with the same state.
-
-        Raises:
-            CapacityError: as `open`.
-        """
-        twin = self._take()
-        self._settings[twin] = self._settings[row]
-        self._settings[twin, _ROW] = twin
-        self._seen[twin] = self._seen[row]
-        return twin
-
     def close(self, row: int) -> None:
         """Gives a row back."""
         self._free.append(row)
@@ -143,31 +164,41 @@ class Decoder:
 
     # --- passes -------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
     def step(self, batch: Sequence[Next]) -> list[int | None]:
         """The chosen id of each sequence; None where its scores are not numbers.
 
         Keys and values are written; the caller advances the sequences.
         """
-        out: list[int | None] = []
+        return [ticket.token() for ticket in self.launch(batch)]
+
+    @torch.inference_mode()
+    def launch(self, batch: Sequence[Next]) -> list[Ticket]:
+        """Begins `step` and does not wait for it; what is called later on the same stream comes after it."""
+        tickets: list[Ticket] = []
         for start in range(0, len(batch), self.largest):
             part = batch[start : start + self.largest]
-            out += (None if token < 0 else token for token in self._run(part).tolist()[: len(part)])
-        return out
+            flight = self._run(part)
+            tickets += (Ticket(flight, at) for at in range(len(part)))
+        return tickets
 
-    def _run(self, batch: Sequence[Next]) -> Tensor:
+    def _run(self, batch: Sequence[Next]) -> Flight:
         size = next((size for size in sorted(self._graphs) if size >= len(batch)), None)
         if size is None:
             pages = max(-(-(one.sequence.length + 1) // PAGE) for one in batch)
             packed: NDArray[np.int32] = np.empty(len(batch) * (_FIELDS + pages), np.int32)
             self._pack(batch, packed, size=len(batch))
-            return self._compute(
-                torch.from_numpy(packed).to(self._device), len(batch), self._host_step(batch)
-            )
+            inputs = torch.from_numpy(packed).to(self._device)
+            return Flight(self._compute(inputs, len(batch), self._host_step(batch)), None)
         captured = self._graphs[size]
+        captured.sent.synchronize()  # the last copy out of the page-locked memory has been made
         self._pack(batch, captured.host, size=size)
         captured.inputs.copy_(captured.pinned, non_blocking=True)
-        return captured.replay()
+        captured.sent.record()
+        chosen = torch.empty(size, dtype=torch.int32, pin_memory=True)
+        chosen.copy_(captured.replay(), non_blocking=True)
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record()
+        return Flight(chosen, done)
 
     def _host_step(self, batch: Sequence[Next]) -> HostStep | None:
         if self._device.type != "cpu":
@@ -245,7 +276,8 @@ class Decoder:
                 return self._compute(inputs, size)
 
             share = capture(work, device=self._device, share=share)
-            self._graphs[size] = _Graph(share, pinned.numpy(), pinned, inputs)
+            sent = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._graphs[size] = _Graph(share, pinned.numpy(), pinned, inputs, sent)
         assert share is not None, "there is a batch size"
-        self.largest = max(self._graphs)
+        self.largest, self.ahead = max(self._graphs), True
         return share

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from voiceagent.core.history import Piece
 from voiceagent.errors import CheckpointError, InputError, VoiceAgentError
 from voiceagent.models.step_audio2.checkpoint import INT8_ROWS, load_step_audio2, out_of_memory_named
 from voiceagent.models.step_audio2.context import Context
-from voiceagent.models.step_audio2.decode import BUCKETS, Decoder, Next
+from voiceagent.models.step_audio2.decode import BUCKETS, Decoder, Next, Ticket
 from voiceagent.models.step_audio2.kernels import int8
 from voiceagent.models.step_audio2.kv import PAGE, KvPool, page_bytes
 from voiceagent.models.step_audio2.listen import Listener
@@ -27,6 +28,7 @@ from voiceagent.models.step_audio2.model import StepAudio2
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, render_transcription
 from voiceagent.models.step_audio2.read import Reader
 from voiceagent.models.step_audio2.reply import Generation as Generation
+from voiceagent.models.step_audio2.reply import Later as Later
 from voiceagent.models.step_audio2.sampling import GREEDY, Sampling
 from voiceagent.models.step_audio2.tokenizer import TextTokenizer
 from voiceagent.models.step_audio2.variant import Variant, find_variant
@@ -204,31 +206,59 @@ class LanguageModel:
         """
         return self._generation(context, prompt, sampling or self.defaults, max_tokens=max_tokens)
 
-    def decode(self, generations: Sequence[Generation]) -> list[int | Exception | None]:
-        """One step of each reply, in one pass: its next id, None once it has ended, or what is wrong with it.
+    def decode(self, generations: Sequence[Generation]) -> list[int | Exception | Later | None]:
+        """One step of each reply: its next id, None once it has ended, or what is wrong with it.
 
-        No reply may be named twice. An exception of the device is raised, and no reply has moved then.
+        On a GPU the following step is begun before this one's ids are handed out, so that it runs while the caller
+        deals with them. A reply that joins meanwhile is told `LATER`: it takes part in the pass that is begun then.
+
+        No reply may be named twice. An exception of the device is raised.
         """
-        results: list[int | Exception | None] = []
-        batch: list[tuple[int, Next]] = []
+        results: list[int | Exception | Later | None] = []
+        fresh: dict[int, Next] = {}
+        begun: dict[int, Ticket] = {}
         for at, generation in enumerate(generations):
             try:
                 offered = generation.offer()
             except VoiceAgentError as problem:
                 results.append(problem)
                 continue
+            results.append(None if isinstance(offered, Next | Ticket) else offered)
             if isinstance(offered, Next):
-                batch.append((at, offered))
-                results.append(None)
-            else:
-                results.append(offered)
-        chosen = self.decoder.step([new for _, new in batch])
-        for (at, _), token in zip(batch, chosen, strict=True):
+                fresh[at] = offered
+                results[at] = Later.LATER
+            elif isinstance(offered, Ticket):
+                begun[at] = offered
+        if not begun:
+            begun = dict(zip(fresh, self.decoder.launch(list(fresh.values())), strict=True))
+        for at, ticket in begun.items():
             try:
-                results[at] = generations[at].take(token)
+                results[at] = generations[at].take(ticket.token())
             except VoiceAgentError as problem:
                 results[at] = problem
+        if self.decoder.ahead:
+            self._begin(generations, results, fresh)
         return results
+
+    def _begin(
+        self,
+        generations: Sequence[Generation],
+        results: Sequence[int | Exception | Later | None],
+        fresh: Mapping[int, Next],
+    ) -> None:
+        """Begins the next pass, with those that go on and those that wait to join."""
+        batch: list[tuple[Generation, Next]] = []
+        for at, (generation, result) in enumerate(zip(generations, results, strict=True)):
+            following = fresh[at] if isinstance(result, Later) else None
+            if isinstance(result, int):
+                following = generation.ahead()
+            if following is not None:
+                batch.append((generation, following))
+        # If it fails, this step's ids are still good: the next call meets the same error and raises it.
+        with suppress(RuntimeError):
+            tickets = self.decoder.launch([following for _, following in batch])
+            for (generation, _), ticket in zip(batch, tickets, strict=True):
+                generation.board(ticket)
 
     def transcription(self, pieces: Sequence[Piece], *, context: Context | None = None) -> Generation | None:
         """The model's greedy transcript of what it hears, to be stepped; None if there is nothing to hear.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from voiceagent.errors import EngineError
+from voiceagent.errors import CapacityError, EngineError
 from voiceagent.models.step_audio2.context import Context
-from voiceagent.models.step_audio2.decode import Next
+from voiceagent.models.step_audio2.decode import Next, Ticket
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt
 from voiceagent.models.step_audio2.sampling import Draws, Sampling
 
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from voiceagent.models.step_audio2.generate import LanguageModel
 
 SPOKEN, WRITTEN = 0, 1  # which ids a reply may hold: all of text and audio, or text only
+
+
+class Later(Enum):
+    """The reply joins the pass that is begun next; ask again."""
+
+    LATER = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class Generation:
         self.reason: str | None = None
         self._row: int | None = None
         self._uniform: float | None = None
+        self._ticket: tuple[Ticket, int] | None = None  # a pass that was begun behind so many positions
         self._model, self._prompt, self._sampling = model, prompt, sampling
         self._limit, self._alone = limit, alone
         self._draws = Draws(sampling.seed)
@@ -92,6 +100,8 @@ class Generation:
         if self.reason is None and not self.ready:
             self.read(len(self._slots))
         result = self._model.decode([self])[0]
+        while isinstance(result, Later):
+            result = self._model.decode([self])[0]
         if isinstance(result, Exception):
             raise result
         return result
@@ -99,24 +109,24 @@ class Generation:
     def fork(self) -> Generation:
         """An independent copy, with a context of its own, that goes on from here."""
         twin = copy(self)
-        twin._row = None
+        twin._row = twin._ticket = None
         twin.context = self.context.fork()
         twin.ids, twin._draws = list(self.ids), self._draws.fork()
-        if self._row is not None:
-            twin._row = self._model.decoder.fork(self._row)
         return twin
 
     def close(self) -> None:
         """Gives back what the reply holds beside its context; it cannot go on. May be called again."""
-        row, self._row = self._row, None
+        row, self._row, self._ticket = self._row, None, None
         if row is not None:
             self._model.decoder.close(row)
         self.reason = self.reason or "closed"
         if self._alone:
             self.context.close()
 
-    def offer(self) -> Next | int | None:
+    def offer(self) -> Next | Ticket | int | None:
         """The next id where it is known already, None where the reply has ended, else what a pass has to compute.
+
+        A ticket stands for a pass that was begun for it.
 
         Raises:
             EngineError: as `step`, or the prompt is not read (code "not_read").
@@ -132,12 +142,30 @@ class Generation:
             return self.ids[-1]
         if not self.ready:
             raise EngineError("The prompt has not been read.", code="not_read")
+        if self._ticket is not None and self._ticket[1] == self.context.sequence.length:
+            return self._ticket[0]
+        return self._next()
+
+    def ahead(self) -> Next | None:
+        """What the pass after this one has to compute, where that is known and there is room."""
+        if self.reason is not None or not len(self._prompt.forced) <= len(self.ids) < self._limit:
+            return None
+        try:
+            return self._next() if self.ready else None
+        except CapacityError:
+            return None
+
+    def board(self, ticket: Ticket) -> None:
+        """Takes note that a pass was begun with what `offer` or `ahead` said."""
+        self._ticket = ticket, self.context.sequence.length
+
+    def _next(self) -> Next:
         sequence = self.context.sequence
         sequence.reserve(sequence.length + 1)
         if self._row is None:
             seen = {slot for slot in self._slots if isinstance(slot, int)}
             allowed = SPOKEN if self._prompt.spoken else WRITTEN
-            self._row = self._model.decoder.open(self._sampling, allowed=allowed, seen=seen)
+            self._row = self._model.decoder.open(self._sampling, allowed=allowed, seen=seen.union(self.ids))
         if self._uniform is None:
             self._uniform = self._draws.next()
         return Next(self._row, sequence, self._token, self._uniform)
@@ -148,6 +176,7 @@ class Generation:
         Raises:
             EngineError: the scores were not numbers.
         """
+        self._ticket = None
         if token is None:
             raise EngineError(
                 "The language model's scores are not numbers.",
