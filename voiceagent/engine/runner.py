@@ -38,7 +38,7 @@ from voiceagent.models.step_audio2.voice import Voice
 SLICE = {"cpu": 64, "cuda": 512}
 """Positions of a prompt per step: some 25 ms on a CPU core with the pocket model, 10 ms on an H200 with a 7B."""
 ENCODE = {"cpu": 1, "cuda": 4}  #: pieces per step; two take twice as long as one
-SPEECH = {"cpu": 1, "cuda": 16}  #: streams per step of the vocoder; on a CPU two take twice as long as one
+SPEECH = {"cpu": 1, "cuda": 32}  #: streams per step of the vocoder; on a CPU two take twice as long as one
 LANES = {"cpu": 2, "cuda": 1}  #: vocoder steps at once: a GPU has batches instead
 SESSION_POSITIONS = 4096  #: what a session is expected to hold: sessions are admitted by it
 HIGH_PRIORITY = -1  #: of a CUDA stream
