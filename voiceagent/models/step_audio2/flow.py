@@ -168,7 +168,8 @@ class FlowState:
         if self.finished:
             return replace(self)
         slot = self.pool.take()
-        self.pool.copy(self.slot.start, slot.start)
+        if self.frames:
+            self.pool.copy(self.slot.start, slot.start)
         return replace(self, slot=slot)
 
     def close(self) -> None:
@@ -275,26 +276,27 @@ class Flow:
         # What follows the prompt is not known yet; its own beginning stands in for the look-ahead, as in the reference.
         ahead = torch.cat([tokens, tokens[:, : self.lookahead]], dim=1)
         speaker = self.net.speaker(self._vector(voice))
-        room, nobody = self.pool.take_prompt(count), self.pool.nobody
-        self.pool.clear(nobody)
-        self.pool.speakers[nobody] = speaker[0]
-        place = Place(nobody, 0, count, ahead.shape[1], count, room.start, is_prompt=True)
+        room, desk = self.pool.take_prompt(count), self.pool.desk
+        self.pool.clear(desk)
+        self.pool.speakers[desk] = speaker[0]
+        place = Place(desk, 0, count, ahead.shape[1], count, room.start, is_prompt=True)
         packed = torch.tensor([(*place.row(self.pool), *ahead[0].tolist())]).to(self.device)
         noise = frame_noise(_PROMPT_SEED, 0, len(mel))[None].to(self.device)
         self._compute(packed, span=0, noise=noise, condition=mel[None])
-        return FlowPrompt(count, speaker[0], room, self.pool.tails_of(nobody))
+        tails = self.pool.tails_of(desk)
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()  # others may read it on streams of their own
+        return FlowPrompt(count, speaker[0], room, tails)
 
     @torch.inference_mode()
     def open(self, voice: VoicePrompt | FlowPrompt, *, seed: int = 0) -> FlowState:
-        """A new stream. Given a prepared prompt it costs one small copy; given a voice it prepares it first.
+        """A new stream. Given a prepared prompt it costs nothing yet; given a voice it prepares it first.
 
         Raises:
             CapacityError: as many streams are open as there is room for.
         """
         prompt = voice if isinstance(voice, FlowPrompt) else self.prepare(voice)
-        slot = self.pool.take()
-        self.pool.begin(slot.start, prompt.tails, prompt.speaker)
-        return FlowState(prompt, self.pool, slot, seed)
+        return FlowState(prompt, self.pool, self.pool.take(), seed)
 
     def step(
         self, tokens: Tensor | Sequence[int], state: FlowState, *, last: bool, noise: Tensor | None = None
@@ -394,6 +396,8 @@ class Flow:
         rows, noises = [], []
         for chunk, tokens, new in parts:
             state, prompt, made = chunk.state, chunk.state.prompt, chunk.state.frames // self.stride
+            if not made:  # here, so that it happens on the stream of the device on which the rest happens
+                self.pool.begin(state.slot.start, prompt.tails, prompt.speaker)
             place = Place(
                 state.slot.start, made, new, len(tokens), prompt.tokens, prompt.room.start, state.seed
             )

@@ -122,6 +122,9 @@ class Hift:
         self.device = net.conv_pre.weight.device
         fade = 0.5 - 0.5 * np.cos(np.pi * (np.arange(_FADE) + 0.5) / _FADE)
         self._recorded: dict[tuple[int, Window], Recorded[tuple[Tensor, ...]]] = {}  # by batch
+        none = torch.zeros(MELS, 0, device=self.device)
+        phase = torch.zeros(1, dtype=torch.float64, device=self.device)
+        self._fresh = HiftState(0, 0, none, 0, phase, none[0])
         self._rise = torch.from_numpy(fade).to(self.device, torch.float32)
 
     @classmethod
@@ -138,8 +141,7 @@ class Hift:
 
     def open(self, *, seed: int = 0) -> HiftState:
         """A stream that has not begun."""
-        none = torch.zeros(MELS, 0, device=self.device)
-        return HiftState(seed, 0, none, 0, torch.zeros(1, dtype=torch.float64, device=self.device), none[0])
+        return replace(self._fresh, seed=seed)
 
     def step(self, mel: Tensor, state: HiftState, *, last: bool = False) -> tuple[Tensor, HiftState]:
         """Take the next mel frames and give out every sample that later frames will not change audibly.

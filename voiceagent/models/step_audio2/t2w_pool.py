@@ -51,12 +51,13 @@ class FlowPool:
 
     Attributes:
         kv: (steps, depth, 2, frame rows, 2 guidance, heads, head size) keys and values of the DiT.
-        tails: (steps, depth, 2 convolutions, slots + 1, 2 guidance, 2, width); the last slot is nobody's.
+        tails: (steps, depth, 2 convolutions, slots + 2, 2 guidance, 2, width); the last two slots are `nobody` and
+            `desk`.
         low: (blocks, 2, token rows, width) keys and values of the encoder at the token rate; row 0 is zero.
         up: (up blocks, 2, stride x token rows, width) the same at the frame rate.
-        lookahead: (slots + 1, width, 2) input tails of the encoder's second look-ahead convolution.
-        upsample: (slots + 1, width, 2 x stride) input tails of its up-sampling convolution.
-        speakers: (slots + 1, 80)
+        lookahead: (slots + 2, width, 2) input tails of the encoder's second look-ahead convolution.
+        upsample: (slots + 2, width, 2 x stride) input tails of its up-sampling convolution.
+        speakers: (slots + 2, 80)
         slots: how many streams there is room for.
         slot_size: bytes of one.
         prompt_tokens: how many tokens of prompts there is room for.
@@ -82,14 +83,14 @@ class FlowPool:
         frames = self.frame_prompts + stride * prompt_tokens
         tokens = self.token_prompts + prompt_tokens
         self.kv = empty(steps, dit.depth, 2, frames, 2, dit.heads, dit.head_size)
-        self.tails = empty(steps, dit.depth, 2, slots + 1, 2, TAIL, dit.width)
+        self.tails = empty(steps, dit.depth, 2, slots + 2, 2, TAIL, dit.width)
         self.low = empty(encoder.blocks, 2, tokens, encoder.width)
         self.up = empty(encoder.up_blocks, 2, stride * tokens, encoder.width)
         self.low[:, :, :_FIRST_ROOM] = 0
         self.up[:, :, : stride * _FIRST_ROOM] = 0
-        self.lookahead = empty(slots + 1, encoder.width, TAIL)
-        self.upsample = empty(slots + 1, encoder.width, 2 * stride)
-        self.speakers = torch.zeros(slots + 1, MEL_BANDS, device=device, dtype=dtype)
+        self.lookahead = empty(slots + 2, encoder.width, TAIL)
+        self.upsample = empty(slots + 2, encoder.width, 2 * stride)
+        self.speakers = torch.zeros(slots + 2, MEL_BANDS, device=device, dtype=dtype)
         self.slot_size = self.slot_bytes(config, steps=steps, dtype=dtype)
         self._free = list(range(slots - 1, -1, -1))
         self._rooms: dict[int, int] = {}  # start of every prompt's room, and its size, in tokens
@@ -123,6 +124,11 @@ class FlowPool:
     def nobody(self) -> int:
         """The slot that belongs to no stream: rows that only fill up a batch read and write it."""
         return self.slots
+
+    @property
+    def desk(self) -> int:
+        """A slot with tails and a speaker only: where a voice's prompt is made, while `nobody` may be busy."""
+        return self.slots + 1
 
     def take(self) -> Lease:
         """A slot.
