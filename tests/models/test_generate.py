@@ -15,6 +15,7 @@ from tiny_tokenizer import tiny_tokenizer
 from voiceagent.core.history import AssistantItem, AudioContent, Item, Piece, TextContent, UserItem
 from voiceagent.errors import CapacityError, CheckpointError, EngineError, InputError
 from voiceagent.models.step_audio2.context import Context
+from voiceagent.models.step_audio2.decode import Decoder
 from voiceagent.models.step_audio2.generate import LanguageModel
 from voiceagent.models.step_audio2.kv import page_bytes
 from voiceagent.models.step_audio2.lm import Chunk
@@ -490,11 +491,18 @@ def test_who_joins_while_a_pass_runs_waits_for_the_next_one(model: LanguageModel
 def test_replies_beyond_the_largest_batch_take_several_passes(tmp_path: Path) -> None:
     model = LanguageModel.load(write_checkpoint(tmp_path), max_batch=2)
     prompt = prompt_of(model, asked("one"))
-    replies = [read_all(model.generate(model.open(), prompt, replace(WILD, seed=at))) for at in range(4)]
+    replies = [read_all(model.generate(model.open(), prompt, replace(WILD, seed=at))) for at in range(5)]
     assert None not in model.decode(replies)
-    refused = model.decode([read_all(model.generate(model.open(), prompt, WILD))])[0]
-    assert isinstance(refused, CapacityError)
-    assert refused.code == "replies_full"
+
+
+def test_more_replies_than_there_are_rows_are_refused(model: LanguageModel) -> None:
+    decoder = Decoder(model.network, model.pool, torch.ones(1, 4, dtype=torch.bool), rows=2)
+    rows = [decoder.open(GREEDY, allowed=0, seen=()) for _ in range(2)]
+    with pytest.raises(CapacityError) as caught:
+        decoder.open(GREEDY, allowed=0, seen=())
+    assert caught.value.code == "replies_full"
+    decoder.close(rows[0])
+    assert decoder.open(GREEDY, allowed=0, seen=()) == rows[0]
 
 
 def test_transcription(model: LanguageModel) -> None:

@@ -26,6 +26,8 @@ from voiceagent.models.step_audio2.sampling import Sampling
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 96, 128)
 """Batch sizes for which a graph is captured."""
 
+_REPLIES = 512  # open at the same time, whether or not they are written in the same pass
+
 # Rows of the packed input: one number per sequence each, the last four as bits of float32. Pages follow.
 _ID, _POSITION, _PLACE, _LENGTH, _ROW, _ALLOWED, _TOP_K, _TEMPERATURE, _TOP_P, _PENALTY, _UNIFORM = range(11)
 _FIELDS = 11
@@ -105,7 +107,13 @@ class Decoder:
     """
 
     def __init__(
-        self, network: StepAudio2, pool: KvPool, masks: Tensor, *, rows: int = 256, largest: int = BUCKETS[-1]
+        self,
+        network: StepAudio2,
+        pool: KvPool,
+        masks: Tensor,
+        *,
+        rows: int = _REPLIES,
+        largest: int = BUCKETS[-1],
     ) -> None:
         self._network, self._pool, self._masks = network, pool, masks
         self.largest, self.ahead = largest, False

@@ -115,7 +115,7 @@ class LanguageModel:
         number = torch.arange(vocabulary, device=device)
         masks = torch.stack([number <= ids.audio_pad, number < ids.audio_start])
         pool = _make_pool(network, kv_bytes)
-        decoder = Decoder(network, pool, masks, rows=2 * max_batch, largest=max_batch)
+        decoder = Decoder(network, pool, masks, largest=max_batch)
         reader, listener = Reader(network, pool), Listener(network)
         if masks.is_cuda:
             share = decoder.capture(size for size in BUCKETS if size <= max_batch)
