@@ -1,6 +1,6 @@
-"""The velocity network of Token2Wav: a diffusion transformer over 50 Hz mel frames, whole or chunk by chunk.
+"""The velocity network of Token2Wav: a diffusion transformer over 50 Hz mel frames of whole utterances.
 
-It knows its blocks and their caches; guidance, the ODE schedule, noise and voices are the flow's business.
+It knows its blocks; guidance, the ODE schedule, noise and voices are the flow's business, streams are `t2w_dit`'s.
 """
 
 from __future__ import annotations
@@ -61,65 +61,6 @@ class BlockPast:
     tail2: Tensor
 
 
-@dataclass(slots=True)
-class DiTCache:
-    """History of one stream, per ODE step: the prompt's frames and the newest `recent` frames.
-
-    Axes: ODE step S, block L, keys/values 2, guidance pair 2.
-
-    Attributes:
-        prompt: (S, L, 2, 2, heads, P, head size); shared by all streams of a voice, never written.
-        recent: (S, L, 2, 2, heads, R, head size); the newest frames in order, right-aligned. Written in place.
-        tails: (S, L, 2, 2, 2, width); axis 2 is the first or second convolution. Written in place.
-        filled: valid frames in `recent`.
-    """
-
-    prompt: Tensor
-    recent: Tensor
-    tails: Tensor
-    filled: int = 0
-
-    @staticmethod
-    def empty(config: DiTConfig, *, steps: int, room: int, like: Tensor) -> DiTCache:
-        """No prompt, room for `room` frames; device and dtype of `like`."""
-        c = config
-        recent = like.new_zeros(steps, c.depth, 2, 2, c.heads, room, c.head_size)
-        return DiTCache(recent[..., :0, :], recent, like.new_zeros(steps, c.depth, 2, 2, _TAIL, c.width))
-
-    def stream(self, *, room: int) -> DiTCache:
-        """A new stream that starts after everything in here, which becomes its prompt."""
-        recent = self.recent.new_zeros(*self.recent.shape[:-2], room, self.recent.shape[-1])
-        return DiTCache(self.recent, recent, self.tails.clone())
-
-    def fork(self) -> DiTCache:
-        """A copy that shares only the prompt."""
-        return DiTCache(self.prompt, self.recent.clone(), self.tails.clone(), self.filled)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that this stream owns, the shared prompt not counted."""
-        return self.recent.nbytes + self.tails.nbytes
-
-    def past(self, step: int, block: int) -> BlockPast:
-        """What block `block` sees at ODE step `step`."""
-        recent = self.recent[step, block][..., self.recent.shape[-2] - self.filled :, :]
-        tail1, tail2 = self.tails[step, block]
-        return BlockPast((self.prompt[step, block], recent), tail1, tail2)
-
-    def keep(self, step: int, block: int, seen: BlockPast) -> None:
-        """Stores the newest of what the block has seen, in one piece; `advance` must follow once per chunk."""
-        (kv,) = seen.kv
-        count = min(self.recent.shape[-2], kv.shape[-2] - self.prompt.shape[-2])
-        if count:
-            self.recent[step, block][..., -count:, :] = kv[..., -count:, :]
-        self.tails[step, block, 0] = seen.tail1
-        self.tails[step, block, 1] = seen.tail2
-
-    def advance(self, frames: int) -> None:
-        """Counts a chunk of `frames` frames that every step and block has kept."""
-        self.filled = min(self.recent.shape[-2], self.filled + frames)
-
-
 class DiT(nn.Module):
     """Transformer blocks whose norms are modulated by the ODE time. No positions: only the convolutions know order."""
 
@@ -141,23 +82,13 @@ class DiT(nn.Module):
         final = self.final_layer.adaLN_modulation(embedded).unflatten(1, (2, -1))
         return Modulation(torch.stack(blocks), final)
 
-    def forward(
-        self,
-        inputs: Tensor,
-        modulation: Modulation,
-        *,
-        mask: Tensor | None = None,
-        cache: DiTCache | None = None,
-        step: int = 0,
-    ) -> Tensor:
-        """Velocity of every frame.
+    def forward(self, inputs: Tensor, modulation: Modulation, *, mask: Tensor | None = None) -> Tensor:
+        """Velocity of every frame of whole utterances; streams are `t2w_dit`'s.
 
         Args:
             inputs: (B, T, in_channels).
             modulation: of N = B times, or of one for all rows.
             mask: (B, T, T) bool, true where a frame may see another; None: everything. Training only.
-            cache: history of the stream; B is then the guidance pair, and the cache keeps this chunk.
-            step: which ODE step of the cache.
 
         Returns:
             (B, T, out_channels)
@@ -166,10 +97,7 @@ class DiT(nn.Module):
             mask = mask[:, None]
         x = self.in_proj(inputs)
         for i, block in enumerate(self.blocks):
-            past = None if cache is None else cache.past(step, i)
-            x, seen = block(x, modulation.blocks[i], past=past, mask=mask)
-            if cache is not None:
-                cache.keep(step, i, seen)
+            x, _ = block(x, modulation.blocks[i], past=None, mask=mask)
         y: Tensor = self.final_layer(x, modulation.final)
         return y
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from voiceagent.errors import CapacityError
+from voiceagent.errors import CapacityError, CheckpointError
 from voiceagent.models.step_audio2.flow_config import MEL_BANDS, FlowConfig
 
 RECENT_TOKENS = 250
@@ -77,6 +77,8 @@ class FlowPool:
             return torch.empty(shape, device=device, dtype=dtype)  # untouched memory costs nothing on a CPU
 
         dit, encoder, stride = config.dit, config.encoder, config.encoder.stride
+        if stride < TAIL:  # a chunk of one token must fill the convolutions' tails
+            raise CheckpointError(f"flow.yaml: flow.encoder.up_stride must be at least {TAIL}, not {stride}.")
         self.slots, self.prompt_tokens, self.stride = slots, prompt_tokens, stride
         self.frame_prompts = (slots + 1) * RECENT_FRAMES
         self.token_prompts = _FIRST_ROOM + (slots + 1) * RECENT_TOKENS
