@@ -26,6 +26,7 @@ from voiceagent.models.step_audio2.kernels.gpu.rows import (
     key_of,
     limits_of,
     score_of,
+    scores_of,
     weight_of,
 )
 
@@ -66,7 +67,11 @@ def _goal(histogram, p, excess, weight):
 
 @jit
 def narrow(
-    held,
+    scores,
+    seen,
+    masks,
+    allowed,
+    penalty,
     peaks,
     temperature,
     top_p,
@@ -130,7 +135,7 @@ def narrow(
     for i in range(0, BLOCK, CHUNK):
         at = block * BLOCK + i + tl.arange(0, CHUNK)
         inside = at < vocabulary
-        value = tl.load(held + row * vocabulary + at, inside, float("-inf"))
+        value, broken = scores_of(scores, seen, masks, allowed, penalty, row, at, vocabulary)
         key = key_of(value)
         if STEP % 4 > 0:
             inside &= (key >> (shift + 8)) == digits.to(tl.uint32)
@@ -154,7 +159,11 @@ def narrow(
 
 @jit
 def tally(
-    held,
+    scores,
+    seen,
+    masks,
+    allowed,
+    penalty,
     peaks,
     temperature,
     top_p,
@@ -194,7 +203,7 @@ def tally(
         tl.store(state + EDGE_WEIGHT, edge_weight)
     at = block * BLOCK + tl.arange(0, BLOCK)
     inside = at < vocabulary
-    value = tl.load(held + row * vocabulary + at, inside, float("-inf"))
+    value, broken = scores_of(scores, seen, masks, allowed, penalty, row, at, vocabulary)
     key = key_of(value)
     weight = tl.where(inside & (key > edge.to(tl.uint32)), weight_of(value, best, heat), 0)
     equal = inside & (key == edge.to(tl.uint32))
@@ -204,7 +213,11 @@ def tally(
 
 @jit
 def draw(
-    held,
+    scores,
+    seen,
+    masks,
+    allowed,
+    penalty,
     peaks,
     temperature,
     top_p,
@@ -246,7 +259,7 @@ def draw(
 
     at = tl.arange(0, BLOCK)
     inside = chosen * BLOCK + at < vocabulary
-    value = tl.load(held + row * vocabulary + chosen * BLOCK + at, inside, float("-inf"))
+    value, broken = scores_of(scores, seen, masks, allowed, penalty, row, chosen * BLOCK + at, vocabulary)
     key = key_of(value)
     equal = inside & (key == edge)
     rank = tl.cumsum(equal.to(tl.int32), 0)

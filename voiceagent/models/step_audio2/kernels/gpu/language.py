@@ -32,16 +32,28 @@ except ModuleNotFoundError:  # the CPU install
 
 def launch(kernel: Any, grid: tuple[int, ...], device: torch.device, *arguments: Any, **options: Any) -> None:
     """Starts `kernel(*arguments, OVERLAP)`; options are Triton's (num_warps, num_stages)."""
+    if device.type != "cuda":
+        kernel[grid](*arguments, False, **options)  # the interpreter
+        return
     overlap = _overlaps(device)
     if overlap:
         options["launch_pdl"] = True
-    kernel[grid](*arguments, overlap, **options)
+    with torch.cuda.device(device):  # Triton starts on the current device, whatever the tensors'
+        kernel[grid](*arguments, overlap, **options)
 
 
 @cache
 def _overlaps(device: torch.device) -> bool:
     """Whether the device has programmatic dependent launch (compute capability 9)."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+    return torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+@cache
+def shared_memory(device: torch.device) -> int:
+    """Bytes that one program may stage its loads in."""
+    if device.type != "cuda":
+        return 2**30  # the interpreter
+    return int(triton.runtime.driver.active.utils.get_device_properties(device.index)["max_shared_mem"])
 
 
 @jit

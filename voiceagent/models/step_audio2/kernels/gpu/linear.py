@@ -1,7 +1,7 @@
 """Triton twins of `kernels.linear`: products of few rows that read every weight once, as fast as memory gives it.
 
-One row runs on the plain cores, up to MOST_ROWS on the tensor cores; more go to torch's own product with the norm, the
-residual and the gate beside it.
+One row runs on the plain cores, a few on the tensor cores; more go to torch's own product with the norm, the residual
+and the gate beside it.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -21,10 +21,14 @@ from voiceagent.models.step_audio2.kernels.gpu.language import (
     jit,
     launch,
     power_of_2,
+    shared_memory,
     tl,
 )
 
-MOST_ROWS = 16  #: up to here Triton's products are used
+FEW_ROWS = 16  #: up to here every product is Triton's
+MOST_ROWS = (
+    64  #: up to here those are that have a residual or a gate, for which torch needs a pass of its own
+)
 _NORM_ROWS = 1  # up to here the norm is cheaper inside the product
 
 
@@ -48,7 +52,7 @@ def small(
     residual: Tensor | None = None,
 ) -> Tensor:
     """`kernels.linear.small`."""
-    if x.shape[0] <= MOST_ROWS:
+    if x.shape[0] <= (FEW_ROWS if residual is None else MOST_ROWS):
         return streamed(x, weight, bias, norm=norm, eps=eps, residual=residual)
     if norm is not None:
         x, _ = fused.add_rms_norm(x, None, norm, eps)
@@ -78,7 +82,7 @@ def streamed(
 ) -> Tensor:
     """`small`, or with `gate` `gated`, by Triton; `tile` overrides the choice."""
     rows, inputs = x.shape
-    tile = tile or _tile(rows, weight.shape[0], inputs, gate=gate)
+    tile = _fit(tile or _tile(rows, weight.shape[0], gate=gate), x, gate=gate)
     step = min(tile.inputs, max(16, power_of_2(inputs)))
     share = (
         ceil_div(ceil_div(inputs, tile.splits), step) * step
@@ -130,13 +134,30 @@ def _product(
         launch(_few_rows, grid, x.device, *tensors, *numbers, *flags, *sizes, padded, num_warps=tile.warps)
 
 
-def _tile(rows: int, outputs: int, inputs: int, *, gate: bool) -> Tile:
+def _tile(rows: int, outputs: int, *, gate: bool) -> Tile:
     """The quickest found on an H200 for the sizes of Step-Audio-2-mini."""
     if rows == 1:
         return Tile(8, 512, 4, 3)
+    if rows > FEW_ROWS:
+        return Tile(64, 64, 4, 4) if gate else Tile(128, 128, 4, 4, splits=3 if outputs <= 8192 else 1)
     if gate:
         return Tile(32, 128, 4, 3)
     return Tile(64, 128, 4, 3, splits=4 if outputs <= 8192 else 1)
+
+
+def _fit(tile: Tile, x: Tensor, *, gate: bool) -> Tile:
+    """The tile with as few stages and inputs as the shared memory of the device asks for."""
+    wide = (2 if gate else 1) * tile.outputs + max(16, power_of_2(x.shape[0]))
+    while (
+        wide * tile.inputs * tile.stages * x.element_size() > shared_memory(x.device) - 4096
+        and tile.inputs > 16
+    ):
+        tile = (
+            tile._replace(stages=tile.stages - 1)
+            if tile.stages > 2
+            else tile._replace(inputs=tile.inputs // 2)
+        )
+    return tile
 
 
 @jit

@@ -23,6 +23,21 @@ EDGE_KEY, EDGE_COUNT, EDGE_WEIGHT, FOUND = (constant(i) for i in range(9, 13))
 
 
 @jit
+def scores_of(scores, seen, masks, allowed, penalty, row, at, vocabulary):
+    """Scores after penalty and mask, -inf where there is none; and which are NaN or +inf (they come as -inf)."""
+    inside = at < vocabulary
+    value = tl.load(scores + row * vocabulary + at, inside, float("-inf")).to(tl.float32)
+    occurred = tl.load(seen + row * vocabulary + at, inside, 0) != 0
+    fine = tl.load(masks + tl.load(allowed + row).to(tl.int64) * vocabulary + at, inside, 0) != 0
+    factor = tl.load(penalty + row)
+    value = tl.where(occurred, tl.where(value < 0.0, value * factor, tl.div_rn(value, factor)), value)
+    value = tl.where(fine, value, float("-inf"))
+    value = tl.where(value == 0.0, 0.0, value)  # -0 is 0
+    broken = (value != value) | (value == float("inf"))
+    return tl.where(broken, float("-inf"), value), broken
+
+
+@jit
 def best_of(peaks, row, blocks, WIDTH: tl.constexpr):
     """The row's best score (0 if broken) and whether it is fine."""
     at = tl.arange(0, WIDTH)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from voiceagent.models.step_audio2.kernels.gpu.language import (
     after_previous,
-    ceil_div,
     constant,
     jit,
     launch,
@@ -30,39 +29,49 @@ from voiceagent.models.step_audio2.kernels.gpu.rows import (
     WHOLE,
     best_of,
     limits_of,
+    scores_of,
     weight_of,
 )
 
-_BLOCK = 2048  # ids of one program
-_ROOM = 4096  # ids of a list
-_SAMPLE = 1024
-SPARE_RANK = constant(
-    8
-)  # of the sample: about 1,200 of 158,720 ids are better, and hardly ever fewer than 100
+BLOCK = 2048  #: ids of one program
+_ROOM = 2048  # ids of a list
+_SAMPLE = 2048
+SPARE_RANK = constant(12)  # of the sample: some 930 of 158,720 ids are better, hardly ever less than 200
 
 
 def draw(
-    held: Tensor,
-    peaks: Tensor,
-    temperature: Tensor,
-    top_p: Tensor,
-    top_k: Tensor,
+    source: tuple[Tensor, ...],
+    options: tuple[Tensor, ...],
     uniform: Tensor,
+    *,
     state: Tensor,
+    peaks: Tensor,
+    histograms: Tensor,
     ids: Tensor,
     ok: Tensor,
 ) -> None:
-    """Fills in `ids` and `ok` of the rows that it settles, and marks them as done in `state`."""
-    count, vocabulary = held.shape
-    blocks, device = peaks.shape[1], held.device
-    listed = held.new_empty(2, count, _ROOM, dtype=torch.int32)
-    width = power_of_2(blocks)
-    options = (temperature, top_p, top_k)
-    launch(_guess, (count,), device, held, *options, state, vocabulary, _SAMPLE, _ROOM)
-    grid = (ceil_div(vocabulary, _BLOCK), count)
-    launch(_list, grid, device, held, peaks, *options, state, listed, vocabulary, _BLOCK, _ROOM, width)
+    """Fills in `ids` and `ok` of the rows that it settles, and marks them as done in `state`.
+
+    Args:
+        source: scores, seen, masks, allowed and penalty of `kernels.sample.choose`.
+        options: its temperature, top_p and top_k.
+        uniform: its random numbers.
+        state: (B, rows.SIZE) int64, made here.
+        peaks: (B, blocks) float32, gets the best score of each block; +inf marks one with NaN or +inf in it.
+        histograms: (passes, B, 256) int64, emptied for the passes that may follow.
+        ids: (B,) int64.
+        ok: (B,) bool.
+    """
+    count, vocabulary = source[0].shape
+    blocks, device, passes = peaks.shape[1], peaks.device, histograms.shape[0]
+    listed = peaks.new_empty(2, count, _ROOM, dtype=torch.int32)
+    width, grid = power_of_2(blocks), (blocks, count)
+    sizes = (_SAMPLE, _ROOM, passes)
+    launch(_guess, (count,), device, *source, *options, histograms, state, vocabulary, *sizes, num_warps=8)
+    launch(_list, grid, device, *source, peaks, state, listed, vocabulary, BLOCK, _ROOM)
+    launch(_weigh, grid, device, *source, *options, peaks, state, vocabulary, BLOCK, width)
     out = (uniform, state, listed, ids, ok)
-    launch(_settle, (count,), device, peaks, *options, *out, vocabulary, blocks, _ROOM, width, num_warps=8)
+    launch(_settle, (count,), device, peaks, *options, *out, vocabulary, blocks, _ROOM, width)
 
 
 @jit
@@ -74,14 +83,20 @@ def _signed(value):
 
 @jit
 def _guess(
-    held,
+    scores,
+    seen,
+    masks,
+    allowed,
+    penalty,
     temperature,
     top_p,
     top_k,
+    histograms,
     state,
     vocabulary,
     SAMPLE: tl.constexpr,
     ROOM: tl.constexpr,
+    PASSES: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
     """The lowest key to list: a rank in an evenly spaced sample that leaves room on both sides of k ids."""
@@ -91,43 +106,47 @@ def _guess(
     lowest = tl.full((), -2147483648, tl.int32)
     if vocabulary > ROOM:
         at = (tl.arange(0, SAMPLE).to(tl.int64) * vocabulary // SAMPLE).to(tl.int32)
-        ordered = tl.sort(_signed(tl.load(held + row * vocabulary + at)), descending=True)
-        rank = tl.minimum(SPARE_RANK + k.to(tl.int64) * SAMPLE * 3 // 2 // vocabulary, SAMPLE - 1).to(
-            tl.int32
-        )
-        lowest = tl.sum(tl.where(tl.arange(0, SAMPLE) == rank, ordered, 0), 0)
-    tl.store(state + row * SLOTS + LOWEST, lowest.to(tl.int64))
+        value, broken = scores_of(scores, seen, masks, allowed, penalty, row, at, vocabulary)
+        ordered = tl.sort(_signed(value), descending=True)
+        rank = SPARE_RANK + k.to(tl.int64) * SAMPLE * 3 // 2 // vocabulary
+        lowest = tl.sum(tl.where(tl.arange(0, SAMPLE) == tl.minimum(rank, SAMPLE - 1), ordered, 0), 0)
+    state += row * SLOTS
+    tl.store(state + LOWEST, lowest.to(tl.int64))
+    tl.store(state + LISTED, 0)
+    tl.store(state + SCORED, 0)
+    tl.store(state + WHOLE, 0)
+    tl.store(state + DONE, 0)
+    for i in tl.static_range(PASSES):
+        bins = histograms + (i * tl.num_programs(0) + row) * 256 + tl.arange(0, 256)
+        tl.store(bins, tl.zeros((256,), tl.int64))
 
 
 @jit
 def _list(
-    held,
+    scores,
+    seen,
+    masks,
+    allowed,
+    penalty,
     peaks,
-    temperature,
-    top_p,
-    top_k,
     state,
     listed,
     vocabulary,
     BLOCK: tl.constexpr,
     ROOM: tl.constexpr,
-    WIDTH: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
-    """Appends the keys and ids of one block, in whatever order the blocks come."""
+    """Appends the keys and ids of one block, in whatever order the blocks come; and finds the block's best score."""
     after_previous(OVERLAP)
     block, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
     rows = tl.num_programs(1)
     state += row * SLOTS
-    heat, p, k = limits_of(temperature, top_p, top_k, row, vocabulary)
     at = block * BLOCK + tl.arange(0, BLOCK)
-    value = tl.load(held + row * vocabulary + at, at < vocabulary, float("-inf"))
+    value, broken = scores_of(scores, seen, masks, allowed, penalty, row, at, vocabulary)
+    peak = tl.where(tl.max(broken.to(tl.int32), 0) > 0, float("inf"), tl.max(value, 0))
+    tl.store(peaks + row * tl.num_programs(0) + block, peak)
     scored = value > float("-inf")
-    tl.atomic_add(state + SCORED, tl.sum(scored.to(tl.int64), 0), sem="relaxed")
-    if k == 0:
-        best, fine = best_of(peaks, row, tl.num_programs(0), WIDTH)
-        heat, p, k = limits_of(temperature, top_p, top_k, row, vocabulary)
-        tl.atomic_add(state + WHOLE, tl.sum(weight_of(value, best, heat), 0), sem="relaxed")
+    tl.atomic_add(state + SCORED, tl.sum(scored.to(tl.int32), 0).to(tl.int64), sem="relaxed")
     key = _signed(value)
     chosen = scored & (key >= tl.load(state + LOWEST).to(tl.int32))
     count = tl.sum(chosen.to(tl.int32), 0)
@@ -138,6 +157,35 @@ def _list(
         chosen = chosen & (place < ROOM)
         tl.store(target, key, chosen)
         tl.store(target + rows * ROOM, at, chosen)
+
+
+@jit
+def _weigh(
+    scores,
+    seen,
+    masks,
+    allowed,
+    penalty,
+    temperature,
+    top_p,
+    top_k,
+    peaks,
+    state,
+    vocabulary,
+    BLOCK: tl.constexpr,
+    WIDTH: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
+    """Adds up the weights of all ids, for top-p without top-k."""
+    after_previous(OVERLAP)
+    row = tl.program_id(1).to(tl.int64)
+    heat, p, k = limits_of(temperature, top_p, top_k, row, vocabulary)
+    if (k > 0) | (p == 1.0):
+        return
+    best, fine = best_of(peaks, row, tl.num_programs(0), WIDTH)
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    value, broken = scores_of(scores, seen, masks, allowed, penalty, row, at, vocabulary)
+    tl.atomic_add(state + row * SLOTS + WHOLE, tl.sum(weight_of(value, best, heat), 0), sem="relaxed")
 
 
 @jit
