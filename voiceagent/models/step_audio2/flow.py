@@ -355,8 +355,11 @@ class Flow:
         """Records passes over chunks of up to so many tokens as CUDA graphs, for the longest prompt known by now.
 
         A chunk then takes part in the pass of the next larger size. Chunks with noise of their own, larger ones, and
-        those after longer prompts are still computed, launch by launch.
+        those after longer prompts are still computed, launch by launch; so is everything where the flow does not run
+        on kernels of ours (in float32, or at widths that they do not know).
         """
+        if not self._solver.recordable:
+            return
         top = max(sizes) + self.lookahead  # what a last chunk may hold
         self._sizes = tuple(sorted({*sizes, top}))
         self._span = RECENT_TOKENS + max(self.pool.longest_prompt, _PROMPT_AHEAD)

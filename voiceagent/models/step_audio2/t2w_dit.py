@@ -43,6 +43,12 @@ class ChunkSolver:
         self._out = (out.weight, out.bias)
         self.dtype = weight.dtype
 
+    @property
+    def recordable(self) -> bool:
+        """Whether a pass asks the device for no number, so that a CUDA graph can hold it."""
+        like = self._in_bias
+        return all(ops.gpu(like.new_empty(size), like) for size in (len(like), self.size))
+
     def __call__(self, known: Tensor, noise: Tensor, places: Places) -> Tensor:
         """Mel of the next chunk of every stream, which is remembered.
 
