@@ -21,9 +21,6 @@ LARGE = 256
 UNFOLDED = 1024
 """From so many rows on, a convolution is a vendor's product over windows."""
 
-OVERLAP = False
-"""Whether a launch may begin before the one before it has ended (programmatic dependent launch)."""
-
 
 def add_norm(
     base: Tensor,
@@ -52,7 +49,6 @@ def add_norm(
         GATE=gate is not None,
         WIDTH=width,
         num_warps=4,
-        **_overlap(base),
     )
 
 
@@ -88,7 +84,6 @@ def attend(qkv: Tensor, memory: Tensor, places: Places) -> Tensor:
         BN=keys,
         num_warps=warps,
         num_stages=stages,
-        **_overlap(qkv),
     )
     return out
 
@@ -121,9 +116,7 @@ def convolve(x: Tensor, weights: Pair, tails: Tensor, slots: Tensor) -> Tensor:
 def mish(x: Tensor, norm: Pair, out: Tensor) -> None:
     """`t2w_ops.mish`."""
     parts, rows, frames, width = x.shape
-    kernels.mish[(rows * frames,)](
-        x, *norm, out, rows * frames, PARTS=parts, WIDTH=width, num_warps=4, **_overlap(x)
-    )
+    kernels.mish[(rows * frames,)](x, *norm, out, rows * frames, PARTS=parts, WIDTH=width, num_warps=4)
 
 
 def expand(x: Tensor, weights: Pair) -> Tensor:
@@ -151,7 +144,6 @@ def euler(x: Tensor, velocity: Tensor, span: float, guidance: float, rounded: Te
         velocity[0].numel(),
         PARTS=velocity.shape[0],
         BLOCK=1024,
-        **_overlap(x),
     )
 
 
@@ -177,13 +169,7 @@ def keep(qkv: Tensor, kept: Tensor, memory: Tensor, tails: Tensor, places: Place
         WIDTH=width,
         BI=power_of_2(max(inner, width)),
         num_warps=4,
-        **_overlap(qkv),
     )
-
-
-def _overlap(x: Tensor) -> dict[str, bool]:
-    """Launch options: on the device a kernel may begin before its predecessor ends, and waits for it by itself."""
-    return {"EARLY": True, "launch_pdl": True} if OVERLAP and x.is_cuda else {"EARLY": False}
 
 
 def _product(
@@ -230,7 +216,6 @@ def _product(
         BK=min(bk, depth),
         num_warps=warps,
         num_stages=stages,
-        **_overlap(x),
     )
 
 

@@ -1,4 +1,4 @@
-"""The kernels of `t2w_triton`: what one program does; every one waits for its predecessors where EARLY says so.
+"""The kernels of `t2w_triton`: what one program does.
 
 They know tensors and places in memory; nothing of streams, voices or the ODE.
 """
@@ -21,28 +21,6 @@ def loosely(*sizes: str) -> Callable[[Any], Any]:
     """`jit` that compiles one kernel for all values of these arguments: those that differ from chunk to chunk."""
     make: Any = jit
     return jit if tl is None else make(do_not_specialize=sizes)
-
-
-@jit
-def _let_next_begin():
-    """Allows the next launch as soon as every block of this one has come here; that one waits before it reads."""
-    tl.inline_asm_elementwise(
-        "griddepcontrol.launch_dependents; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1
-    )
-
-
-@jit
-def _wait():
-    """Until all launches before this one have ended."""
-    tl.inline_asm_elementwise("griddepcontrol.wait; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1)
-
-
-@jit
-def _prefetch(places):
-    """Brings the lines at these places near; weights do not change, so this may happen before `_wait`."""
-    tl.inline_asm_elementwise(
-        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [places], dtype=tl.int32, is_pure=False, pack=1
-    )
 
 
 @loosely("rows", "frames")
@@ -68,7 +46,6 @@ def matmul(
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     """out (parts, rows, count) = epilogue(x @ weight.T + bias); x (rows, INPUTS), weight (TAPS, count, INPUTS).
 
@@ -82,10 +59,6 @@ def matmul(
     wanted = weight + first + col * weight_out
     if TAPS > 1:
         wanted += part * weight_tap
-    if EARLY:
-        _let_next_begin()
-        _prefetch(wanted[:, None] + (tl.arange(0, DEPTH // 64) * 64)[None, :])  # every 128 bytes
-        _wait()
     source = row.to(tl.int64)
     here = inside
     if TAPS > 1:
@@ -135,12 +108,8 @@ def attend(
     SIZE: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     """Softmax attention of BM frames of one head over [prompt | recent | own]."""
-    if EARLY:
-        _let_next_begin()
-        _wait()
     head, pair = tl.program_id(1), tl.program_id(2)
     entry = table + pair // 2 * ROW
     slot, made, new = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2)
@@ -210,14 +179,10 @@ def add_norm(
     SHARED: tl.constexpr,
     GATE: tl.constexpr,
     WIDTH: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     """One row: residual = base + gate * the sum of the update's parts, and its modulated norm."""
     at = tl.arange(0, WIDTH)
     by, add = 1 + tl.load(scale + at), tl.load(shift + at)
-    if EARLY:
-        _let_next_begin()
-        _wait()
     row = tl.program_id(0).to(tl.int64)
     line = tl.load(base + row * WIDTH + at)
     if PARTS > 0:
@@ -253,11 +218,8 @@ def head_norm(qkv, weight, bias, HEADS: tl.constexpr, SIZE: tl.constexpr):
 
 
 @loosely("rows")
-def mish(x, weight, bias, out, rows, PARTS: tl.constexpr, WIDTH: tl.constexpr, EARLY: tl.constexpr):
+def mish(x, weight, bias, out, rows, PARTS: tl.constexpr, WIDTH: tl.constexpr):
     """One row: Mish of a layer norm of the sum of PARTS."""
-    if EARLY:
-        _let_next_begin()
-        _wait()
     at = tl.arange(0, WIDTH)
     row = tl.program_id(0).to(tl.int64) * WIDTH
     line = tl.load(x + row + at).to(tl.float32)
@@ -282,12 +244,8 @@ def euler(
     size,
     PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     """x += span * guided velocity, and a copy of x in half precision."""
-    if EARLY:
-        _let_next_begin()
-        _wait()
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     b, inside = tl.program_id(1).to(tl.int64), at < per
     known = tl.load(velocity + 2 * b * per + at, inside, 0.0).to(tl.float32)
@@ -318,12 +276,8 @@ def keep(
     INNER: tl.constexpr,
     WIDTH: tl.constexpr,
     BI: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     """Frame t of stream b in one block: its keys and values to the ring, the last two frames' inputs to the tails."""
-    if EARLY:
-        _let_next_begin()
-        _wait()
     b, t, block = tl.program_id(0) // frames, tl.program_id(0) % frames, tl.program_id(1).to(tl.int64)
     entry = table + b * ROW
     slot, made, new = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2) * stride
