@@ -82,7 +82,7 @@ def _read(bench: Bench, model: LanguageModel, *, tokens: int, history: int) -> N
     def fresh() -> None:
         for one in held:
             one.context.close()
-        held[:] = [reply(model, history + tokens, seed=7, limit=4, held=history)]
+        held[:] = [reply(model, history + tokens, seed=7, limit=1, held=history)]
 
     def work() -> None:
         held[0].read(tokens)

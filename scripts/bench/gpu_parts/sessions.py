@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from scripts.bench.gpu_parts.bench import Bench
 from scripts.bench.gpu_parts.engine_process import Process, Step, within
 from scripts.bench.gpu_parts.measure import Figure
-from scripts.bench.gpu_parts.report import Row
+from scripts.bench.gpu_parts.report import Row, number
 from scripts.bench.gpu_parts.talkers import Answer, Script, Talker, spoken_history, stagger
 from scripts.bench.gpu_parts.turns import fault, percentile
 from scripts.bench.gpu_parts.weights import TEXT_BYTES
@@ -163,7 +163,11 @@ def _engine(bench: Bench, run: Run, steps: list[Step]) -> None:
         lengths = Figure.of([[1000 * step.length for step in part] for part in parts])
         batch = statistics.fmean(step.served for step in found)
         row = Row(
-            "sessions", f"{run.number} sessions: {label}", lengths, "ms", note=f"mean batch {batch:.1f}"
+            "sessions",
+            f"{run.number} sessions: {label}",
+            lengths,
+            "ms",
+            note=f"mean batch {batch:.1f}, slowest {number(lengths.high)} ms",
         )
         bench.report.add(row)
     spent = [sum(step.length for step in within(steps, *half)) for half in halves]
