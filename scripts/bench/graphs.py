@@ -120,7 +120,7 @@ def check_decode(pool: KvPool, captured: Decoder, plain: Decoder, *, batch: int)
                 twin.reserve(twin.length + 1)
             token = decoder.step(
                 [
-                    Next(row, twin, last or 0, (at * 37 + step * 11) % 101 / 101)
+                    Next(row, twin, twin.length, last or 0, (at * 37 + step * 11) % 101 / 101)
                     for at, (row, twin, last) in enumerate(zip(rows, twins, token, strict=True))
                 ]
             )

@@ -118,7 +118,7 @@ class Pages:
         tables = self.model.model.tables
         new: Step | HostStep = Step.after(sequences, pool=self.pool, rotary=tables)
         if host:
-            real = [sequence for sequence in sequences if sequence is not None]
+            real = [(sequence, sequence.length) for sequence in sequences if sequence is not None]
             new = HostStep(real, self.pool, rotary=tables, heads=SMALL.text.num_attention_heads)
         states = self.model.model.extend(self.model.embed(torch.tensor(ids)), new)
         for sequence in sequences:

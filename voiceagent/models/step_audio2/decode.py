@@ -40,14 +40,16 @@ class Next:
 
     Attributes:
         row: from `Decoder.open`.
-        sequence: its past; room for one more position is reserved.
-        token: the id at the new position.
+        sequence: its past; room for the new position is reserved.
+        position: the new position: the sequence's length, or one more where a pass that was begun comes first.
+        token: the id at the new position; None for what that pass chooses.
         uniform: random number in [0, 1) for the choice of what follows.
     """
 
     row: int
     sequence: KvSequence
-    token: int
+    position: int
+    token: int | None
     uniform: float
 
 
@@ -103,7 +105,7 @@ class Decoder:
         largest: sequences of one pass at most.
 
     Attributes:
-        ahead: whether passes run beside the host, so that it pays to begin the next one early.
+        ahead: whether passes run beside the host, so that it pays to begin the next one before one has ended.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Decoder:
         self._pages = -(-network.config.text.max_position_embeddings // PAGE)
         self._free = list(range(rows, 0, -1))  # row 0 is for idle places of a batch
         self._seen = torch.zeros(rows + 1, masks.shape[1], dtype=torch.bool, device=self._device)
+        self._last = torch.zeros(rows + 1, dtype=torch.int64, device=self._device)  # what each row was given
         self._true = torch.ones((), dtype=torch.bool, device=self._device)
         self._settings: NDArray[np.int32] = np.zeros((rows + 1, _FIELDS), np.int32)
         for field, value in _IDLE.items():
@@ -192,7 +195,7 @@ class Decoder:
     def _run(self, batch: Sequence[Next]) -> Flight:
         size = next((size for size in sorted(self._graphs) if size >= len(batch)), None)
         if size is None:
-            pages = max(-(-(one.sequence.length + 1) // PAGE) for one in batch)
+            pages = max(one.position // PAGE + 1 for one in batch)
             packed: NDArray[np.int32] = np.empty(len(batch) * (_FIELDS + pages), np.int32)
             self._pack(batch, packed, size=len(batch))
             inputs = torch.from_numpy(packed).to(self._device)
@@ -213,7 +216,8 @@ class Decoder:
             return None
         model = self._network.model
         heads = model.config.num_attention_heads
-        return HostStep([one.sequence for one in batch], self._pool, rotary=model.tables, heads=heads)
+        places = [(one.sequence, one.position) for one in batch]
+        return HostStep(places, self._pool, rotary=model.tables, heads=heads)
 
     def _pack(self, batch: Sequence[Next], packed: NDArray[np.int32], *, size: int) -> None:
         """Writes `size` numbers of each field, then as many pages of each sequence as there is room for."""
@@ -228,11 +232,10 @@ class Decoder:
         tables[:count] = self._tables[rows, : tables.shape[1]]
         fields[:, :count] = self._settings[rows].T
         fields[:, count:] = self._settings[0][:, None]
-        past = [one.sequence.length for one in batch]
-        fields[_ID, :count] = [one.token for one in batch]
-        fields[_POSITION, :count] = past
+        fields[_ID, :count] = [-1 if one.token is None else one.token for one in batch]
+        fields[_POSITION, :count] = [one.position for one in batch]
         fields[_LENGTH, :count] = fields[_POSITION, :count] + 1
-        fields[_PLACE, :count] = [one.sequence.place(at) for one, at in zip(batch, past, strict=True)]
+        fields[_PLACE, :count] = [one.sequence.place(one.position) for one in batch]
         fields[_UNIFORM, :count] = np.array([one.uniform for one in batch], np.float32).view(np.int32)
 
     def _compute(self, packed: Tensor, size: int, new: HostStep | None = None) -> Tensor:
@@ -241,6 +244,7 @@ class Decoder:
         wide = numbers[: _ROW + 1].long()
         real = numbers[_TEMPERATURE:].view(torch.float32)
         network, rows = self._network, wide[_ROW]
+        given = torch.where(wide[_ID] < 0, self._last[rows], wide[_ID])
         where: New = new or Step(
             positions=wide[_POSITION],
             places=wide[_PLACE],
@@ -249,7 +253,7 @@ class Decoder:
             pool=self._pool.tensor,
             rotary=network.model.tables,
         )
-        scores = network.scores(network.model.extend(network.embed(wide[_ID]), where))
+        scores = network.scores(network.model.extend(network.embed(given), where))
         ids, ok = sample.choose(
             scores,
             temperature=real[0],
@@ -262,6 +266,7 @@ class Decoder:
             uniform=real[3],
         )
         self._seen.index_put_((rows, ids), self._true)
+        self._last.index_put_((rows,), ids)
         return torch.where(ok, ids, -1).int()
 
     # --- graphs -------------------------------------------------------------------------------------------------

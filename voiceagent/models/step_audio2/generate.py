@@ -209,8 +209,8 @@ class LanguageModel:
     def decode(self, generations: Sequence[Generation]) -> list[int | Exception | Later | None]:
         """One step of each reply: its next id, None once it has ended, or what is wrong with it.
 
-        On a GPU the following step is begun before this one's ids are handed out, so that it runs while the caller
-        deals with them. A reply that joins meanwhile is told `LATER`: it takes part in the pass that is begun then.
+        On a GPU the following step is begun before this one has ended, so that the GPU never waits for the host. A
+        reply that joins then is told `LATER`: it takes part in that following step.
 
         No reply may be named twice. An exception of the device is raised.
         """
@@ -230,35 +230,34 @@ class LanguageModel:
             elif isinstance(offered, Ticket):
                 begun[at] = offered
         if not begun:
-            begun = dict(zip(fresh, self.decoder.launch(list(fresh.values())), strict=True))
+            begun, fresh = self._launch(generations, fresh), {}
+        if self.decoder.ahead:
+            self._begin(generations, begun, fresh)
         for at, ticket in begun.items():
             try:
                 results[at] = generations[at].take(ticket.token())
             except VoiceAgentError as problem:
                 results[at] = problem
-        if self.decoder.ahead:
-            self._begin(generations, results, fresh)
         return results
 
     def _begin(
-        self,
-        generations: Sequence[Generation],
-        results: Sequence[int | Exception | Later | None],
-        fresh: Mapping[int, Next],
+        self, generations: Sequence[Generation], begun: Mapping[int, Ticket], fresh: dict[int, Next]
     ) -> None:
-        """Begins the next pass, with those that go on and those that wait to join."""
-        batch: list[tuple[Generation, Next]] = []
-        for at, (generation, result) in enumerate(zip(generations, results, strict=True)):
-            following = fresh[at] if isinstance(result, Later) else None
-            if isinstance(result, int):
-                following = generation.ahead()
+        """Begins the pass behind one that was begun, with all who are in that one and all who join."""
+        batch = dict(fresh)
+        for at in begun:
+            following = generations[at].ahead()
             if following is not None:
-                batch.append((generation, following))
-        # If it fails, this step's ids are still good: the next call meets the same error and raises it.
+                batch[at] = following
+        # If it fails, the ids of the pass before are still good: the next call meets the same error and raises it.
         with suppress(RuntimeError):
-            tickets = self.decoder.launch([following for _, following in batch])
-            for (generation, _), ticket in zip(batch, tickets, strict=True):
-                generation.board(ticket)
+            self._launch(generations, batch)
+
+    def _launch(self, generations: Sequence[Generation], batch: Mapping[int, Next]) -> dict[int, Ticket]:
+        tickets = dict(zip(batch, self.decoder.launch(list(batch.values())), strict=True))
+        for at, ticket in tickets.items():
+            generations[at].board(ticket)
+        return tickets
 
     def transcription(self, pieces: Sequence[Piece], *, context: Context | None = None) -> Generation | None:
         """The model's greedy transcript of what it hears, to be stepped; None if there is nothing to hear.

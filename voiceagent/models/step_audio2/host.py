@@ -20,32 +20,35 @@ class HostStep:
     """Stands where `lm.Step` stands on a GPU, for the same places of the same pool.
 
     Args:
-        sequences: a room for one more position each is reserved.
+        new: sequences and the position of each that is new; what lies before is held or was begun.
         pool: the pages, on the CPU.
         rotary: tables of cosines and signed sines, (positions, head_dim).
         heads: of the queries.
     """
 
     def __init__(
-        self, sequences: Sequence[KvSequence], pool: KvPool, *, rotary: tuple[Tensor, Tensor], heads: int
+        self,
+        new: Sequence[tuple[KvSequence, int]],
+        pool: KvPool,
+        *,
+        rotary: tuple[Tensor, Tensor],
+        heads: int,
     ) -> None:
         places = pool.tensor.flatten(2, 3)  # (layers, 2, places, kv_heads, head_dim)
         count, kv_heads, width = places.shape[2:]
         self._pool, self._shape, self._heads = (
             pool.tensor,
-            (len(sequences), heads + 2 * kv_heads, width),
+            (len(new), heads + 2 * kv_heads, width),
             heads,
         )
         self._groups = (1, kv_heads, heads // kv_heads, width)
-        past = [sequence.length for sequence in sequences]
-        self._cos, self._sin = self._rotation(rotary, torch.tensor(past), turned=heads + kv_heads)
-        at = torch.tensor([sequence.place(length) for sequence, length in zip(sequences, past, strict=True)])
+        self._cos, self._sin = self._rotation(
+            rotary, torch.tensor([at for _, at in new]), turned=heads + kv_heads
+        )
+        at = torch.tensor([sequence.place(position) for sequence, position in new])
         self._at = (torch.stack([at, at + count], dim=1),)  # (N, 2): where keys and values go
         self._layers = places.flatten(1, 2).unbind(0)
-        self._histories = [
-            self._history(sequence, places, length + 1)
-            for sequence, length in zip(sequences, past, strict=True)
-        ]
+        self._histories = [self._history(sequence, places, position + 1) for sequence, position in new]
 
     def _rotation(
         self, rotary: tuple[Tensor, Tensor], positions: Tensor, *, turned: int

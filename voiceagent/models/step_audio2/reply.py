@@ -57,8 +57,8 @@ class Generation:
         self.ids: list[int] = []
         self.reason: str | None = None
         self._row: int | None = None
-        self._uniform: float | None = None
-        self._ticket: tuple[Ticket, int] | None = None  # a pass that was begun behind so many positions
+        self._drawn: list[float] = []  # random numbers of the next steps, as far as they are drawn
+        self._begun: list[tuple[Ticket, int]] = []  # passes that were begun for it, and the position of each
         self._model, self._prompt, self._sampling = model, prompt, sampling
         self._limit, self._alone = limit, alone
         self._draws = Draws(sampling.seed)
@@ -109,14 +109,15 @@ class Generation:
     def fork(self) -> Generation:
         """An independent copy, with a context of its own, that goes on from here."""
         twin = copy(self)
-        twin._row = twin._ticket = None
+        twin._row, twin._begun = None, []
         twin.context = self.context.fork()
-        twin.ids, twin._draws = list(self.ids), self._draws.fork()
+        twin.ids, twin._draws, twin._drawn = list(self.ids), self._draws.fork(), list(self._drawn)
         return twin
 
     def close(self) -> None:
         """Gives back what the reply holds beside its context; it cannot go on. May be called again."""
-        row, self._row, self._ticket = self._row, None, None
+        row, self._row = self._row, None
+        self._begun.clear()
         if row is not None:
             self._model.decoder.close(row)
         self.reason = self.reason or "closed"
@@ -142,33 +143,36 @@ class Generation:
             return self.ids[-1]
         if not self.ready:
             raise EngineError("The prompt has not been read.", code="not_read")
-        if self._ticket is not None and self._ticket[1] == self.context.sequence.length:
-            return self._ticket[0]
+        if self._begun and self._begun[0][1] == self.context.sequence.length:
+            return self._begun[0][0]
+        self._begun.clear()
         return self._next()
 
     def ahead(self) -> Next | None:
-        """What the pass after this one has to compute, where that is known and there is room."""
-        if self.reason is not None or not len(self._prompt.forced) <= len(self.ids) < self._limit:
+        """What the pass after the one that was begun has to compute, if the reply may go on and there is room."""
+        known = len(self.ids) + len(self._begun)
+        if self.reason is not None or len(self._begun) > 1 or known >= self._limit:
             return None
         try:
-            return self._next() if self.ready else None
+            return self._next()
         except CapacityError:
             return None
 
     def board(self, ticket: Ticket) -> None:
         """Takes note that a pass was begun with what `offer` or `ahead` said."""
-        self._ticket = ticket, self.context.sequence.length
+        self._begun.append((ticket, self.context.sequence.length + len(self._begun)))
 
     def _next(self) -> Next:
-        sequence = self.context.sequence
-        sequence.reserve(sequence.length + 1)
+        sequence, before = self.context.sequence, len(self._begun)
+        position = sequence.length + before
+        sequence.reserve(position + 1)
         if self._row is None:
             seen = {slot for slot in self._slots if isinstance(slot, int)}
             allowed = SPOKEN if self._prompt.spoken else WRITTEN
             self._row = self._model.decoder.open(self._sampling, allowed=allowed, seen=seen.union(self.ids))
-        if self._uniform is None:
-            self._uniform = self._draws.next()
-        return Next(self._row, sequence, self._token, self._uniform)
+        while len(self._drawn) <= before:
+            self._drawn.append(self._draws.next())
+        return Next(self._row, sequence, position, None if before else self._token, self._drawn[before])
 
     def take(self, token: int | None) -> int | None:
         """What the pass has chosen: the id, or None if it ends the reply.
@@ -176,15 +180,15 @@ class Generation:
         Raises:
             EngineError: the scores were not numbers.
         """
-        self._ticket = None
         if token is None:
+            self._begun.clear()
             raise EngineError(
                 "The language model's scores are not numbers.",
                 code="model_failed",
                 remedy="Check the checkpoint, or use float32 or bfloat16 weights.",
             )
         self.context.hold((self._token,))
-        self._uniform = None
+        del self._begun[:1], self._drawn[:1]
         if token in self._model.stops:
             self._end("stop")
             return None
