@@ -1,4 +1,4 @@
-"""The engine process: a thread reads the pipe and listens for voices, the main thread computes, others decode speech
+"""The engine process: a thread reads the pipe, one detects voices, the main thread computes, others decode speech
 beside it, one writes.
 
 It owns threads, pipe and exit codes; what is computed and in which order is `loop.py`'s. It exits when the pipe ends,
@@ -77,46 +77,53 @@ class Outbox:
 
 
 class Ears:
-    """The reading thread: detects voices itself, hands every other command to the computing thread."""
+    """The reading thread, which hands every command on at once, and beside it the one that detects voices.
+
+    Turns must not wait behind the audio of all sessions.
+    """
 
     def __init__(self, pipe: socket.socket, outbox: Outbox, new_stream: Callable[[], VoiceStream]) -> None:
         self.commands: queue.SimpleQueue[api.Command | Callable[[], None]] = queue.SimpleQueue()
         self._pipe = pipe
         self._outbox = outbox
         self._new_stream = new_stream
-        self._streams: dict[int, VoiceStream] = {}
-        threading.Thread(target=self._run, name="ears", daemon=True).start()
+        self._audio: queue.SimpleQueue[api.Audio | api.OpenSession | api.CloseSession] = queue.SimpleQueue()
+        for name, work in (("ears", self._read), ("voices", self._detect)):
+            threading.Thread(target=self._run, args=(work,), name=name, daemon=True).start()
 
-    def _run(self) -> None:
+    def _run(self, work: Callable[[], None]) -> None:
         """Until the pipe ends; then the whole process does, whatever the other threads are at."""
         try:
-            frames: FrameReader[api.Command] = FrameReader(api.Command)
-            while chunk := self._pipe.recv(1 << 18):
-                for command in frames.feed(chunk):
-                    self._take(command)
+            work()
         except OSError:
             pass
         except BaseException:  # a process that cannot hear its server must not live on
-            log.exception("the reading thread failed")
+            log.exception("a listening thread failed")
             os._exit(EXIT_DEVICE_LOST)
         os._exit(EXIT_PEER_GONE)
 
-    def _take(self, command: api.Command) -> None:
-        match command:
-            case api.Audio():
-                stream = self._streams.get(command.session)
-                if stream is None:
-                    return
-                for at, p in stream.push(command.at, s16_to_float(command.pcm)):
-                    self._outbox.put(api.Prob(command.session, at, p))
-            case api.OpenSession():
-                self._streams[command.session] = self._new_stream()
-                self.commands.put(command)
-            case api.CloseSession():
-                self._streams.pop(command.session, None)
-                self.commands.put(command)
-            case _:
-                self.commands.put(command)
+    def _read(self) -> None:
+        frames: FrameReader[api.Command] = FrameReader(api.Command)
+        while chunk := self._pipe.recv(1 << 18):
+            for command in frames.feed(chunk):
+                if isinstance(command, api.Audio | api.OpenSession | api.CloseSession):
+                    self._audio.put(command)
+                if not isinstance(command, api.Audio):
+                    self.commands.put(command)
+
+    def _detect(self) -> None:
+        streams: dict[int, VoiceStream] = {}
+        while True:
+            match command := self._audio.get():
+                case api.OpenSession():
+                    streams[command.session] = self._new_stream()
+                case api.CloseSession():
+                    streams.pop(command.session, None)
+                case api.Audio():
+                    stream = streams.get(command.session)
+                    samples = s16_to_float(command.pcm)
+                    for at, p in stream.push(command.at, samples) if stream is not None else ():
+                        self._outbox.put(api.Prob(command.session, at, p))
 
 
 def serve(loop: Loop, commands: queue.SimpleQueue[api.Command | Callable[[], None]]) -> None:
