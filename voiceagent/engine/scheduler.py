@@ -15,7 +15,7 @@ from typing import Literal
 from voiceagent.engine.slots import Stage
 
 ENCODE_DEADLINE_S = 0.5  #: a piece cut while the person still speaks is wanted when they stop
-JOIN_S = 1.0  #: a turn joins a batch when it needs its token at most so much later than the most urgent one
+JOIN_S = 1.0  #: who needs its token later than this behind somebody who is in a hurry makes no batch larger
 HURRY_S = 0.5  #: who needs a token within this time does not wait for many slices of others' prompts:
 READS_SOUNDING = 1  #: for so many if a listener would run dry,
 READS_WAITING = (
@@ -259,10 +259,14 @@ def _decode(
     now: float,
     limits: Limits,
 ) -> DecodeStep | None:
-    """One token for the most urgent turn and for those not far behind it; captions fill the batch up."""
-    if decoding:
+    """One token for the most urgent turn and for those not far behind it, or for all if nobody is in a hurry.
+
+    Captions fill the batch up.
+    """
+    if decoding and decoding[0].need - now < HURRY_S:
         horizon = max(decoding[0].need, now) + JOIN_S
-        decoding = [view for view in decoding if view.need <= horizon][: limits.batch]
+        decoding = [view for view in decoding if view.need <= horizon]
+    decoding = decoding[: limits.batch]
     writes = [c for c in quiet if c.kind == "write" and _may_transcribe(turns, c, now)]
     if not decoding and not writes:
         return None
