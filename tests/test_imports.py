@@ -46,6 +46,7 @@ def test_every_module_imports_alone() -> None:
         "voiceagent.client.conn",
         "voiceagent.engine.client",
         "voiceagent.wire.realtime",
+        "voiceagent.wire.live",
     ],
 )
 def test_torch_stays_out_of(module: str) -> None:

@@ -846,3 +846,30 @@ def test_manual_audio_is_read_ahead_from_its_first_frame() -> None:
     call.hear(1, 0.9)
     assert len(call.ahead) == 2
     assert call.ahead[-1].items == call.controller.history.items
+
+
+# --- what comes soon, and what does not come from the model ---------------------------------------------------------
+
+
+def test_an_answer_that_can_wait_comes_when_no_turn_is_live() -> None:
+    call = Call()
+    assert "StartTurn" in kinds(call.do(ev.RespondSoon()))
+    assert "StartTurn" not in kinds(call.do(ev.RespondSoon()) + call.do(ev.RespondSoon()))
+    made = call.do(ev.TurnEnded(1, "stop", ev.Usage(), ()))
+    assert kinds(made).count("StartTurn") == 1
+
+
+def test_what_is_played_cuts_the_reply_and_leaves_nothing_behind() -> None:
+    call = Call()
+    call.do(ev.Respond(ev.TurnOptions()))
+    pcm = np.arange(4800, dtype=np.int16)
+    made = call.do(ev.Play(pcm, ev.TurnOptions(conversation=False, interruptible=False)))
+    assert kinds(made)[0] == "CancelTurn"
+    assert "StartTurn" not in kinds(made)
+    opened = [action for action in made if isinstance(action, act.TurnOpened)]
+    assert [turn.turn for turn in opened] == [2]
+    sent = [action.pcm for action in made if isinstance(action, act.SendAudio)]
+    assert np.array_equal(np.concatenate(sent), pcm)
+    closed = only(made[-1:], act.TurnClosed)
+    assert (closed.turn, closed.status) == (2, "completed")
+    assert call.controller.history.items == ()

@@ -121,6 +121,11 @@ class Controller:
                 return [act.BufferCleared(), *self._let_go()]
             case ev.Respond():
                 return self._on_respond(event)
+            case ev.RespondSoon():
+                self._due = True
+                return []
+            case ev.Play():
+                return self._on_play(event)
             case ev.Cancel():
                 return self._on_cancel(event)
             case ev.OutputClear():
@@ -295,6 +300,11 @@ class Controller:
             self._opened_at = self._ear.judged
         self._due = self._ahead = False
         return self._replies.start(options, event_id=event_id)
+
+    def _on_play(self, event: ev.Play) -> list[act.Action]:
+        made = self._silence("client_cancelled")
+        self._opened_at = self._ear.judged
+        return made + self._replies.play(event.pcm, event.options, self._now)
 
     def _on_cancel(self, event: ev.Cancel) -> list[act.Action]:
         live = self._replies.mouth.live

@@ -186,6 +186,23 @@ class Respond:
 
 
 @dataclass(frozen=True, slots=True)
+class RespondSoon:
+    """Reply with the session's options as soon as no turn is live and nobody speaks; several count once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """Play (n,) int16 samples at 24 kHz instead of the model: what is being said is cut, and then this is a turn.
+
+    It opens, sends and closes like any other, with these options; the engine has no part in it, and it leaves nothing
+    in the history. `options.conversation` must be False; `options.interruptible` says whether a voice may stop it.
+    """
+
+    pcm: npt.NDArray[np.int16]
+    options: TurnOptions
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Stop the turn of this number; None = whichever is active."""
 
@@ -364,6 +381,8 @@ Request = (
     | Clear
     | OutputClear
     | Respond
+    | RespondSoon
+    | Play
     | Cancel
     | Configure
     | ItemCreate

@@ -14,7 +14,7 @@ from voiceagent.core import events as ev
 from voiceagent.core.conversation import Conversation
 from voiceagent.core.history import AssistantItem, ToolCallItem
 from voiceagent.core.mouth import Speaker
-from voiceagent.core.turn import Turn
+from voiceagent.core.turn import Pcm, Turn
 from voiceagent.units import VOICE_RATE, ms_to_samples, samples_to_ms
 
 
@@ -55,6 +55,15 @@ class Replies:
             options = replace(options, input=items)
         made += [act.EncodePiece(piece) for piece in fresh]
         return [*made, act.StartTurn(turn.id, items, options)]
+
+    def play(self, pcm: Pcm, options: ev.TurnOptions, now: float) -> list[act.Action]:
+        """Opens a turn that is made already: 24 kHz samples from elsewhere. There must be no live one."""
+        self._turns += 1
+        turn = Turn(self._turns, self._talk.new_item_id(), options, None)
+        turn.add_audio(ev.AudioOut(turn.id, 0, pcm, ()))
+        turn.ended = ev.TurnEnded(turn.id, "stop", ev.Usage(), ())
+        self.mouth.live = turn
+        return [act.TurnOpened(turn.id, turn.item_id, options), *self.pump(now)]
 
     # --- going on -------------------------------------------------------------------------------------------
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
-import secrets
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,29 +13,18 @@ from aiohttp import web
 
 from voiceagent import __version__
 from voiceagent.config import Config, ServerConfig
-from voiceagent.core.controller import Controller
-from voiceagent.core.events import ServerVad, SessionConfig
-from voiceagent.engine.api import EngineClient, EngineSession, Ready
-from voiceagent.errors import CapacityError, ConfigError, EngineError, InputError, VoiceAgentError
+from voiceagent.engine.api import EngineClient
+from voiceagent.errors import ConfigError, EngineError, InputError, VoiceAgentError
 from voiceagent.server.audio_rest import AudioRest
-from voiceagent.server.auth import SUBPROTOCOL, Gatekeeper, Refused
+from voiceagent.server.auth import Gatekeeper, Refused
+from voiceagent.server.calls import KEY, RETRY_AFTER_S, Calls, json_error
 from voiceagent.server.chat import ChatRest
-from voiceagent.server.connection import Connection
-from voiceagent.server.ephemeral import EphemeralKey
-from voiceagent.server.session import Session
-from voiceagent.wire import openapi, realtime_secrets
+from voiceagent.wire import openapi
 from voiceagent.wire.dialect import WireError
-from voiceagent.wire.realtime import RealtimeDialect
 
 log = logging.getLogger("voiceagent.server")
 
-RETRY_AFTER_S = 2
 REQUEST_BYTES = 32 << 20  #: of a JSON request with audio in it
-KEY: web.RequestKey[EphemeralKey | None] = web.RequestKey("key", object)  # type: ignore[arg-type]
-"""Of a request: the ephemeral key that it came with, or None."""
-CLOSING_S = 2.0  #: a peer may take this long to answer our close
-RESTART = 1012  # the clients' SDKs reconnect on it
-POLICY = 1008
 PAGE_FILES = {
     ".html": "text/html",
     ".js": "text/javascript",
@@ -69,9 +56,7 @@ class Server:
         self._engine = engine
         self._page = page
         self._gate = Gatekeeper(config.server)
-        self._connections: set[Connection] = set()
-        self._nobody = asyncio.Event()
-        self._nobody.set()
+        self._calls = Calls(config, engine, self._gate)
         self._awaited: set[asyncio.BaseProtocol] = set()  # sockets whose first request has not arrived
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -91,8 +76,9 @@ class Server:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/openapi.json", self._openapi)
         app.router.add_get("/v1/models", self._models)
-        app.router.add_get("/v1/realtime", self._realtime)
-        app.router.add_post("/v1/realtime/client_secrets", self._client_secrets)
+        app.router.add_get("/v1/realtime", self._calls.realtime)
+        app.router.add_get("/v1/live/sessions", self._calls.live)
+        app.router.add_post("/v1/realtime/client_secrets", self._calls.client_secrets)
         app.router.add_get("/web/{name}", self._file)
         app.router.add_routes(AudioRest(self._engine).routes())
         chat = ChatRest(self._engine, instructions=self._config.instructions)
@@ -115,11 +101,7 @@ class Server:
         """Stops listening and closes every connection with 1012, then frees the rest."""
         if self._listener is not None:
             self._listener.close()
-        for connection in list(self._connections):
-            connection.close(RESTART, "server is stopping")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2.0):
-                await self._nobody.wait()
+        await self._calls.stop()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._listener is not None:
@@ -156,13 +138,13 @@ class Server:
                 )
             response = await handler(request)
         except Refused as error:
-            response = _json_error(error, error.status)
+            response = json_error(error, error.status)
         except (WireError, InputError) as error:
-            response = _json_error(error, 400)
+            response = json_error(error, 400)
         except EngineError as error:
-            response = _json_error(error, 503)
+            response = json_error(error, 503)
         except VoiceAgentError as error:  # of a turn that failed
-            response = _json_error(error, 500)
+            response = json_error(error, 500)
         except web.HTTPException as error:
             error.force_close()
             raise
@@ -184,7 +166,7 @@ class Server:
             return web.json_response(
                 {"status": "loading"}, status=503, headers={"Retry-After": str(RETRY_AFTER_S)}
             )
-        if len(self._connections) >= ready.max_sessions:
+        if self._calls.open >= ready.max_sessions:
             return web.json_response(
                 {"status": "full"}, status=503, headers={"Retry-After": str(RETRY_AFTER_S)}
             )
@@ -220,120 +202,6 @@ class Server:
         return web.FileResponse(
             self._page / name, headers={**PAGE_HEADERS, "Content-Type": f"{kind}; charset=utf-8"}
         )
-
-    # --- sessions -------------------------------------------------------------------------------------------
-
-    async def _realtime(self, request: web.Request) -> web.StreamResponse:
-        upgrade = web.WebSocketResponse(
-            protocols=(SUBPROTOCOL,),
-            heartbeat=self._config.server.ping_interval_s,
-            max_msg_size=self._config.limits.message_bytes,
-            compress=False,  # PCM gains nothing, and it costs 56 KiB a connection
-            timeout=CLOSING_S,
-        )
-        if not upgrade.can_prepare(request):
-            return _json_error(_UPGRADE_NEEDED, 426)
-        ready = self._engine.ready
-        if ready is None:
-            return _json_error(_NOT_READY, 503)
-        name = secrets.token_hex(6)
-        key = request[KEY]
-        preset = None if key is None else key.session
-        dialect = self._dialect(name, ready, model=request.query.get("model"), preset=preset)
-        controller = Controller(dialect.config, id_prefix=f"item_{name}_")
-        connection = Connection(upgrade, request, self._config.limits)
-        clock = asyncio.get_running_loop().time
-        session = Session(name=name, controller=controller, dialect=dialect, line=connection, clock=clock)
-        try:
-            engine_session = await self._engine.open_session(session.on_engine)
-        except EngineError as error:  # full, or it went down this moment
-            return _json_error(error, 503)
-        return await self._converse(request, upgrade, connection, session, engine_session)
-
-    def _dialect(self, name: str, ready: Ready, *, model: str | None, preset: str | None) -> RealtimeDialect:
-        dialect = RealtimeDialect(
-            session_id=name,
-            model=model or ready.model,
-            base=self._session_defaults(),
-            voices=ready.voices,
-            can_think=ready.can_think,
-        )
-        if preset is not None:
-            dialect.preset(preset)
-        return dialect
-
-    async def _client_secrets(self, request: web.Request) -> web.Response:
-        """A key that a page may hold; only somebody with a key of the server's may ask for one."""
-        if request[KEY] is not None:
-            raise Refused(
-                "An ephemeral key may not make further keys.",
-                status=401,
-                code="invalid_api_key",
-                remedy="Ask from your own server, with its API key.",
-            )
-        ready = self._engine.ready
-        if ready is None:
-            return _json_error(_NOT_READY, 503)
-        seconds, session = realtime_secrets.decode_request(await request.read())
-        shown = self._dialect(f"sess_{secrets.token_hex(6)}", ready, model=None, preset=session).shown
-        try:
-            key = self._gate.ephemeral.issue(seconds=seconds, session=session)
-        except CapacityError as error:
-            return _json_error(error, 503)
-        return web.json_response(realtime_secrets.answer(key.value, key.expires_at, shown))
-
-    async def _converse(
-        self,
-        request: web.Request,
-        upgrade: web.WebSocketResponse,
-        connection: Connection,
-        session: Session,
-        engine_session: EngineSession,
-    ) -> web.StreamResponse:
-        reason = "handshake failed"
-        loop, limits = asyncio.get_running_loop(), self._config.limits
-        limit = loop.call_later(limits.session_s, connection.close, POLICY, "session limit reached")
-        try:
-            await upgrade.prepare(request)
-            self._connections.add(connection)
-            self._nobody.clear()
-            log.info("session %s: open", session.name)
-            session.begin(engine_session)
-            reason = await connection.run(
-                session.on_frame, backlog_s=lambda: session.backlog_s, clock=loop.time
-            )
-        finally:
-            limit.cancel()
-            self._connections.discard(connection)
-            if not self._connections:
-                self._nobody.set()
-            session.end()
-            engine_session.close()
-            log.info("session %s: %s", session.name, reason)
-        return upgrade
-
-    def _session_defaults(self) -> SessionConfig:
-        turn = self._config.turn
-        vad = ServerVad(turn.threshold, turn.prefix_padding_ms, turn.silence_ms)
-        return SessionConfig(
-            instructions=self._config.instructions, turn_detection=vad, transcribe=True, lead_ms=turn.lead_ms
-        )
-
-
-_UPGRADE_NEEDED = VoiceAgentError("This address speaks WebSocket only.", code="upgrade_required")
-_NOT_READY = VoiceAgentError(
-    "The model is still loading.", code="engine_down", remedy="Try again in a few seconds."
-)
-
-
-def _json_error(error: VoiceAgentError, status: int) -> web.Response:
-    """An HTTP error in the shape that the protocol's clients read."""
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    body = {"error": {"type": kind, "code": error.code, "message": str(error), "param": error.param}}
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return web.json_response(body, status=status, headers=headers)
 
 
 def _listen_error(error: OSError, host: str, port: int) -> ConfigError:

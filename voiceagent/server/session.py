@@ -90,6 +90,13 @@ class Session:
         with self._step():
             self._handle(event)
 
+    def hang_up(self, code: int, reason: str) -> None:
+        """The server ends the call: what is said is cut, the client is told in its protocol's words."""
+        if self._over:
+            return
+        with self._step():
+            self._handle(core.Hangup(reason, code))
+
     def end(self) -> None:
         """The connection is gone: nothing is handled any more, the engine forgets us. Ending twice is fine."""
         self._over = True
@@ -122,11 +129,11 @@ class Session:
             case act.StartTurn() | act.EncodePiece() | act.Prepare() | act.CancelTurn() | act.Transcribe():
                 if self._engine is not None:
                     self._engine.send(action)
-            case act.Close(code, reason):
-                self._line.close(code, reason)
             case _:
                 for frame in self._dialect.render(action):
                     self._line.send(frame)
+                if isinstance(action, act.Close):
+                    self._line.close(action.code, action.reason)
 
     @contextmanager
     def _step(self) -> Iterator[None]:

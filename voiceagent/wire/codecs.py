@@ -36,13 +36,14 @@ def encode(samples: npt.NDArray[np.int16], *, kind: str) -> bytes:
 class AudioDecoder:
     """A connection's input audio as one 16 kHz stream whose samples are counted from the connection's start."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *, rate: int | None = None) -> None:
+        """`rate` in Hz if it is not the format's own."""
         self._at = 0
-        self._start(kind)
+        self._start(kind, rate)
 
-    def _start(self, kind: str) -> None:
+    def _start(self, kind: str, rate: int | None = None) -> None:
         self._kind = kind
-        self._stream = ResampleStream(source=RATES[kind], target=MODEL_RATE)
+        self._stream = ResampleStream(source=rate or RATES[kind], target=MODEL_RATE)
 
     def push(self, raw: bytes) -> tuple[int, Samples]:
         """Returns (position of the first sample, float32 samples at 16 kHz); may be empty while the filter fills."""
@@ -62,23 +63,25 @@ class AudioDecoder:
 class AudioEncoder:
     """One reply's 24 kHz int16 audio as bytes of the connection's output format."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *, rate: int | None = None) -> None:
+        """`rate` in Hz if it is not the format's own."""
         self._kind = kind
-        self._stream = ResampleStream(source=VOICE_RATE, target=RATES[kind])
+        self._rate = rate or RATES[kind]
+        self._stream = ResampleStream(source=VOICE_RATE, target=self._rate)
 
     def push(self, samples: npt.NDArray[np.int16]) -> bytes:
         """Bytes that are ready; the resampler of telephony formats holds a few milliseconds back."""
-        if RATES[self._kind] == VOICE_RATE:
+        if self._rate == VOICE_RATE:
             return encode(samples, kind=self._kind)
         return self._bytes(self._stream.push(pcm.int16_to_float(samples)))
 
     def finish(self) -> bytes:
         """The rest at the end of the reply."""
-        return b"" if RATES[self._kind] == VOICE_RATE else self._bytes(self._stream.finish())
+        return b"" if self._rate == VOICE_RATE else self._bytes(self._stream.finish())
 
     def drop(self) -> None:
         """Forgets what is held back: the reply was cut."""
-        self._stream = ResampleStream(source=VOICE_RATE, target=RATES[self._kind])
+        self._stream = ResampleStream(source=VOICE_RATE, target=self._rate)
 
     def _bytes(self, samples: Samples) -> bytes:
         return encode(pcm.float_to_int16(samples), kind=self._kind)

@@ -13,6 +13,9 @@ from voiceagent.core.actions import Action
 from voiceagent.core.events import Event
 from voiceagent.errors import VoiceAgentError
 
+EXPIRED = "session limit reached"
+"""Reason of a hang-up because a call may last no longer."""
+
 
 class WireError(VoiceAgentError):
     """Input that the protocol does not allow; the only exception that `Dialect.receive` may raise.

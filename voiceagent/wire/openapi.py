@@ -22,7 +22,7 @@ def document(*, version: str) -> dict[str, Any]:
         "info": {
             "title": "voiceagent",
             "version": version,
-            "description": "OpenAI-shaped endpoints of a Step-Audio 2 model. WS /v1/realtime is not described here.",
+            "description": "OpenAI-shaped endpoints of a Step-Audio 2 model. Not the WebSockets.",
         },
         "security": [{"bearer": []}],
         "components": {

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Collection
+from typing import TypeVar
 
 import msgspec
 
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError
+
+T = TypeVar("T")
 
 MAX_DEPTH = 64
 MAX_BRACKETS = 50_000
@@ -36,7 +40,18 @@ _message = msgspec.json.Decoder(ev.AnyClientEvent)
 
 
 def decode(frame: str | bytes) -> ev.AnyClientEvent:
+    """One client message of the Realtime protocol; raises WireError like `decode_message`."""
+    message: ev.AnyClientEvent = decode_message(frame, _message, ev.EVENT_TYPES)
+    return message
+
+
+def decode_message(frame: str | bytes, decoder: msgspec.json.Decoder[T], types: Collection[str]) -> T:
     """One client message.
+
+    Args:
+        frame: as it came.
+        decoder: decodes to the protocol's union of messages.
+        types: the `type`s of that union.
 
     Raises:
         WireError: it is not one; carries the message's `event_id` as far as that can be read, and `param`.
@@ -50,11 +65,10 @@ def decode(frame: str | bytes) -> ev.AnyClientEvent:
         frame = whole_characters(frame)
         head = _head.decode(frame)
         event_id = head.event_id
-        if head.type not in ev.EVENT_TYPES:
-            raise _unknown_type(head)
+        if head.type not in types:
+            raise _unknown_type(head, types)
         _check_nesting(frame)
-        message: ev.AnyClientEvent = _message.decode(frame)
-        return message
+        return decoder.decode(frame)
     except msgspec.ValidationError as error:
         raise invalid_value(str(error), event_id) from error
     except RecursionError as error:
@@ -78,16 +92,16 @@ def whole_characters(frame: str) -> str:
     return _ESCAPE.sub(lambda m: "\\ufffd" if _SURROGATE.fullmatch(m[0]) else m[0], frame)
 
 
-def _unknown_type(head: _Head) -> WireError:
+def _unknown_type(head: _Head, types: Collection[str]) -> WireError:
     if not head.type:
         return WireError(
             "The message has no type.",
             code="missing_required_parameter",
             param="type",
-            remedy='Send an object with a "type", such as "session.update".',
+            remedy=f'Send an object with a "type", such as "{min(types)}".',
         )
-    known = difflib.get_close_matches(head.type[:64], ev.EVENT_TYPES, n=1)
-    remedy = f"Did you mean {known[0]!r}?" if known else f"Known are {', '.join(sorted(ev.EVENT_TYPES))}."
+    known = difflib.get_close_matches(head.type[:64], types, n=1)
+    remedy = f"Did you mean {known[0]!r}?" if known else f"Known are {', '.join(sorted(types))}."
     return WireError(
         f"Unknown event type {head.type[:64]!r}.", code="unknown_event_type", param="type", remedy=remedy
     )
@@ -130,6 +144,12 @@ def invalid_value(text: str, event_id: str | None) -> WireError:
         param = f"{param}.{missing[1]}" if param else missing[1]
         return WireError(
             f"{param} is missing.", code="missing_required_parameter", param=param, event_id=event_id
+        )
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL)
+    if unknown is not None:
+        param = f"{param}.{unknown[1][:64]}" if param else unknown[1][:64]
+        return WireError(
+            f"Unknown parameter: {param}.", code="unknown_parameter", param=param, event_id=event_id
         )
     where = f" for {param}" if param else ""
     return WireError(f"Invalid value{where}: {what}.", code="invalid_value", param=param, event_id=event_id)

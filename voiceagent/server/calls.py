@@ -1,0 +1,224 @@
+"""The WebSocket calls of a server: admission, one dialect each, start and end. It knows dialects, not protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from time import time
+from typing import Protocol
+
+from aiohttp import web
+
+from voiceagent.config import Config
+from voiceagent.core.controller import Controller
+from voiceagent.core.events import ServerVad, SessionConfig
+from voiceagent.engine.api import EngineClient, EngineSession, Ready
+from voiceagent.errors import CapacityError, EngineError, VoiceAgentError
+from voiceagent.server.auth import SUBPROTOCOL, Gatekeeper, Refused
+from voiceagent.server.connection import Connection
+from voiceagent.server.ephemeral import EphemeralKey
+from voiceagent.server.session import Session
+from voiceagent.wire import realtime_secrets
+from voiceagent.wire.dialect import EXPIRED, Dialect
+from voiceagent.wire.live import LiveDialect
+from voiceagent.wire.realtime import RealtimeDialect
+
+log = logging.getLogger("voiceagent.server")
+
+RETRY_AFTER_S = 2
+CLOSING_S = 2.0  #: a peer may take this long to answer our close
+RESTART = 1012  # the clients' SDKs reconnect on it
+POLICY = 1008
+LIVE_MESSAGE_BYTES = 2 << 20  #: 30 s of PCM at 24 kHz in base64, which comes as one message
+KEY: web.RequestKey[EphemeralKey | None] = web.RequestKey("key", object)  # type: ignore[arg-type]
+"""Of a request: the ephemeral key that it came with, or None."""
+
+
+class _Dialect(Dialect, Protocol):
+    """A dialect that says what its session asks of the controller."""
+
+    @property
+    def config(self) -> SessionConfig: ...
+
+
+class Calls:
+    """All calls of one server.
+
+    Args:
+        config: checked configuration.
+        engine: where the sessions of the calls are opened.
+        gate: keeps the ephemeral keys.
+    """
+
+    def __init__(self, config: Config, engine: EngineClient, gate: Gatekeeper) -> None:
+        self._config = config
+        self._engine = engine
+        self._gate = gate
+        self._connections: set[Connection] = set()
+        self._nobody = asyncio.Event()
+        self._nobody.set()
+
+    @property
+    def open(self) -> int:
+        """How many calls there are."""
+        return len(self._connections)
+
+    async def stop(self) -> None:
+        """Closes every call with 1012, and waits a moment for their ends."""
+        for connection in list(self._connections):
+            connection.close(RESTART, "server is stopping")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await self._nobody.wait()
+
+    # --- routes ---------------------------------------------------------------------------------------------
+
+    async def realtime(self, request: web.Request) -> web.StreamResponse:
+        """WS /v1/realtime."""
+        upgrade = self._upgrade(self._config.limits.message_bytes)
+        ready = self._admit(request, upgrade)
+        if isinstance(ready, web.Response):
+            return ready
+        name = secrets.token_hex(6)
+        key = request[KEY]
+        preset = None if key is None else key.session
+        dialect = self._realtime_dialect(name, ready, model=request.query.get("model"), preset=preset)
+        return await self._call(request, upgrade, name, dialect)
+
+    async def live(self, request: web.Request) -> web.StreamResponse:
+        """WS /v1/live/sessions. What an ephemeral key presets is of the other protocol, and not heeded here."""
+        upgrade = self._upgrade(max(self._config.limits.message_bytes, LIVE_MESSAGE_BYTES))
+        ready = self._admit(request, upgrade)
+        if isinstance(ready, web.Response):
+            return ready
+        name = secrets.token_hex(6)
+        dialect = LiveDialect(
+            session_id=name,
+            base=self._session_defaults(),
+            voices=ready.voices,
+            clock=asyncio.get_running_loop().time,
+            unix_time=time(),
+            session_s=self._config.limits.session_s,
+            context_tokens=ready.context_tokens,
+        )
+        return await self._call(request, upgrade, name, dialect)
+
+    async def client_secrets(self, request: web.Request) -> web.Response:
+        """A key that a page may hold; only somebody with a key of the server's may ask for one."""
+        if request[KEY] is not None:
+            raise Refused(
+                "An ephemeral key may not make further keys.",
+                status=401,
+                code="invalid_api_key",
+                remedy="Ask from your own server, with its API key.",
+            )
+        ready = self._engine.ready
+        if ready is None:
+            return json_error(_NOT_READY, 503)
+        seconds, session = realtime_secrets.decode_request(await request.read())
+        name = f"sess_{secrets.token_hex(6)}"
+        shown = self._realtime_dialect(name, ready, model=None, preset=session).shown
+        try:
+            key = self._gate.ephemeral.issue(seconds=seconds, session=session)
+        except CapacityError as error:
+            return json_error(error, 503)
+        return web.json_response(realtime_secrets.answer(key.value, key.expires_at, shown))
+
+    # --- a call ---------------------------------------------------------------------------------------------
+
+    def _upgrade(self, message_bytes: int) -> web.WebSocketResponse:
+        return web.WebSocketResponse(
+            protocols=(SUBPROTOCOL,),
+            heartbeat=self._config.server.ping_interval_s,
+            max_msg_size=message_bytes,
+            compress=False,  # PCM gains nothing, and it costs 56 KiB a connection
+            timeout=CLOSING_S,
+        )
+
+    def _admit(self, request: web.Request, upgrade: web.WebSocketResponse) -> Ready | web.Response:
+        """What the engine is, or the answer to a request that cannot become a call."""
+        if not upgrade.can_prepare(request):
+            return json_error(_UPGRADE_NEEDED, 426)
+        return self._engine.ready or json_error(_NOT_READY, 503)
+
+    def _realtime_dialect(
+        self, name: str, ready: Ready, *, model: str | None, preset: str | None
+    ) -> RealtimeDialect:
+        dialect = RealtimeDialect(
+            session_id=name,
+            model=model or ready.model,
+            base=self._session_defaults(),
+            voices=ready.voices,
+            can_think=ready.can_think,
+        )
+        if preset is not None:
+            dialect.preset(preset)
+        return dialect
+
+    async def _call(
+        self, request: web.Request, upgrade: web.WebSocketResponse, name: str, dialect: _Dialect
+    ) -> web.StreamResponse:
+        controller = Controller(dialect.config, id_prefix=f"item_{name}_")
+        connection = Connection(upgrade, request, self._config.limits)
+        clock = asyncio.get_running_loop().time
+        session = Session(name=name, controller=controller, dialect=dialect, line=connection, clock=clock)
+        try:
+            engine_session = await self._engine.open_session(session.on_engine)
+        except EngineError as error:  # full, or it went down this moment
+            return json_error(error, 503)
+        return await self._converse(request, upgrade, connection, session, engine_session)
+
+    async def _converse(
+        self,
+        request: web.Request,
+        upgrade: web.WebSocketResponse,
+        connection: Connection,
+        session: Session,
+        engine_session: EngineSession,
+    ) -> web.StreamResponse:
+        reason = "handshake failed"
+        loop, limits = asyncio.get_running_loop(), self._config.limits
+        limit = loop.call_later(limits.session_s, session.hang_up, POLICY, EXPIRED)
+        try:
+            await upgrade.prepare(request)
+            self._connections.add(connection)
+            self._nobody.clear()
+            log.info("session %s: open", session.name)
+            session.begin(engine_session)
+            reason = await connection.run(
+                session.on_frame, backlog_s=lambda: session.backlog_s, clock=loop.time
+            )
+        finally:
+            limit.cancel()
+            self._connections.discard(connection)
+            if not self._connections:
+                self._nobody.set()
+            session.end()
+            engine_session.close()
+            log.info("session %s: %s", session.name, reason)
+        return upgrade
+
+    def _session_defaults(self) -> SessionConfig:
+        turn = self._config.turn
+        vad = ServerVad(turn.threshold, turn.prefix_padding_ms, turn.silence_ms)
+        return SessionConfig(
+            instructions=self._config.instructions, turn_detection=vad, transcribe=True, lead_ms=turn.lead_ms
+        )
+
+
+_UPGRADE_NEEDED = VoiceAgentError("This address speaks WebSocket only.", code="upgrade_required")
+_NOT_READY = VoiceAgentError(
+    "The model is still loading.", code="engine_down", remedy="Try again in a few seconds."
+)
+
+
+def json_error(error: VoiceAgentError, status: int) -> web.Response:
+    """An HTTP error in the shape that the protocol's clients read."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    body = {"error": {"type": kind, "code": error.code, "message": str(error), "param": error.param}}
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.json_response(body, status=status, headers=headers)
