@@ -6,8 +6,6 @@ It owns guidance, the ODE, noise and the state of a stream. It knows nothing of 
 from __future__ import annotations
 
 import math
-import pickle
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,18 +14,17 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from voiceagent.errors import CheckpointError, InputError
+from voiceagent.errors import InputError
 from voiceagent.models.step_audio2.checkpoint import load_strictly
-from voiceagent.models.step_audio2.conformer import Conformer, ConformerCache
-from voiceagent.models.step_audio2.dit import DiT, DiTConfig
 from voiceagent.models.step_audio2.flow_config import MEL_BANDS, FlowConfig
+from voiceagent.models.step_audio2.flow_net import FlowNet, read_weights
 from voiceagent.models.step_audio2.t2w_dit import ChunkSolver
 from voiceagent.models.step_audio2.t2w_encoder import ChunkEncoder
 from voiceagent.models.step_audio2.t2w_graphs import BUCKETS, Recorded, on
+from voiceagent.models.step_audio2.t2w_noise import frame_noise
 from voiceagent.models.step_audio2.t2w_noise import noise as stream_noise
 from voiceagent.models.step_audio2.t2w_pool import (
     COLUMNS,
@@ -48,6 +45,7 @@ __all__ = [
     "FlowNet",
     "FlowPrompt",
     "FlowState",
+    "frame_noise",
 ]
 
 ODE_STEPS = 10
@@ -59,7 +57,6 @@ PROMPT_TOKENS = 1500
 _PROMPT_SEED = 0
 _PROMPT_AHEAD = 150  # tokens: recorded passes take prompts of 6 s at least
 _LANE = 1
-_NOISE_BLOCK = 64
 
 
 class VoicePrompt(Protocol):
@@ -76,44 +73,6 @@ class VoicePrompt(Protocol):
     @property
     def speaker(self) -> Tensor | NDArray[Any]:
         """(192,)"""
-
-
-class FlowNet(nn.Module):
-    """The weights of flow.pt, under their names there."""
-
-    def __init__(self, config: FlowConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.input_embedding = nn.Embedding(config.vocab_size, config.input_size)
-        self.spk_embed_affine_layer = nn.Linear(config.speaker_size, MEL_BANDS)
-        self.encoder = Conformer(config.encoder)
-        self.encoder_proj = nn.Linear(config.encoder.width, MEL_BANDS)
-        self.decoder = _Decoder(config.dit)
-
-    def mu(
-        self,
-        tokens: Tensor,
-        *,
-        cache: ConformerCache | None = None,
-        last: bool = True,
-        mask: Tensor | None = None,
-    ) -> tuple[Tensor, ConformerCache]:
-        """(B, T) tokens -> (B, 2 T', 80), a first guess at the mel; arguments as of `Conformer.forward`."""
-        hidden, cache = self.encoder(self.input_embedding(tokens), cache=cache, last=last, mask=mask)
-        return self.encoder_proj(hidden), cache
-
-    def speaker(self, vector: Tensor) -> Tensor:
-        """(B, 192) of any length -> (B, 80)"""
-        y: Tensor = self.spk_embed_affine_layer(F.normalize(vector, dim=1))
-        return y
-
-
-class _Decoder(nn.Module):
-    """Gives the DiT its name in the checkpoint."""
-
-    def __init__(self, config: DiTConfig) -> None:
-        super().__init__()
-        self.estimator = DiT(config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +203,7 @@ class Flow:
         """
         folder = Path(folder)
         net = FlowNet(FlowConfig.from_file(folder / "flow.yaml"))
-        load_strictly(net, _read(folder / "flow.pt"), source=str(folder / "flow.pt"))
+        load_strictly(net, read_weights(folder / "flow.pt"), source=str(folder / "flow.pt"))
         return cls(net.to(device=device, dtype=dtype), steps=steps, slots=slots, prompt_tokens=prompt_tokens)
 
     @property
@@ -537,33 +496,3 @@ class Flow:
                 f"the voice's speaker vector has the shape {tuple(vector.shape)}.", param="voice"
             )
         return vector[None]
-
-
-def frame_noise(seed: int, start: int, frames: int) -> Tensor:
-    """Standard normal noise (frames, 80) float32 of the frames from `start` on.
-
-    A frame's noise depends on the seed and its position only, not on how a stream was cut into chunks.
-    """
-    first, last = start // _NOISE_BLOCK, (start + frames - 1) // _NOISE_BLOCK
-    blocks = [torch.empty(0, MEL_BANDS)]
-    for block in range(first, last + 1):
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + block) % 2**63)
-        blocks.append(torch.randn(_NOISE_BLOCK, MEL_BANDS, generator=generator))
-    return torch.cat(blocks)[start - first * _NOISE_BLOCK :][:frames]
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """A flow.pt: a plain dictionary of tensors."""
-    if not path.is_file():
-        raise _damaged(f"{path} does not exist.")
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError, ValueError) as cause:
-        raise _damaged(f"{path} is truncated or not a plain dictionary of tensors: {cause}.") from cause
-    if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
-        raise _damaged(f"{path} does not hold a plain dictionary of tensors.")
-    return stored
-
-
-def _damaged(message: str) -> CheckpointError:
-    return CheckpointError(message, remedy="Download or export the checkpoint folder again.")

@@ -1,7 +1,6 @@
-"""Unit normal noise that belongs to a place in a stream, made on the device for many streams at once.
+"""Unit normal noise that belongs to a place in a stream: a number depends on the seed and on its place alone.
 
-A number depends on the seed and on its place alone. It knows no frames or samples, and draws other numbers than the
-CPU's generators in `flow` and `hift`.
+`frame_noise` is the flow's on a CPU; `noise` is drawn on the device, for many streams at once, and other numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +10,23 @@ import math
 import torch
 from torch import Tensor
 
+from voiceagent.models.step_audio2.flow_config import MEL_BANDS
+
 _WORD = 0xFFFFFFFF
+_BLOCK = 64
+
+
+def frame_noise(seed: int, start: int, frames: int) -> Tensor:
+    """Standard normal noise (frames, 80) float32 of the frames from `start` on.
+
+    A frame's noise depends on the seed and its position only, not on how a stream was cut into chunks.
+    """
+    first, last = start // _BLOCK, (start + frames - 1) // _BLOCK
+    blocks = [torch.empty(0, MEL_BANDS)]
+    for block in range(first, last + 1):
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + block) % 2**63)
+        blocks.append(torch.randn(_BLOCK, MEL_BANDS, generator=generator))
+    return torch.cat(blocks)[start - first * _BLOCK :][:frames]
 
 
 def noise(seeds: Tensor, first: Tensor, count: int, *, lane: int) -> Tensor:
