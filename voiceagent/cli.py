@@ -1,4 +1,4 @@
-"""The command line: serve, ask, doctor, config. Bad input is one line on standard error and exit status 2."""
+"""The command line: serve, ask, tasks over files, doctor, config. Bad input is one line on stderr and exit status 2."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from voiceagent import __version__
+from voiceagent import __version__, batch
 from voiceagent.audio import wavio
 from voiceagent.client.conn import Answer, RealtimeClient
 from voiceagent.config import Config, describe, load_config
-from voiceagent.engine.api import Loading, Ready
+from voiceagent.engine.api import Ready
 from voiceagent.engine.client import LocalEngine
 from voiceagent.engine.pipe import WorkerSpec
 from voiceagent.errors import InputError, VoiceAgentError
-from voiceagent.models.folder import find_model, recordings
+from voiceagent.launch import console, load, worker_spec
 from voiceagent.server.app import Server, find_page
 from voiceagent.units import VOICE_RATE
 
 T = TypeVar("T")
 USER_ERROR = 2
+BATCH = ("transcribe", "translate", "describe", "speak", "convert")
 LEAST_S = 0.1  #: the protocol takes no shorter turn
 TIME_TOOL = {
     "type": "function",
@@ -43,7 +45,6 @@ TIME_TOOL = {
 MODEL_HELP = (
     "pocket (built in); mini, mini-base, mini-think or OWNER/NAME of the Hugging Face hub; or a folder"
 )
-console = Console(stderr=True, highlight=False)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -102,6 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("--think", action="store_true", help="think before answering (a model like mini-think)")
     ask.set_defaults(run=run_ask)
 
+    batch.add_commands(commands, _common)
+    for name in BATCH:
+        commands.choices[name].set_defaults(run=partial(run_batch, command=name))
+
     doctor = commands.add_parser(
         "doctor",
         help="what this machine can run, and why not",
@@ -130,6 +135,15 @@ def _config(arguments: argparse.Namespace) -> Config:
     overrides["server.host"] = getattr(arguments, "host", None)
     overrides["server.port"] = getattr(arguments, "port", None)
     return load_config(arguments.config, overrides=overrides)
+
+
+def run_batch(arguments: argparse.Namespace, *, command: str) -> int:
+    """Does a task over files."""
+    config = _config(arguments)
+    voices = getattr(arguments, "voices", None)
+    if voices is not None:
+        config = replace(config, engine=replace(config.engine, voices=str(voices)))
+    return batch.run(arguments, config, command=command)
 
 
 def run_config(arguments: argparse.Namespace) -> int:
@@ -165,7 +179,9 @@ def run_doctor(arguments: argparse.Namespace) -> int:
 def run_serve(arguments: argparse.Namespace) -> int:
     """Serves until interrupted."""
     config = _config(arguments)
-    worker = _worker(config)  # may download for a long time: outside of the event loop Ctrl-C ends it at once
+    worker = worker_spec(
+        config
+    )  # may download for a long time: outside of the event loop Ctrl-C ends it at once
     asyncio.run(_serve(config, worker))
     return 0
 
@@ -202,7 +218,7 @@ async def _running(
     server = Server(config, engine, page=find_page())
     host, port = await server.start()
     try:
-        ready = await _unless(stopping or asyncio.Event(), _load(engine, worker.name))
+        ready = await _unless(stopping or asyncio.Event(), load(engine, worker.name))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         yield None if ready is None else (ready, address)
     finally:
@@ -222,40 +238,6 @@ async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | 
         await asyncio.wait([task, stop])
 
 
-def _worker(config: Config) -> WorkerSpec:
-    """What to start for a configuration; downloads a model of the hub that is not here yet."""
-    engine = config.engine
-    found = find_model(engine.model, fetch=True, say=console.print)
-    return WorkerSpec(
-        model=str(found.folder),
-        name=found.name,
-        voices=str(recordings(found.folder, voices=engine.voices)),
-        variant=found.variant if engine.variant == "auto" else engine.variant,
-        device=engine.device,
-        dtype=engine.dtype,
-        speech_device=engine.speech_device,
-        speech_dtype=engine.speech_dtype,
-        kv_memory_mb=engine.kv_memory_mb,
-        speech_memory_mb=engine.speech_memory_mb,
-        speech_chunks=engine.speech_chunks,
-        reference_compatible=engine.reference_compatible,
-        threads=engine.threads,
-        max_sessions=engine.max_sessions,
-        max_batch=engine.max_batch,
-    )
-
-
-async def _load(engine: LocalEngine, name: str) -> Ready:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"loading {name}", total=1.0)
-
-        def show(stage: Loading) -> None:
-            progress.update(task, completed=stage.done, description=f"loading {name}: {stage.stage}")
-
-        return await engine.start(show)
-
-
 # --- ask ----------------------------------------------------------------------------------------------------------
 
 
@@ -266,7 +248,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
         answer = asyncio.run(_ask(arguments, samples, rate, url=arguments.url))
     else:
         config = _config(arguments)
-        answer = asyncio.run(_ask_alone(arguments, samples, rate, config, _worker(config)))
+        answer = asyncio.run(_ask_alone(arguments, samples, rate, config, worker_spec(config)))
     wavio.write(arguments.output, answer.samples, rate=VOICE_RATE)
     _report(answer, arguments.output)
     return 0

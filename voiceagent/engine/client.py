@@ -353,6 +353,7 @@ class LocalEngine:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # its own session, so its own group
         await asyncio.shield(process.wait())
+        await asyncio.sleep(0)  # its transport closes in the loop's next round, which may be the last one
 
     def _came_up(self, ready: api.Ready, *, restarted: bool) -> None:
         self._ready = ready

@@ -10,18 +10,15 @@ from contextlib import aclosing, closing, contextmanager
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from voiceagent.audio.stream import CONTENT_TYPES, Encoder, decode
-from voiceagent.core.events import AudioOut, TextOut, TurnOptions
-from voiceagent.core.history import AudioContent, Piece, TextContent, UserItem
-from voiceagent.core.utterances import Span, Utterances
+from voiceagent.audio.stream import CONTENT_TYPES, Encoder
+from voiceagent.core.events import TurnOptions
 from voiceagent.engine.api import EngineClient
-from voiceagent.errors import EngineError, InputError, VoiceAgentError
-from voiceagent.server.job import job
-from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, VOICE_RATE
+from voiceagent.errors import EngineError, VoiceAgentError
+from voiceagent.server.tasks import Recording, read_aloud, written
+from voiceagent.units import VOICE_RATE
 from voiceagent.wire import audio_rest as wire
 from voiceagent.wire.dialect import WireError
 
@@ -30,14 +27,10 @@ log = logging.getLogger("voiceagent.rest")
 UPLOAD_BYTES = 1 << 30  #: an hour of 48 kHz stereo WAV is 690 MB
 FIELD_BYTES = 64 * 1024
 DISK_FROM = 8 << 20  #: larger uploads wait on disk
-TRANSLATE = "Please listen carefully to this audio and then translate its content into English."
-READ_ALOUD = "read this aloud: "
-
-Samples = npt.NDArray[np.float32]
 
 
 class AudioRest:
-    """Handlers of /v1/audio/...; one engine slot is held while the engine works on a request."""
+    """Handlers of /v1/audio/...; one or two engine slots are held while it works on a request."""
 
     def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
@@ -64,40 +57,14 @@ class AudioRest:
         with tempfile.SpooledTemporaryFile(max_size=DISK_FROM) as file:
             asked = wire.decode_text_request(await _receive(request, file))
             file.seek(0)
-            recording = _Recording(file)
-            async with aclosing(self._segments(recording, task=task)) as segments:
+            recording = Recording(file)
+            language = "English" if task == "translate" else ""
+            async with aclosing(written(self._engine, recording, translate=language)) as segments:
                 if asked.stream:
                     return await _stream_text(request, segments, recording)
                 found = [segment async for segment in segments]
         kind, body = wire.render_text(found, asked=asked, task=task, duration=recording.seconds)
         return web.Response(text=body, content_type=kind, charset="utf-8")
-
-    async def _segments(self, recording: _Recording, *, task: str) -> AsyncGenerator[wire.Segment]:
-        """The recording's stretches of speech with their words, in order."""
-        async with job(self._engine) as ear:
-            cutter = Utterances()
-            async for block in recording.blocks():
-                for start in range(0, len(block), MODEL_RATE):
-                    heard = await ear.hear(block[start : start + MODEL_RATE])
-                    for span in filter(None, (cutter.push(each.at, each.p) for each in heard)):
-                        yield await self._words(recording, span, task=task)
-            last = cutter.finish(recording.samples)
-            if last is not None:
-                yield await self._words(recording, last, task=task)
-
-    async def _words(self, recording: _Recording, span: Span, *, task: str) -> wire.Segment:
-        samples = recording.take(span)
-        async with job(
-            self._engine
-        ) as worker:  # one for each stretch: the engine then keeps none of the last
-            if task == "transcribe":
-                text = await worker.transcribe(samples)
-            else:
-                item = UserItem("speech", (AudioContent((Piece(0, samples),)),))
-                options = TurnOptions(modalities="text", instructions=TRANSLATE, temperature=0.0)
-                said = [e.text async for e in worker.turn((item,), options) if isinstance(e, TextOut)]
-                text = "".join(said)
-        return wire.Segment(span.start / MODEL_RATE, span.end / MODEL_RATE, text.strip())
 
     # --- text to audio ------------------------------------------------------------------------------------------
 
@@ -108,7 +75,8 @@ class AudioRest:
         if ready is None:
             raise EngineError("The model is still loading.", code="engine_down", remedy="Try again soon.")
         voice = asked.voice_name if asked.voice_name in ready.voices else ""
-        speech = self._speak(asked.input, voice=voice, instructions=asked.instructions)
+        options = TurnOptions(modalities="audio", instructions=asked.instructions, voice=voice)
+        speech = read_aloud(self._engine, asked.input, options)
         sse = asked.stream_format == "sse"
         async with aclosing(speech) as chunks:
             first = await anext(chunks, np.zeros(0, np.int16))  # what is wrong shows before anything is sent
@@ -123,47 +91,6 @@ class AudioRest:
                 await response.write(_sound(encoder.finish(), sse=sse) + end)
                 await response.write_eof()
         return response
-
-    async def _speak(
-        self, text: str, *, voice: str, instructions: str
-    ) -> AsyncGenerator[npt.NDArray[np.int16]]:
-        options = TurnOptions(modalities="audio", instructions=instructions, voice=voice)
-        async with job(self._engine) as mouth:
-            for sentence in wire.split_sentences(text):
-                item = UserItem("text", (TextContent(READ_ALOUD + sentence),))
-                async for event in mouth.turn((item,), options):
-                    if isinstance(event, AudioOut):
-                        yield event.pcm
-
-
-class _Recording:
-    """A file on its way through the decoder, which runs in a thread; keeps only what has not been written down."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._source = decode(file, rate=MODEL_RATE)  # type: ignore[arg-type]
-        self._kept: Samples = np.zeros(0, np.float32)
-        self._kept_from = 0
-        self.samples = 0  #: decoded so far, 16 kHz
-
-    @property
-    def seconds(self) -> float:
-        return self.samples / MODEL_RATE
-
-    async def blocks(self) -> AsyncGenerator[Samples]:
-        while (block := await asyncio.to_thread(next, self._source, None)) is not None:
-            # Of what was decoded before, no stretch can need more than one piece.
-            drop = max(0, len(self._kept) - 2 * PIECE_SAMPLES)
-            self._kept = np.concatenate([self._kept[drop:], block])
-            self._kept_from += drop
-            self.samples += len(block)
-            yield block
-        if not self.samples:
-            raise InputError("The file holds no audio.", code="empty_audio", param="file")
-
-    def take(self, span: Span) -> Samples:
-        piece = self._kept[span.start - self._kept_from : span.end - self._kept_from].copy()
-        piece.setflags(write=False)
-        return piece
 
 
 async def _receive(request: web.Request, file: IO[bytes]) -> dict[str, str]:
@@ -201,7 +128,7 @@ async def _receive(request: web.Request, file: IO[bytes]) -> dict[str, str]:
 
 
 async def _stream_text(
-    request: web.Request, segments: AsyncGenerator[wire.Segment], recording: _Recording
+    request: web.Request, segments: AsyncGenerator[wire.Segment], recording: Recording
 ) -> web.StreamResponse:
     """The words as they are found, as server-sent events."""
     first = await anext(segments, None)  # what is wrong with the file shows before anything is sent
