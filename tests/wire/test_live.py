@@ -472,7 +472,7 @@ def messages(draw: st.DrawFn) -> str:
     return json.dumps(message)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(messages() | st.text(max_size=20), min_size=1, max_size=8), st.booleans())
 def test_whatever_comes_in_is_answered_by_the_published_types(sequence: list[str], begun: bool) -> None:
     phone = started(delegation=RESPONSES) if begun else LivePhone()
