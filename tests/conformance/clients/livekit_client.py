@@ -217,10 +217,13 @@ async def out_of_band() -> str:
 
 async def reconnect() -> str:
     """By itself, as after twenty minutes: the conversation is replayed under the client's item ids."""
-    async with calling(max_session_duration=6.0) as call:
+    async with calling(max_session_duration=10.0) as call:
         await collect(await call.ask("my name is nick"))
+        await eventually(lambda: len(call.session.chat_ctx.items) == 2, "both sides are known")
         before = [item.id for item in call.session.chat_ctx.items]
         await eventually(lambda: call.reconnected, "it connected again")
+        # it says so before the server has confirmed the items; a question now would be put before them
+        await eventually(lambda: len(call.session.chat_ctx.items) == len(before), "all was replayed")
         await collect(await call.ask("hello"))
         after = [item.id for item in call.session.chat_ctx.items]
         check(after[: len(before)] == before, (before, after))
