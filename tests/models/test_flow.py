@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from real_tensors import FLOW_YAML
 from torch import Tensor, nn
 
 from voiceagent.errors import CheckpointError, InputError
@@ -20,45 +21,8 @@ from voiceagent.models.step_audio2.flow import (
 )
 from voiceagent.models.step_audio2.flow_config import FlowConfig
 
-# The published file's fields in their order; it has 1,099 bytes.
-REAL_YAML = """\
-flow: !new:cosyvoice2.flow.flow.CausalMaskedDiffWithXvec
-    input_size: 512
-    output_size: 80
-    spk_embed_dim: 192
-    output_type: 'mel'
-    vocab_size: 6561
-    encoder: !new:cosyvoice2.transformer.upsample_encoder_v2.UpsampleConformerEncoderV2
-        input_size: 512
-        output_size: 512
-        input_layer: 'linear'
-        pre_lookahead_len: 3
-        num_blocks: 6
-        num_up_blocks: 4
-        up_stride: 2
-        up_scale_factor: 2
-        attention_heads: 8
-        pos_enc_layer_type: 'rel_pos_espnet'
-        selfattention_layer_type: 'rel_selfattn'
-        key_bias: true
-        linear_units: 2048
-        dropout_rate: 0.1
-        positional_dropout_rate: 0.1
-        attention_dropout_rate: 0.1
-        normalize_before: True
-    decoder: !new:cosyvoice2.flow.flow_matching.CausalConditionalCFM
-        inference_cfg_rate: 0.7
-        estimator: !new:cosyvoice2.flow.decoder_dit.DiT
-            in_channels: 320
-            out_channels: 80
-            mlp_ratio: 4.0
-            depth: 16
-            num_heads: 8
-            head_dim: 64
-            hidden_size: 512
-"""
 TINY_YAML = (
-    REAL_YAML.replace("512", "16")
+    FLOW_YAML.replace("512", "16")
     .replace("2048", "16")
     .replace("num_blocks: 6", "num_blocks: 1")
     .replace("num_up_blocks: 4", "num_up_blocks: 1")
@@ -121,9 +85,9 @@ def streamed(flow: Flow, ids: Tensor, state: FlowState, sizes: list[int]) -> Ten
 
 
 def test_the_real_shape_has_the_published_tensors() -> None:
-    assert len(REAL_YAML) == 1099
+    assert len(FLOW_YAML) == 1099
     with torch.device("meta"):
-        net = FlowNet(FlowConfig.from_text(REAL_YAML, source="flow.yaml"))
+        net = FlowNet(FlowConfig.from_text(FLOW_YAML, source="flow.yaml"))
     shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     assert len(shapes) == 605
     assert sum(tensor.numel() for tensor in net.state_dict().values()) == 155_802_352

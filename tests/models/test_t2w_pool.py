@@ -6,7 +6,8 @@ import gc
 
 import pytest
 import torch
-from test_flow import REAL_YAML, TINY_YAML
+from real_tensors import FLOW_YAML
+from test_flow import TINY_YAML
 
 from voiceagent.errors import CapacityError
 from voiceagent.models.step_audio2.flow_config import FlowConfig
@@ -22,7 +23,7 @@ def pool(*, slots: int = 3, prompt_tokens: int = 50) -> FlowPool:
 
 
 def test_a_stream_of_the_real_shape_takes_less_than_80_mb() -> None:
-    config = FlowConfig.from_text(REAL_YAML, source="flow.yaml")
+    config = FlowConfig.from_text(FLOW_YAML, source="flow.yaml")
     assert 70e6 < FlowPool.slot_bytes(config, steps=10, dtype=torch.bfloat16) < 80e6
     with torch.device("meta"):
         one, two = (

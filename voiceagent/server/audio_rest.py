@@ -16,7 +16,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from voiceagent.audio.stream import CONTENT_TYPES, Encoder
 from voiceagent.core.events import TurnOptions
 from voiceagent.engine.api import EngineClient
-from voiceagent.errors import EngineError, VoiceAgentError
+from voiceagent.errors import VoiceAgentError
+from voiceagent.server.job import loaded
 from voiceagent.server.tasks import Recording, read_aloud, written
 from voiceagent.units import VOICE_RATE
 from voiceagent.wire import audio_rest as wire
@@ -71,9 +72,7 @@ class AudioRest:
     async def speech(self, request: web.Request) -> web.StreamResponse:
         """Text as a sound file that is sent while it is made."""
         asked = wire.decode_speech(await request.read())
-        ready = self._engine.ready
-        if ready is None:
-            raise EngineError("The model is still loading.", code="engine_down", remedy="Try again soon.")
+        ready = loaded(self._engine)
         voice = asked.voice_name if asked.voice_name in ready.voices else ""
         options = TurnOptions(modalities="audio", instructions=asked.instructions, voice=voice)
         speech = read_aloud(self._engine, asked.input, options)

@@ -18,7 +18,7 @@ from voiceagent.core.history import AudioContent, Item, Piece, TextContent, User
 from voiceagent.engine.api import EngineClient
 from voiceagent.errors import EngineError, InputError
 from voiceagent.server.audio_rest import broken_off
-from voiceagent.server.job import Job, Output, job
+from voiceagent.server.job import Job, Output, job, loaded
 from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, VOICE_RATE
 from voiceagent.wire import chat as wire
 from voiceagent.wire.dialect import WireError
@@ -32,9 +32,7 @@ class ChatRest:
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         """Answers a conversation."""
-        ready = self._engine.ready
-        if ready is None:
-            raise EngineError("The model is still loading.", code="engine_down", remedy="Try again soon.")
+        ready = loaded(self._engine)
         body = await request.read()
         asked = wire.decode(body, voices=ready.voices, instructions=self._instructions)
         items = await _items(asked)

@@ -27,7 +27,7 @@ from voiceagent.core.events import (
 )
 from voiceagent.core.history import Item, Piece
 from voiceagent.core.utterances import WINDOW
-from voiceagent.engine.api import EngineClient, EngineEvent, EngineSession
+from voiceagent.engine.api import EngineClient, EngineEvent, EngineSession, Ready
 from voiceagent.errors import EngineError, VoiceAgentError
 
 PATIENCE_S = 120.0  #: without any word from the engine for so long, a job gives up
@@ -91,6 +91,14 @@ class Job:
                 "The engine is being restarted.", code="engine_down", remedy="Try again in a few seconds."
             )
         return event
+
+
+def loaded(engine: EngineClient) -> Ready:
+    """What the engine has loaded; EngineError while it is loading."""
+    ready = engine.ready
+    if ready is None:
+        raise EngineError("The model is still loading.", code="engine_down", remedy="Try again soon.")
+    return ready
 
 
 @asynccontextmanager

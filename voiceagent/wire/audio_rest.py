@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from voiceagent.wire.dialect import WireError
-from voiceagent.wire.realtime_decode import invalid_value, whole_characters
+from voiceagent.wire.realtime_decode import decode_body
 
 TEXT_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 SoundFormat = Literal["mp3", "opus", "flac", "wav", "pcm"]
@@ -62,14 +62,7 @@ def decode_speech(body: bytes) -> SpeechRequest:
     Raises:
         WireError: it is not JSON, or a field cannot be met; `param` names it.
     """
-    try:
-        asked = _speech.decode(whole_characters(body.decode()))
-    except msgspec.ValidationError as error:
-        raise invalid_value(str(error), None) from error
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise WireError(
-            f"The body is not valid JSON: {error}.", code="invalid_json", remedy="Send one JSON object."
-        ) from error
+    asked = decode_body(body, _speech)
     if not asked.input.strip():
         raise WireError("input holds no words.", code="invalid_value", param="input")
     if asked.speed != 1.0:

@@ -18,7 +18,7 @@ from voiceagent.core.events import Modality, Tool, TurnOptions, Usage
 from voiceagent.core.history import AssistantItem, SystemItem, TextContent, ToolCallItem, ToolResultItem
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError
-from voiceagent.wire.realtime_decode import invalid_value, whole_characters
+from voiceagent.wire.realtime_decode import decode_body
 from voiceagent.wire.realtime_items import from_base64, needed
 from voiceagent.wire.realtime_session import MAX_SCHEMA_BYTES
 
@@ -162,14 +162,7 @@ def decode(body: bytes, *, voices: Sequence[str], instructions: str) -> Chat:
     Raises:
         WireError: it is not JSON, or a field cannot be met; `param` names it.
     """
-    try:
-        asked = _decoder.decode(whole_characters(body.decode()))
-    except msgspec.ValidationError as error:
-        raise invalid_value(str(error), None) from error
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise WireError(
-            f"The body is not valid JSON: {error}.", code="invalid_json", remedy="Send one JSON object."
-        ) from error
+    asked = decode_body(body, _decoder)
     _refuse_unsupported(asked)
     messages = list(enumerate(asked.messages))
     if messages[0][1].role in ("system", "developer"):

@@ -85,6 +85,22 @@ def decode_message(frame: str | bytes, decoder: msgspec.json.Decoder[T], types: 
         raise
 
 
+def decode_body(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """The JSON body of a plain request.
+
+    Raises:
+        WireError: it is not JSON, or a field cannot be met; `param` names it.
+    """
+    try:
+        return decoder.decode(whole_characters(body.decode()))
+    except msgspec.ValidationError as error:
+        raise invalid_value(str(error), None) from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise WireError(
+            f"The body is not valid JSON: {error}.", code="invalid_json", remedy="Send one JSON object."
+        ) from error
+
+
 def whole_characters(frame: str) -> str:
     """The text with U+FFFD for every half of a character: a text that was cut in an emoji must not fail a session."""
     if _SURROGATE.search(frame) is None:

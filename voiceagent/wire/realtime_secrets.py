@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from voiceagent.wire.dialect import WireError
-from voiceagent.wire.realtime_decode import invalid_value, whole_characters
+from voiceagent.wire.realtime_decode import decode_body
 
 
 class ExpiresAfter(msgspec.Struct):
@@ -34,14 +33,7 @@ def decode_request(body: bytes) -> tuple[int, str]:
     Raises:
         WireError: it is not JSON, or a field cannot be met; `param` names it.
     """
-    try:
-        asked = _request.decode(whole_characters(body.decode()) or "{}")
-    except msgspec.ValidationError as error:
-        raise invalid_value(str(error), None) from error
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise WireError(
-            f"The body is not valid JSON: {error}.", code="invalid_json", remedy="Send one JSON object."
-        ) from error
+    asked = decode_body(body or b"{}", _request)
     expires = asked.expires_after or ExpiresAfter()
     session = b"null" if asked.session is UNSET else bytes(asked.session)
     return expires.seconds, "{}" if session == b"null" else session.decode()
