@@ -55,6 +55,14 @@ def alive(pid: int) -> bool:
         return False
 
 
+async def test_a_stopped_engine_leaves_no_process_behind() -> None:
+    for _ in range(5):
+        async with running() as engine:
+            pid = engine.pid
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid or 0, 0)  # it would find even a zombie
+
+
 async def whole_turn(session: LocalSession, inbox: Inbox, turn: int) -> None:
     session.send(start(turn, said("hello")))
     await inbox.wait(events.TurnEnded, when=lambda e: e.turn == turn and e.reason == "stop")

@@ -230,7 +230,8 @@ class LocalEngine:
         self._sessions.clear()
         if self._ready is not None and self._pipe is not None:
             self.post(api.Shutdown())
-            await asyncio.wait([self._pipe.ended], timeout=2.0)
+            if self._supervisor is not None:
+                await asyncio.wait([self._supervisor], timeout=2.0)  # it also reaps: cancelled, it could not
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.wait([self._supervisor])
@@ -282,6 +283,8 @@ class LocalEngine:
                     first.set_exception(error)  # whoever waits for the start reports it
                     return
                 log.error("the engine did not start again: %s", error)
+            if self._stopping:
+                return
             self._deaths.append(loop.time())
             self._streak = 1 if loop.time() - began > CALM_S else self._streak + 1
             await asyncio.sleep(self._backoff())
