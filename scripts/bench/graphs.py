@@ -111,7 +111,7 @@ def check_decode(pool: KvPool, captured: Decoder, plain: Decoder, *, batch: int)
     sequences = [held(pool, 13 * at + 5) for at in range(batch)]
     found: list[list[int | None]] = []
     for decoder in (captured, plain):
-        rows = [decoder.open(sampling, allowed=0, seen=range(100)) for _ in sequences]
+        rows = [decoder.open(sampling, seen=range(100)) for _ in sequences]
         token: list[int | None] = [5] * batch
         ids: list[int | None] = []
         twins = [sequence.fork() for sequence in sequences]
@@ -120,7 +120,7 @@ def check_decode(pool: KvPool, captured: Decoder, plain: Decoder, *, batch: int)
                 twin.reserve(twin.length + 1)
             token = decoder.step(
                 [
-                    Next(row, twin, twin.length, last or 0, (at * 37 + step * 11) % 101 / 101)
+                    Next(row, twin, twin.length, last or 0, (at * 37 + step * 11) % 101 / 101, 0)
                     for at, (row, twin, last) in enumerate(zip(rows, twins, token, strict=True))
                 ]
             )

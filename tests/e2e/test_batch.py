@@ -11,6 +11,13 @@ import soundfile
 from openai_caller import QUESTIONS, plain, questions
 
 from voiceagent.cli import main
+from voiceagent.config import Config
+from voiceagent.core.events import AudioOut, TextOut, TurnEnded, TurnOptions
+from voiceagent.core.history import TextContent, UserItem
+from voiceagent.engine.client import LocalEngine
+from voiceagent.launch import worker_spec
+from voiceagent.server.job import job
+from voiceagent.server.tasks import READ_ALOUD
 
 
 def test_files_are_written_down(pocket_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,3 +91,20 @@ def test_results_that_would_overwrite_each_other_are_refused(
         (tmp_path / folder / "x.wav").write_bytes(b"")
     assert main(["transcribe", str(tmp_path / "a/x.wav"), str(tmp_path / "b/x.wav")]) == 2
     assert "overwrite" in capsys.readouterr().err
+
+
+async def test_words_that_are_given_are_the_words_that_are_said(pocket_dir: Path) -> None:
+    line = "the zebra of aunt mildred costs 47 blue buttons."  # nothing that the model would say by itself
+    engine = LocalEngine(worker_spec(Config()), load_s=300.0)
+    await engine.start()
+    try:
+        async with job(engine) as mouth:
+            options = TurnOptions(script=line, temperature=0.0, max_tokens=600)
+            item = UserItem("text", (TextContent(READ_ALOUD + line),))
+            events = [event async for event in mouth.turn((item,), options)]
+    finally:
+        await engine.stop()
+    assert "".join(event.text for event in events if isinstance(event, TextOut)) == line
+    assert 2.0 < sum(len(event.pcm) for event in events if isinstance(event, AudioOut)) / 24_000 < 10.0
+    assert isinstance(events[-1], TurnEnded)
+    assert events[-1].reason == "stop"

@@ -22,6 +22,7 @@ from voiceagent.models.step_audio2.lm import Chunk
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, Slot, render_turn
 from voiceagent.models.step_audio2.reply import Generation, Later, Prefill
 from voiceagent.models.step_audio2.sampling import GREEDY, Sampling
+from voiceagent.models.step_audio2.script import Script
 
 IDS = tiny_tokenizer().ids
 WILD = Sampling(temperature=2.0, top_p=1.0, top_k=0, repetition_penalty=1.0, seed=1)
@@ -497,12 +498,12 @@ def test_replies_beyond_the_largest_batch_take_several_passes(tmp_path: Path) ->
 
 def test_more_replies_than_there_are_rows_are_refused(model: LanguageModel) -> None:
     decoder = Decoder(model.network, model.pool, torch.ones(1, 4, dtype=torch.bool), rows=2)
-    rows = [decoder.open(GREEDY, allowed=0, seen=()) for _ in range(2)]
+    rows = [decoder.open(GREEDY, seen=()) for _ in range(2)]
     with pytest.raises(CapacityError) as caught:
-        decoder.open(GREEDY, allowed=0, seen=())
+        decoder.open(GREEDY, seen=())
     assert caught.value.code == "replies_full"
     decoder.close(rows[0])
-    assert decoder.open(GREEDY, allowed=0, seen=()) == rows[0]
+    assert decoder.open(GREEDY, seen=()) == rows[0]
 
 
 def test_transcription(model: LanguageModel) -> None:
@@ -559,3 +560,44 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(spec), encoding="utf-8")
     with pytest.raises(CheckpointError, match="vocab_size"):
         LanguageModel.load(tmp_path)
+
+
+def test_given_words_are_said_exactly_and_sound_is_the_models(model: LanguageModel) -> None:
+    words = "Hi. Hi, Hi."
+    prompt = render_turn(
+        (asked("Read."),),
+        instructions="",
+        tools=(),
+        tool_choice="required",  # there is none, and the words say what to do
+        tokenizer=model.tokenizer,
+        spoken=True,
+        script=words,
+    )
+    given = model.tokenizer.encode(words)
+    replies = [
+        model.generate(model.open(), prompt, replace(WILD, seed=seed), max_tokens=400) for seed in (1, 2)
+    ]
+    others = model.generate(model.open(), prompt_of(model, asked("Hi.")), WILD, max_tokens=60)
+    for generation in replies:
+        while not generation.read(16):
+            pass
+    others.read(1000)
+    while any(generation.reason is None for generation in replies):  # one pass for all, whatever they may say
+        model.decode([*replies, others])
+    for generation in replies:
+        ids = generation.ids
+        assert generation.reason == "stop"
+        assert ids[: 5 * len(given) : 5] == given
+        assert set(ids[5 * len(given) :: 5]) <= {IDS.tts_pad}
+        sound = [token for at, token in enumerate(ids) if at % 5]
+        assert all(IDS.audio_0 <= token <= IDS.audio_pad for token in sound)
+        assert len(ids) % 5 == 0
+    assert replies[0].ids != replies[1].ids
+
+
+def test_given_words_end_at_the_limit_like_all_others(model: LanguageModel) -> None:
+    prompt = replace(prompt_of(model, asked("Hi.")), script=Script.of([7] * 40, IDS))
+    generation = model.generate(model.open(), prompt, WILD, max_tokens=12)
+    run(generation)
+    assert generation.reason == "length"
+    assert generation.ids[::5] == [7, 7, 7]

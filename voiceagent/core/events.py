@@ -65,6 +65,7 @@ class TurnOptions:
     Attributes:
         tool_choice: "auto", "none", "required", or the name of a function.
         think: think before answering; only where the checkpoint can.
+        script: a spoken reply says exactly this; empty = the model finds the words.
         interruptible: a voice may stop it (besides `ServerVad.interrupt_response`).
         conversation: False = out of band: the history is read but neither the reply nor `input` is added to it.
         input: the model sees these items instead of the history; None = the history.
@@ -81,6 +82,7 @@ class TurnOptions:
     repetition_penalty: float | None = None
     max_tokens: int | None = None
     think: bool = False
+    script: str = ""
     interruptible: bool = True
     metadata: Mapping[str, str] | None = None
     conversation: bool = True
@@ -355,7 +357,15 @@ class TurnFailed:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was heard in a user item."""
+@dataclass(frozen=True, slots=True)
+class TranscriptDelta:
+    """More of what was heard in a user item; what came before and this make the beginning of its transcript."""
+
+    item_id: str
+    text: str
+
+
+    """What was heard in a user item, whole."""
 
     item_id: str
     text: str
@@ -363,6 +373,15 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class EngineDown:
+@dataclass(frozen=True, slots=True)
+class TranscriptFailed:
+    """What was heard in a user item could not be written down."""
+
+    item_id: str
+    code: str
+    message: str
+
+
     """The engine died or hangs; expected back after `retry_after` seconds if that is known."""
 
     retry_after: float | None = None
@@ -393,6 +412,7 @@ Request = (
 """What a client asks for."""
 
 LineEvent = Detached | Hangup
-EngineEvent = TurnEvent | SpeechProb | Transcript | EngineDown | EngineUp
+TranscriptEvent = TranscriptDelta | Transcript | TranscriptFailed
+EngineEvent = TurnEvent | SpeechProb | TranscriptEvent | EngineDown | EngineUp
 ClientEvent = AudioIn | Played | Request
 Event = ClientEvent | LineEvent | EngineEvent

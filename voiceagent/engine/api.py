@@ -133,6 +133,7 @@ class Options(Message, frozen=True):
     repetition_penalty: float | None
     max_tokens: int | None
     think: bool = False
+    script: str = ""
 
 
 # --- commands: server to engine ---------------------------------------------------------------------------------

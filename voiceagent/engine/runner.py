@@ -353,6 +353,7 @@ class StepAudioRunner:
             spoken=options.spoken,
             variant=self.language.variant,
             think=options.think,
+            script=options.script,
         )
 
     def _with_room(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import IO
 
 import numpy as np
@@ -128,6 +129,6 @@ async def read_aloud(engine: EngineClient, text: str, options: TurnOptions) -> A
     async with job(engine) as mouth:
         for sentence in split_sentences(text):
             item = UserItem("text", (TextContent(READ_ALOUD + sentence),))
-            async for event in mouth.turn((item,), options):
+            async for event in mouth.turn((item,), replace(options, script=sentence)):
                 if isinstance(event, AudioOut):
                     yield event.pcm

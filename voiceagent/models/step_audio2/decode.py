@@ -44,6 +44,7 @@ class Next:
         position: the new position: the sequence's length, or one more where a pass that was begun comes first.
         token: the id at the new position; None for what that pass chooses.
         uniform: random number in [0, 1) for the choice of what follows.
+        allowed: which of the masks holds for that choice.
     """
 
     row: int
@@ -51,6 +52,7 @@ class Next:
     position: int
     token: int | None
     uniform: float
+    allowed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +137,11 @@ class Decoder:
     # --- replies ------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def open(self, sampling: Sampling, *, allowed: int, seen: Iterable[int]) -> int:
+    def open(self, sampling: Sampling, *, seen: Iterable[int]) -> int:
         """A row for a reply; `close` it at the end.
 
         Args:
             sampling: how to choose.
-            allowed: which of the masks holds.
             seen: ids that the repetition penalty counts from the start.
 
         Raises:
@@ -148,7 +149,7 @@ class Decoder:
         """
         row = self._take()
         settings = self._settings[row]
-        settings[_ROW], settings[_ALLOWED], settings[_TOP_K] = row, allowed, min(sampling.top_k, 2**31 - 1)
+        settings[_ROW], settings[_TOP_K] = row, min(sampling.top_k, 2**31 - 1)
         settings[[_TEMPERATURE, _TOP_P, _PENALTY]] = np.array(
             [sampling.temperature, sampling.top_p, sampling.repetition_penalty], np.float32
         ).view(np.int32)
@@ -236,6 +237,7 @@ class Decoder:
         fields[_POSITION, :count] = [one.position for one in batch]
         fields[_LENGTH, :count] = fields[_POSITION, :count] + 1
         fields[_PLACE, :count] = [one.sequence.place(one.position) for one in batch]
+        fields[_ALLOWED, :count] = [one.allowed for one in batch]
         fields[_UNIFORM, :count] = np.array([one.uniform for one in batch], np.float32).view(np.int32)
 
     def _compute(self, packed: Tensor, size: int, new: HostStep | None = None) -> Tensor:

@@ -30,7 +30,8 @@ from voiceagent.models.step_audio2.read import Reader
 from voiceagent.models.step_audio2.reply import Generation as Generation
 from voiceagent.models.step_audio2.reply import Later as Later
 from voiceagent.models.step_audio2.sampling import GREEDY, Sampling
-from voiceagent.models.step_audio2.tokenizer import TextTokenizer
+from voiceagent.models.step_audio2.script import Allowed
+from voiceagent.models.step_audio2.tokenizer import SpecialIds, TextTokenizer
 from voiceagent.models.step_audio2.variant import Variant, find_variant
 
 _CPU_KV_BYTES, _CPU_CONTEXTS = 1 << 30, 64  # at most this, and so many full contexts
@@ -112,8 +113,7 @@ class LanguageModel:
             )
         settings = _read_settings(folder / "generation_config.json")
         ids = tokenizer.ids
-        number = torch.arange(vocabulary, device=device)
-        masks = torch.stack([number <= ids.audio_pad, number < ids.audio_start])
+        masks = _masks(ids, torch.arange(vocabulary, device=device))
         pool = _make_pool(network, kv_bytes)
         decoder = Decoder(network, pool, masks, largest=max_batch)
         reader, listener = Reader(network, pool), Listener(network)
@@ -327,6 +327,17 @@ def _read_settings(path: Path) -> _Settings:
         raise CheckpointError(
             f"{path} cannot be used: {cause}", remedy="Repair or delete the file; it is optional."
         ) from cause
+
+
+def _masks(ids: SpecialIds, number: torch.Tensor) -> torch.Tensor:
+    """(n, vocabulary) bool: what may be chosen, a row for each of `Allowed`."""
+    sets = {
+        Allowed.SPOKEN: number <= ids.audio_pad,
+        Allowed.WRITTEN: number < ids.audio_start,
+        Allowed.SOUND: (number >= ids.audio_0) & (number <= ids.audio_pad),
+        Allowed.CLOSING: (number == ids.tts_pad) | (number == ids.tts_end),
+    }
+    return torch.stack([sets[allowed] for allowed in Allowed])
 
 
 def _make_pool(network: StepAudio2, kv_bytes: int | None) -> KvPool:

@@ -26,6 +26,7 @@ from voiceagent.core.history import (
 )
 from voiceagent.errors import InputError
 from voiceagent.models.step_audio2.mel import placeholder_count
+from voiceagent.models.step_audio2.script import Script
 from voiceagent.models.step_audio2.think import BEFORE_ANSWER, CLOSING, OPENING
 from voiceagent.models.step_audio2.tokenizer import AUDIO_CODES, SpecialIds, TextTokenizer
 from voiceagent.models.step_audio2.variant import Variant
@@ -74,12 +75,14 @@ class Prompt:
         forced: first ids of the reply that are not the model's choice (a required tool call); often empty.
         spoken: whether the reply is a text-and-audio stream; else it is text.
         think: what is to be generated is a thought (text); `render_answer` makes the prompt of the reply behind it.
+        script: the words of a spoken reply, if they are given.
     """
 
     slots: tuple[Slot, ...]
     forced: tuple[int, ...]
     spoken: bool
     think: bool = False
+    script: Script | None = None
 
 
 def ta4_interleave(text_ids: Sequence[int], audio_ids: Sequence[int], ids: SpecialIds) -> list[int]:
@@ -233,6 +236,7 @@ def render_turn(
     spoken: bool,
     variant: Variant = Variant.CHAT,
     think: bool = False,
+    script: str = "",
 ) -> Prompt:
     """`render`, with the client's tool choice and its wish for a thought obeyed.
 
@@ -241,6 +245,7 @@ def render_turn(
         tool_choice: "auto"; "none" (tools are not shown); "required" or a function's name (the reply is that call,
             in text mode, whatever `spoken` says).
         think: open the turn with a thought. A reply that has to be a tool call is not thought about.
+        script: a spoken reply is to say exactly this; it then calls no tool and holds no thought.
 
     Raises:
         InputError: a tool is required but there is none, or none of that name, or the checkpoint cannot call any;
@@ -254,6 +259,9 @@ def render_turn(
             param="think",
         )
     forced: list[int] = []
+    lines = Script.of(tokenizer.encode(script), tokenizer.ids) if script and spoken else None
+    if lines is not None:
+        tool_choice, think = "none", False
     if tool_choice == "none":
         tools = ()
     elif tool_choice != "auto":
@@ -265,7 +273,7 @@ def render_turn(
     slots = render(
         items, instructions=instructions, tools=tools, tokenizer=tokenizer, spoken=spoken, variant=variant
     )
-    return Prompt(slots=slots, forced=tuple(forced), spoken=spoken)
+    return Prompt(slots=slots, forced=tuple(forced), spoken=spoken, script=lines)
 
 
 def render_answer(prompt: Prompt, thought: str, *, tokenizer: TextTokenizer, spoken: bool) -> Prompt:

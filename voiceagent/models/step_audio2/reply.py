@@ -12,11 +12,10 @@ from voiceagent.models.step_audio2.context import Context
 from voiceagent.models.step_audio2.decode import Next, Ticket
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt
 from voiceagent.models.step_audio2.sampling import Draws, Sampling
+from voiceagent.models.step_audio2.script import Allowed
 
 if TYPE_CHECKING:
     from voiceagent.models.step_audio2.generate import LanguageModel
-
-SPOKEN, WRITTEN = 0, 1  # which ids a reply may hold: all of text and audio, or text only
 
 
 class Later(Enum):
@@ -168,11 +167,21 @@ class Generation:
         sequence.reserve(position + 1)
         if self._row is None:
             seen = {slot for slot in self._slots if isinstance(slot, int)}
-            allowed = SPOKEN if self._prompt.spoken else WRITTEN
-            self._row = self._model.decoder.open(self._sampling, allowed=allowed, seen=seen.union(self.ids))
+            self._row = self._model.decoder.open(self._sampling, seen=seen.union(self.ids))
         while len(self._drawn) <= before:
             self._drawn.append(self._draws.next())
-        return Next(self._row, sequence, position, None if before else self._token, self._drawn[before])
+        token = self._given(len(self.ids) + before - 1) if before else self._token
+        return Next(self._row, sequence, position, token, self._drawn[before], self._allowed(before))
+
+    def _given(self, at: int) -> int | None:
+        """The id at place `at` of the reply, where a script says it."""
+        return None if self._prompt.script is None else self._prompt.script.given(at)
+
+    def _allowed(self, before: int) -> Allowed:
+        """What may be chosen by the pass behind `before` passes that were begun."""
+        if self._prompt.script is not None:
+            return self._prompt.script.allowed(len(self.ids) + before)
+        return Allowed.SPOKEN if self._prompt.spoken else Allowed.WRITTEN
 
     def take(self, token: int | None) -> int | None:
         """What the pass has chosen: the id, or None if it ends the reply.
@@ -189,7 +198,10 @@ class Generation:
             )
         self.context.hold((self._token,))
         del self._begun[:1], self._drawn[:1]
-        if token in self._model.stops:
+        given = self._given(len(self.ids))
+        token = token if given is None else given
+        script = self._prompt.script
+        if token in self._model.stops or (script is not None and token == script.end):
             self._end("stop")
             return None
         self._token = token
