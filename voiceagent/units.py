@@ -17,3 +17,18 @@ def ms_to_samples(ms: float, *, rate: int) -> int:
 def samples_to_ms(samples: int, *, rate: int) -> int:
     """Samples at `rate` Hz to whole milliseconds, rounded down."""
     return samples * 1000 // rate
+
+
+def spoken_at(samples: int, speed: float) -> int:
+    """How many samples there are of `samples` once they are spoken `speed` times as fast, rounded up; exact."""
+    numerator, denominator = speed.as_integer_ratio()
+    return -(-samples * denominator // numerator)
+
+
+def unhurried(samples: int, speed: float) -> int:
+    """Of how many samples these were made, spoken `speed` times as fast, rounded down; exact.
+
+    As many whole ones as `spoken_at` fits: spoken_at(n, speed) <= samples just if n <= unhurried(samples, speed).
+    """
+    numerator, denominator = speed.as_integer_ratio()
+    return samples * numerator // denominator
