@@ -357,15 +357,7 @@ class TurnFailed:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-@dataclass(frozen=True, slots=True)
-class TranscriptDelta:
-    """More of what was heard in a user item; what came before and this make the beginning of its transcript."""
-
-    item_id: str
-    text: str
-
-
-    """What was heard in a user item, whole."""
+    """What was heard in a user item."""
 
     item_id: str
     text: str
@@ -373,15 +365,6 @@ class TranscriptDelta:
 
 @dataclass(frozen=True, slots=True)
 class EngineDown:
-@dataclass(frozen=True, slots=True)
-class TranscriptFailed:
-    """What was heard in a user item could not be written down."""
-
-    item_id: str
-    code: str
-    message: str
-
-
     """The engine died or hangs; expected back after `retry_after` seconds if that is known."""
 
     retry_after: float | None = None
@@ -412,7 +395,6 @@ Request = (
 """What a client asks for."""
 
 LineEvent = Detached | Hangup
-TranscriptEvent = TranscriptDelta | Transcript | TranscriptFailed
-EngineEvent = TurnEvent | SpeechProb | TranscriptEvent | EngineDown | EngineUp
+EngineEvent = TurnEvent | SpeechProb | Transcript | EngineDown | EngineUp
 ClientEvent = AudioIn | Played | Request
 Event = ClientEvent | LineEvent | EngineEvent
