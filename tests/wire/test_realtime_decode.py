@@ -42,8 +42,11 @@ def test_extra_keys_are_tolerated() -> None:
         ("[]", "invalid_value"),
         ("7", "invalid_value"),
         ('{"type": 5}', "invalid_value"),
-        ('{"type": "session.update", "session": {"tracing": {"x": 1e999}}}', "invalid_value"),
-        ('{"type": "session.update", "session": {"tracing": {"x": %s}}}' % ("9" * 5000), "invalid_value"),
+        ('{"type": "session.update", "session": {"tracing": {"metadata": {"x": 1e999}}}}', "invalid_value"),
+        (
+            '{"type": "session.update", "session": {"tracing": {"metadata": {"x": %s}}}}' % ("9" * 5000),
+            "invalid_value",
+        ),
         ('{"type": "session.update", "session": {"output_lead_ms": %s}}' % ("9" * 5000), "invalid_value"),
         ("{}", "missing_required_parameter"),
         ('{"type": "session.update"}', "missing_required_parameter"),
@@ -92,7 +95,7 @@ def test_huge_ids_are_refused_and_not_echoed() -> None:
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH, 1_500, 100_000])
 def test_deep_nesting(depth: int) -> None:
-    nested = '{"type": "session.update", "event_id": "e", "session": {"tracing": {"x": %s%s}}}'
+    nested = '{"type": "session.update", "event_id": "e", "session": {"tracing": {"metadata": {"x": %s%s}}}}'
     error = refused(nested % ("[" * depth, "]" * depth))
     assert error.code in ("message_too_deep", "message_too_complex")
     assert error.remedy
@@ -105,7 +108,7 @@ def test_wide_messages_pass_as_long_as_they_are_not_absurd() -> None:
         "parameters": {"a": [{"b": [{"c": 1}, [], {}]}], "d": {"e": {}}},
     }
     assert isinstance(decode(update({"tools": [tool] * 100})), ev.SessionUpdate)
-    error = refused(update({"tracing": {"x": [[]] * MAX_BRACKETS}}))
+    error = refused(update({"tracing": {"metadata": {"x": [[]] * MAX_BRACKETS}}}))
     assert (error.code, error.event_id) == ("message_too_complex", "e1")
 
 
@@ -127,3 +130,21 @@ def test_half_characters_become_replacement_characters(escaped: str, plain: str)
     message = decode(f'{{"type": "session.update", "session": {{"instructions": "{escaped}"}}}}')
     assert isinstance(message, ev.SessionUpdate)
     assert message.session.instructions == plain
+
+
+def test_half_characters_are_mended_whole_ones_and_backslashes_are_not() -> None:
+    for text, mended in (
+        (r'"\ud800"', r'"\ufffd"'),
+        (r'"\ude00\ud83d"', r'"\ufffd\ufffd"'),
+        (r'"\ud83d\ud83d\ude00"', r'"\ufffd\ud83d\ude00"'),
+        (r'"\\ud800 \\\ud800"', r'"\\ud800 \\\ufffd"'),
+        (r'"\u00e9\udfff"', r'"\u00e9\ufffd"'),
+        (r'"\ud800\u"', r'"\ufffd\u"'),
+    ):
+        assert whole_characters(text) == mended
+    assert refused(update({"instructions": "\ud800" * 10_000})).code == "invalid_json"
+
+
+def test_an_error_repeats_only_the_beginning_of_a_long_value() -> None:
+    error = refused(update({"truncation": "x" * 60_000}))
+    assert len(str(error)) < 400

@@ -21,11 +21,18 @@ T = TypeVar("T")
 MAX_DEPTH = 64
 MAX_BRACKETS = 50_000
 """Opening brackets and braces in one message: what bounds the time that its decoding takes."""
+MAX_ECHO = 200  #: characters of a message that an error about it repeats
+MAX_HALVES = 1_000  #: half characters that are mended in one message: a text that was cut has one
 
-# Any escape of a JSON string, so that a match begins at an escape and not within one; whole surrogate pairs first.
 _HEX = "[0-9a-fA-F]"
-_ESCAPE = re.compile(rf"\\(?:u[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}}|u{_HEX}{{4}}|.)")
 _SURROGATE = re.compile(rf"\\u[dD][89a-fA-F]{_HEX}{{2}}")
+# Text without half characters, as far as it goes: anything else, whole pairs, other escapes. It never goes back, so
+# that the time is proportional to the text whatever it is.
+_WHOLE = re.compile(
+    r"(?:[^\\]++|\\(?:[^u]|u(?:"
+    rf"[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}}|(?![dD][89a-fA-F]){_HEX}{{4}})))*+",
+    re.DOTALL,
+)
 
 
 class _Head(msgspec.Struct):
@@ -102,10 +109,28 @@ def decode_body(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def whole_characters(frame: str) -> str:
-    """The text with U+FFFD for every half of a character: a text that was cut in an emoji must not fail a session."""
+    """The text with U+FFFD for every half of a character: a text that was cut in an emoji must not fail a session.
+
+    Raises:
+        WireError: there are so many that nobody cut them.
+    """
     if _SURROGATE.search(frame) is None:
         return frame
-    return _ESCAPE.sub(lambda m: "\\ufffd" if _SURROGATE.fullmatch(m[0]) else m[0], frame)
+    parts: list[str] = []
+    at = 0
+    while at < len(frame):
+        if len(parts) > 2 * MAX_HALVES:
+            raise WireError(f"The text has more than {MAX_HALVES} halves of characters.", code="invalid_json")
+        run = _WHOLE.match(frame, at)
+        end = at if run is None else run.end()
+        parts.append(frame[at:end])
+        half = _SURROGATE.match(frame, end)
+        if half is None:  # the end, or an escape that no decoder takes
+            parts.append(frame[end:])
+            break
+        parts.append("\\ufffd")
+        at = half.end()
+    return "".join(parts)
 
 
 def _unknown_type(head: _Head, types: Collection[str]) -> WireError:
@@ -153,7 +178,11 @@ def _too_deep(event_id: str | None) -> WireError:
 
 def invalid_value(text: str, event_id: str | None) -> WireError:
     """The error for the decoder's text, such as "Expected `str`, got `int` - at `$.session.tools[0].name`"."""
-    what, _, path = text.partition(" - at ")
+    what, _, path = text.rpartition(" - at ")
+    if not what:
+        what, path = text, ""
+    if len(what) > MAX_ECHO:  # a decoder names the wrong value, which may be the whole message
+        what = what[:MAX_ECHO] + "..."
     param = path.strip("`").removeprefix("$").removeprefix(".") or None
     missing = re.fullmatch(r"Object missing required field `(\w+)`", what)
     if missing is not None:

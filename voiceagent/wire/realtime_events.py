@@ -107,6 +107,34 @@ class AudioPatch(msgspec.Struct):
     output: OutputAudioPatch | None = None
 
 
+class PromptText(msgspec.Struct, tag_field="type", tag="input_text"):
+    """A variable of a prompt, the long way."""
+
+    text: Text
+
+
+class Prompt(msgspec.Struct, omit_defaults=True):
+    """Accepted and shown, as the next two: what is shown must be of the published shape, or clients cannot read it."""
+
+    id: Id
+    variables: dict[Id, Text | PromptText] | None = None
+    version: Id | None = None
+
+
+class Reasoning(msgspec.Struct, omit_defaults=True):
+    """Accepted and shown."""
+
+    effort: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
+
+
+class Tracing(msgspec.Struct, omit_defaults=True):
+    """Accepted and shown."""
+
+    group_id: Id | None = None
+    workflow_name: Id | None = None
+    metadata: dict[str, Any] | None = None
+
+
 class SessionPatch(msgspec.Struct):
     """A sparse session object.
 
@@ -123,10 +151,14 @@ class SessionPatch(msgspec.Struct):
     temperature: Temperature | None = None
     audio: AudioPatch | None = None
     truncation: Literal["auto", "disabled"] | dict[str, Any] | None = None
-    reasoning: dict[str, Any] | None = None
-    tracing: Literal["auto"] | dict[str, Any] | UnsetType | None = UNSET
-    prompt: dict[str, Any] | UnsetType | None = UNSET
-    include: list[Id] | UnsetType | None = UNSET
+    reasoning: Reasoning | None = None
+    tracing: Literal["auto"] | Tracing | UnsetType | None = UNSET
+    prompt: Prompt | UnsetType | None = UNSET
+    include: (
+        Annotated[list[Literal["item.input_audio_transcription.logprobs"]], Meta(max_length=8)]
+        | UnsetType
+        | None
+    ) = UNSET
     output_lead_ms: Annotated[int, Meta(ge=20, le=10_000)] | UnsetType | None = UNSET
     think: Think | None = None
 

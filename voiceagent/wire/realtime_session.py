@@ -108,10 +108,10 @@ class Session:
         shown = dict(self.shown)
         for name in AS_THEY_CAME:
             if getattr(patch, name) is not None:
-                shown[name] = getattr(patch, name)
+                shown[name] = msgspec.to_builtins(getattr(patch, name))
         for name in NULLABLE:
             if getattr(patch, name) is not UNSET:
-                shown[name] = getattr(patch, name)
+                shown[name] = msgspec.to_builtins(getattr(patch, name))
         if patch.output_modalities is not None:
             shown["output_modalities"] = list(patch.output_modalities)
         if patch.tools is not None:
