@@ -92,6 +92,7 @@ class LimitsConfig:
     unprocessed_audio_s: float = 30.0
     session_s: float = 7200.0
     slow_consumer_s: float = 5.0
+    history_audio_mb: int = 32  #: sound that a conversation keeps; beyond it the oldest items lose theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +260,7 @@ def _check(config: Config) -> None:
         ("turn.silence_ms", config.turn.silence_ms, 50, 10_000),
         ("turn.lead_ms", config.turn.lead_ms, 20, 10_000),
         ("limits.message_bytes", config.limits.message_bytes, 4096, 64 << 20),
+        ("limits.history_audio_mb", config.limits.history_audio_mb, 1, 1 << 16),
         ("limits.messages_per_s", config.limits.messages_per_s, 1, 1e6),
     ]
     for name, value, low, high in ranges:

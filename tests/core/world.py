@@ -441,6 +441,11 @@ class World:
                 assert 0 < len(piece.audio) <= 400_000
                 assert not piece.audio.flags.writeable
                 self.encoded.add(piece.id)
+            case act.ForgetPieces(pieces):
+                assert self.encoded.issuperset(pieces), (
+                    "a piece that the engine has not got is to be forgotten"
+                )
+                self.encoded.difference_update(pieces)  # a turn that still names one is found out below
             case act.Prepare(items):
                 assert self.live is None, "a turn is under way"
                 pieces = [

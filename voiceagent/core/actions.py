@@ -41,6 +41,13 @@ class EncodePiece:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetPieces:
+    """No later turn will name these pieces; one that is being made may still need them."""
+
+    pieces: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Prepare:
     """Somebody speaks: these items, and what is still being said, will soon be answered with these options.
 
@@ -281,7 +288,7 @@ class Error:
     event_id: str | None = None
 
 
-EngineAction = StartTurn | EncodePiece | Prepare | CancelTurn | Transcribe
+EngineAction = StartTurn | EncodePiece | ForgetPieces | Prepare | CancelTurn | Transcribe
 Notice = (
     SpeechStarted
     | SpeechStopped

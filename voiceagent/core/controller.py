@@ -11,7 +11,7 @@ from typing import assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
-from voiceagent.core.conversation import Conversation
+from voiceagent.core.conversation import AUDIO_BUDGET, Conversation
 from voiceagent.core.ear import Listener
 from voiceagent.core.history import AudioContent, History, Item, Piece, UserItem
 from voiceagent.core.replies import Replies
@@ -28,11 +28,12 @@ class Controller:
     Args:
         config: the session's settings at the start.
         id_prefix: begins the ids of the items made here; unique among the sessions of a server.
+        audio_budget: bytes of sound that the conversation may hold.
     """
 
-    def __init__(self, config: ev.SessionConfig, *, id_prefix: str) -> None:
+    def __init__(self, config: ev.SessionConfig, *, id_prefix: str, audio_budget: int = AUDIO_BUDGET) -> None:
         self._config = config
-        self._talk = Conversation(id_prefix=id_prefix)
+        self._talk = Conversation(id_prefix=id_prefix, audio_budget=audio_budget)
         self._ear = Listener(config.turn_detection, self._talk.new_piece)
         self._replies = Replies(self._talk, config.lead_ms)
         self._utterance_id: str | None = None  # id told to the client for the utterance in progress

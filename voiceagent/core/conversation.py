@@ -5,7 +5,7 @@ It knows nothing of who is speaking. A request that cannot be met yields an `Err
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from voiceagent.core import actions as act
@@ -20,9 +20,13 @@ from voiceagent.core.history import (
     TextContent,
     ToolCallItem,
     UserItem,
+    item_pieces,
 )
 from voiceagent.core.segments import Samples
 from voiceagent.units import PIECE_SAMPLES
+
+AUDIO_BUDGET = 32 << 20  #: bytes; some eight minutes of a person's speech
+MAX_ITEMS = 1000  #: of a conversation; beyond it the oldest are deleted
 
 
 class Conversation:
@@ -30,11 +34,13 @@ class Conversation:
 
     Args:
         id_prefix: begins every item id that is made here.
+        audio_budget: bytes of sound that the items may hold; see `bound`.
     """
 
-    def __init__(self, *, id_prefix: str) -> None:
+    def __init__(self, *, id_prefix: str, audio_budget: int = AUDIO_BUDGET) -> None:
         self.history = History()
         self._prefix = id_prefix
+        self._audio_budget = audio_budget
         self._items = 0
         self._pieces = 0
 
@@ -51,6 +57,26 @@ class Conversation:
         self._pieces += 1
         return Piece(self._pieces, audio)
 
+    def bound(self) -> list[act.Action]:
+        """To be called when something was added: what the conversation holds stays bounded, however long it gets.
+
+        Over the budget the oldest sound goes and its item stays: the model reads the transcript instead, if there is
+        one. Over `MAX_ITEMS` the oldest items go.
+        """
+        before, made = self.history, list[act.Action]()
+        while len(self.history) > MAX_ITEMS:
+            oldest = self.history.items[0]
+            self.history = self.history.delete(oldest.id)
+            made.append(act.ItemDeleted(oldest.id))
+        self.history = self.history.within(self._audio_budget)
+        return made if self.history is before else [*made, *self._forgotten(before)]
+
+    def _forgotten(self, before: Iterable[Item]) -> list[act.Action]:
+        """The engine need not keep the pieces that were in the conversation and are no longer."""
+        left = {piece.id for item in self.history for piece in item_pieces(item)}
+        gone = {piece.id for item in before for piece in item_pieces(item)} - left
+        return [act.ForgetPieces(tuple(sorted(gone)))] if gone else []
+
     # --- items of the ear and of a turn -------------------------------------------------------------------------
 
     def add_user(self, item_id: str, pieces: tuple[Piece, ...]) -> list[act.Action]:
@@ -58,7 +84,7 @@ class Conversation:
         item = UserItem(item_id, (AudioContent(pieces),))
         previous = self.history.last_id
         self.history = self.history.append(item)
-        return [act.Committed(item_id, previous), *_added(item, previous)]
+        return [act.Committed(item_id, previous), *_added(item, previous), *self.bound()]
 
     def place(self, item: AssistantItem, previous_id: str | None) -> None:
         """A turn's message takes its place, right behind what it answers."""
@@ -101,7 +127,7 @@ class Conversation:
         else:
             self.history = self.history.insert_after(previous, item)
         encode = [act.EncodePiece(piece) for piece in fresh]
-        return [*encode, *_added(item, self.history.previous_id(item.id))]
+        return [*encode, *_added(item, self.history.previous_id(item.id)), *self.bound()]
 
     def adopt(self, item: Item) -> tuple[Item, list[Piece]]:
         """A client's item as ours: with an id, its audio in pieces of this session. Returns the pieces too."""
@@ -131,8 +157,9 @@ class Conversation:
         """Takes an item out."""
         if self.history.find(event.item_id) is None:
             return [_unknown("item_delete_invalid_item_id", event.item_id, event.event_id)]
-        self.history = self.history.delete(event.item_id)
-        return [act.ItemDeleted(event.item_id)]
+        before = self.history
+        self.history = before.delete(event.item_id)
+        return [act.ItemDeleted(event.item_id), *self._forgotten(before)]
 
     def retrieve(self, event: ev.ItemRetrieve) -> list[act.Action]:
         """Shows an item."""

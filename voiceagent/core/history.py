@@ -107,6 +107,32 @@ class ToolResultItem:
 
 Item = SystemItem | UserItem | AssistantItem | ToolCallItem | ToolResultItem
 
+KEPT_SHARE = 0.75
+"""Sound over its budget is cut down to this share of it, so that not every turn changes what the model has read."""
+
+
+def audio_bytes(item: Item) -> int:
+    """Bytes of sound that an item holds."""
+    return sum(piece.audio.nbytes for piece in item_pieces(item))
+
+
+def without_audio(item: Item) -> Item:
+    """The item without its sound; the transcript stays, where there is one."""
+    if not isinstance(item, UserItem):
+        return item
+    content = tuple(
+        replace(part, pieces=()) if isinstance(part, AudioContent) else part for part in item.content
+    )
+    return replace(item, content=content)
+
+
+def item_pieces(item: Item) -> Iterator[Piece]:
+    """A person's audio in an item, in order."""
+    if isinstance(item, UserItem):
+        for part in item.content:
+            if isinstance(part, AudioContent):
+                yield from part.pieces
+
 
 def cut_to_heard(item: AssistantItem, samples: int, *, length: int | None = None) -> AssistantItem:
     """The item as heard up to `samples` (24 kHz): whole audio tokens, whole words, never more than was heard.
@@ -196,6 +222,29 @@ class History:
         """With `item` in the place of the one that has its id; `KeyError` if there is none."""
         at = self._index(item.id)
         return History((*self.items[:at], item, *self.items[at + 1 :]))
+
+    @property
+    def audio_bytes(self) -> int:
+        """Bytes of sound that all items hold together."""
+        return sum(map(audio_bytes, self.items))
+
+    def within(self, budget: int) -> History:
+        """With no more than `budget` bytes of sound.
+
+        If there is more, the oldest items lose theirs, down to `KEPT_SHARE` of the budget; the newest item that has
+        any keeps it, however much that is.
+        """
+        held = self.audio_bytes
+        if held <= budget:
+            return self
+        items, least = list(self.items), budget * KEPT_SHARE
+        sounding = [at for at, item in enumerate(items) if audio_bytes(item)]
+        for at in sounding[:-1]:
+            if held <= least:
+                break
+            held -= audio_bytes(items[at])
+            items[at] = without_audio(items[at])
+        return History(tuple(items))
 
     def heard_cut(self, item_id: str, samples: int) -> History:
         """With the assistant item cut to what was heard of it (see `cut_to_heard`).

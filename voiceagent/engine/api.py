@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceagent.core.actions import CancelTurn as CancelTurnAction
-from voiceagent.core.actions import EncodePiece, StartTurn, Transcribe
+from voiceagent.core.actions import EncodePiece, ForgetPieces, StartTurn, Transcribe
 from voiceagent.core.actions import Prepare as PrepareAction
 from voiceagent.core.events import (
     AudioOut as AudioOutEvent,
@@ -40,7 +40,7 @@ EngineEvent = (
 )  # fmt: skip
 """Every event that an engine can cause in a session."""
 
-EngineAction = StartTurn | EncodePiece | PrepareAction | CancelTurnAction | Transcribe
+EngineAction = StartTurn | EncodePiece | ForgetPieces | PrepareAction | CancelTurnAction | Transcribe
 """Every action of a session that is the engine's to carry out."""
 
 

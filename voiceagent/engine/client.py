@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from voiceagent.audio.pcm import float_to_s16
 from voiceagent.core import events
-from voiceagent.core.actions import CancelTurn, EncodePiece, Prepare, StartTurn, Transcribe
+from voiceagent.core.actions import CancelTurn, EncodePiece, ForgetPieces, Prepare, StartTurn, Transcribe
 from voiceagent.core.history import Item, Piece
 from voiceagent.engine import api, mapping
 from voiceagent.engine.pipe import Pipe, WorkerSpec, environment
@@ -74,6 +74,8 @@ class LocalSession:
                 self._start_turn(action)
             case EncodePiece():
                 self._send_pieces([action.piece])
+            case ForgetPieces():
+                self._forget(self.sent.intersection(action.pieces))
             case Prepare():
                 self._prepare(action)
             case CancelTurn():
@@ -129,10 +131,12 @@ class LocalSession:
 
     def _forget_unnamed(self, named: set[int]) -> None:
         """Pieces older than the newest one of the conversation and no longer in it were deleted from it."""
-        gone = tuple(sorted(piece for piece in self.sent - named if named and piece < max(named)))
-        if gone:
-            self.sent -= set(gone)
-            self.engine.post(api.Forget(self.number, gone))
+        self._forget({piece for piece in self.sent - named if named and piece < max(named)})
+
+    def _forget(self, pieces: set[int]) -> None:
+        if pieces:
+            self.sent -= pieces
+            self.engine.post(api.Forget(self.number, tuple(sorted(pieces))))
 
     def tell(self, event: api.EngineEvent) -> None:
         """Deliver an event unless the session is closed; what goes wrong there is that session's own."""

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceagent.core import events
-from voiceagent.core.actions import CancelTurn, EncodePiece, Prepare, StartTurn, Transcribe
+from voiceagent.core.actions import CancelTurn, EncodePiece, ForgetPieces, Prepare, StartTurn, Transcribe
 from voiceagent.core.history import AudioContent, Item, Piece, TextContent, ToolResultItem, UserItem
 from voiceagent.engine import api
 from voiceagent.engine.mapping import options_to_wire
@@ -194,7 +194,7 @@ class FakeSession:
                 self.engine.cancel_turn(self, action.turn)
             case Transcribe() if self.engine.alive:
                 self._tell(events.Transcript(item_id=action.item_id, text=self.engine.script.transcript))
-            case EncodePiece() | Prepare() | Transcribe():
+            case EncodePiece() | ForgetPieces() | Prepare() | Transcribe():
                 pass
 
     def close(self) -> None:

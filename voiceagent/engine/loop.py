@@ -182,13 +182,19 @@ class Loop:
 
     def _forget(self, command: api.Forget) -> None:
         slot = self._table.get(command.session)
-        if slot is None:
-            return
-        for piece in command.pieces:
+        if slot is not None:
+            slot.doomed.update(command.pieces)
+            self._forget_idle(slot)
+
+    def _forget_idle(self, slot: Slot) -> None:
+        """Forget what is doomed, but for what a turn still reads."""
+        pieces = slot.idle_doomed()
+        for piece in pieces:
             slot.pieces.pop(piece, None)
             slot.encoded.discard(piece)
-            self._background.pieces.pop((command.session, piece), None)
-        self._runner.forget(command.session, command.pieces)
+            self._background.pieces.pop((slot.session, piece), None)
+        if pieces:
+            self._runner.forget(slot.session, pieces)
 
     def _take_early(self, command: api.Prepare) -> None:
         slot = self._table.get(command.session)
@@ -434,6 +440,9 @@ class Loop:
         if turn.job is not None and not turn.vocoding:
             self._runner.finish(turn.job)
             turn.job = None
+        slot = self._table.get(turn.session)
+        if slot is not None:
+            self._forget_idle(slot)
 
     def _isolated(
         self, call: Callable[[Sequence[Job]], Sequence[Result | Exception]], jobs: Sequence[Job]

@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Any
 
 from voiceagent.core.history import Item, Piece
+from voiceagent.core.history import item_pieces as item_pieces
 from voiceagent.engine.api import EndReason, Options
 from voiceagent.errors import CapacityError
 from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE
@@ -90,17 +91,21 @@ class Slot:
     pieces: dict[int, Piece] = field(default_factory=dict)
     encoded: set[int] = field(default_factory=set)
     turns: deque[Turn] = field(default_factory=deque)
+    doomed: set[int] = field(default_factory=set)  #: pieces to be forgotten once no turn names them
+
+    def idle_doomed(self) -> tuple[int, ...]:
+        """The doomed pieces that no turn names; they are doomed no longer."""
+        if not self.doomed:
+            return ()
+        named = {piece.id for turn in self.turns for item in turn.items for piece in item_pieces(item)}
+        free = self.doomed - named
+        self.doomed &= named
+        return tuple(sorted(free))
 
     def missing(self, items: Iterable[Item]) -> tuple[int, ...]:
         """Pieces of a conversation that are not yet encoded, oldest first."""
         named = (piece.id for item in items for piece in item_pieces(item))
         return tuple(piece for piece in named if piece not in self.encoded)
-
-
-def item_pieces(item: Item) -> Iterator[Piece]:
-    """The audio pieces of a history item, in order."""
-    for part in getattr(item, "content", ()):
-        yield from getattr(part, "pieces", ())
 
 
 class SlotTable:

@@ -160,7 +160,11 @@ class Calls:
     async def _call(
         self, request: web.Request, upgrade: web.WebSocketResponse, name: str, dialect: _Dialect
     ) -> web.StreamResponse:
-        controller = Controller(dialect.config, id_prefix=f"item_{name}_")
+        controller = Controller(
+            dialect.config,
+            id_prefix=f"item_{name}_",
+            audio_budget=self._config.limits.history_audio_mb << 20,
+        )
         connection = Connection(upgrade, request, self._config.limits)
         clock = asyncio.get_running_loop().time
         session = Session(name=name, controller=controller, dialect=dialect, line=connection, clock=clock)

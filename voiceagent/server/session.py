@@ -126,7 +126,14 @@ class Session:
 
     def _perform(self, action: act.Action) -> None:
         match action:
-            case act.StartTurn() | act.EncodePiece() | act.Prepare() | act.CancelTurn() | act.Transcribe():
+            case (
+                act.StartTurn()
+                | act.EncodePiece()
+                | act.ForgetPieces()
+                | act.Prepare()
+                | act.CancelTurn()
+                | act.Transcribe()
+            ):
                 if self._engine is not None:
                     self._engine.send(action)
             case _:

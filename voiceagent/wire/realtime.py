@@ -163,6 +163,7 @@ class RealtimeDialect:
             case (
                 act.StartTurn()
                 | act.EncodePiece()
+                | act.ForgetPieces()
                 | act.Prepare()
                 | act.CancelTurn()
                 | act.Transcribe()
