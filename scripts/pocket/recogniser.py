@@ -55,6 +55,22 @@ def _hear(decoder: pocketsphinx.Decoder, samples: NDArray[np.int16]) -> str:
     return re.sub(r"\(\d+\)", "", found.hypstr) if found else ""
 
 
+def word_starts(samples: NDArray[np.int16], text: str) -> list[tuple[str, float]]:
+    """Where the words of `text` begin in 16 kHz mono samples that say it, seconds; ValueError if not found."""
+    decoder = pocketsphinx.Decoder(lm=None, **SETTINGS)
+    try:
+        decoder.set_align_text(" ".join(words(text)))
+    except RuntimeError as error:
+        raise ValueError(f"not all words of {text!r} are in the dictionary") from error
+    decoder.start_utt()
+    decoder.process_raw(samples.astype("<i2").tobytes(), full_utt=True)
+    decoder.end_utt()
+    if decoder.hyp() is None:
+        raise ValueError(f"{text!r} is not what is said")
+    found = [(segment.word, segment.start_frame / 100) for segment in decoder.seg()]
+    return [(re.sub(r"\(\d+\)", "", word), at) for word, at in found if not word.startswith(("<", "["))]
+
+
 def known_words() -> set[str]:
     """The words that the dictionary can pronounce."""
     with DICTIONARY.open(encoding="utf-8") as lines:

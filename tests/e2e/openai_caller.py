@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 QUESTIONS = Path(__file__).resolve().parent.parent / "data" / "questions"
 RATE = 24_000
 PATIENCE_S = 90.0  #: an answer takes two seconds on two idle cores
+OUR_EVENTS = {"response.output_audio_transcript.words", "response.latency"}  #: the package passes over them
 Event = Any
 _strict: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 
@@ -58,7 +59,8 @@ class Caller:
     async def next(self) -> Event:
         async with asyncio.timeout(PATIENCE_S):
             raw = await self.connection.recv_bytes()
-        _strict.validate_json(raw)
+        if json.loads(raw)["type"] not in OUR_EVENTS:
+            _strict.validate_json(raw)
         event = self.connection.parse_event(raw)
         self.log.append(event)
         assert event.type != "error", event.error

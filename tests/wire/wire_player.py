@@ -31,10 +31,19 @@ from voiceagent.wire.dialect import Reply, WireError
 from voiceagent.wire.realtime import RealtimeDialect
 
 WINDOW = 512
-OUR_KEYS = {"object", "id", "temperature", "output_lead_ms", "think", "reasoning_tokens"}
+OUR_KEYS = {"object", "id", "temperature", "output_lead_ms", "think", "reasoning_tokens", "start_time"}
 OUR_EVENTS = {
     "response.thought.delta": {"type", "event_id", "response_id", "delta"},
     "response.thought.done": {"type", "event_id", "response_id", "text"},
+    "response.output_audio_transcript.words": {
+        "type",
+        "event_id",
+        "response_id",
+        "item_id",
+        "output_index",
+        "content_index",
+        "words",
+    },
 }
 MODELS: dict[str, type[BaseModel]] = {
     model.model_fields["type"].annotation.__args__[0]: model  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from voiceagent.core import actions as act
+from voiceagent.core.captions import Captions, Pace, Word
 from voiceagent.core.history import AssistantItem
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.codecs import AudioEncoder
@@ -38,6 +39,7 @@ class _Response:
     options: act.TurnOptions
     format: dict[str, Any]
     encoder: AudioEncoder
+    captions: Captions
     announced: bool = False
     thought: list[str] = field(default_factory=list)  #: as far as it was told and not said to be done
     text: str = ""
@@ -68,6 +70,7 @@ class Responses:
         self._prefix = prefix
         self._event = writer.event
         self._open: dict[int, _Response] = {}
+        self._paces: dict[str, Pace] = {}  # of the voices that have spoken
 
     def turn_of(self, response_id: str) -> int | None:
         """Number of the turn behind a response that is not done; None if there is no such response."""
@@ -86,6 +89,7 @@ class Responses:
                 yield from self._text(self._open[turn], delta)
             case act.SendAudio(turn, _, pcm):
                 yield from self._announce(self._open[turn])
+                self._open[turn].captions.sound(pcm)
                 yield from self._audio(self._open[turn], self._open[turn].encoder.push(pcm))
             case act.TurnTool(turn):
                 self._open[turn].calls.append(action)  # told behind the message, when that is done
@@ -110,6 +114,7 @@ class Responses:
             options=action.options,
             format=audio_format,
             encoder=AudioEncoder(audio_format["type"]),
+            captions=Captions(self._paces.setdefault(action.options.voice, Pace())),
         )
         self._open[action.turn] = response
         yield self._event("response.created", response=self._show(response, "in_progress"))
@@ -141,8 +146,11 @@ class Responses:
     def _text(self, response: _Response, delta: str) -> Iterator[str]:
         yield from self._announce(response)
         response.text += delta
-        name = "response.output_audio_transcript.delta" if response.spoken else "response.output_text.delta"
-        yield self._event(name, **response.at, delta=delta)
+        if response.spoken:
+            name = "response.output_audio_transcript.delta"
+            yield self._event(name, **response.at, delta=delta, start_time=response.captions.write(delta))
+        else:
+            yield self._event("response.output_text.delta", **response.at, delta=delta)
 
     def _audio(self, response: _Response, raw: bytes) -> Iterator[str]:
         if raw:
@@ -153,6 +161,10 @@ class Responses:
         at, text = response.at, response.text
         if response.spoken:
             yield self._event("response.output_audio.done", **at)
+            words = response.captions.finish() if action.status == "completed" else ()
+            if words:
+                name = "response.output_audio_transcript.words"
+                yield self._event(name, **at, words=[_word(word) for word in words])
             yield self._event("response.output_audio_transcript.done", **at, transcript=text)
         else:
             yield self._event("response.output_text.done", **at, text=text)
@@ -228,6 +240,10 @@ class Responses:
             "usage": None,
             "metadata": options.metadata,
         }
+
+
+def _word(word: Word) -> dict[str, Any]:
+    return {"word": word.text, "start_time": word.start, "end_time": word.end}
 
 
 def _part(spoken: bool, text: str) -> dict[str, Any]:
