@@ -150,6 +150,13 @@ MUTANTS = (
         "if self._due and self.mouth is Mouth.IDLE and False and",
     ),
     Mutant(
+        "what was heard of fast speech is counted as if it were slow",
+        "history",
+        "unhurried(max(samples, 0), item.speed)",
+        "max(samples, 0)",
+    ),
+    Mutant("the item forgets how fast it was spoken", "turn", "speed=self.options.speed,", ""),
+    Mutant(
         "the held turn is never released",
         "controller",
         "self._replies.mouth.held = True",

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,18 @@ def test_every_cut_is_within_what_was_heard() -> None:
         assert len(cut.text) >= last
         last = len(cut.text)
     assert History((item,)).heard_cut("a", TOKEN).find("a") == cut_to_heard(item, TOKEN)
+
+
+@pytest.mark.parametrize(("speed", "token"), [(0.5, 1920), (1.5, 640), (0.7, 1372)])
+def test_of_stretched_speech_the_tokens_are_as_long_as_they_sounded(speed: float, token: int) -> None:
+    item = replace(
+        spoken("one two three four", 40), samples=-(-40 * TOKEN * 10 // round(speed * 10)), speed=speed
+    )
+    for tokens in (1, 10, 20, 39):
+        ends = -(-tokens * TOKEN * 10 // round(speed * 10))
+        assert abs(ends - tokens * token) <= tokens
+        assert len(cut_to_heard(item, ends).audio_ids) == tokens
+        assert len(cut_to_heard(item, ends - 1).audio_ids) == tokens - 1
+        assert cut_to_heard(item, ends).samples == ends
+        assert cut_to_heard(item, ends).text == "one two three four"[: [0, 3, 7, 13, 18][tokens // 10]]
+    assert cut_to_heard(item, item.samples) is item

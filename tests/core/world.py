@@ -7,9 +7,11 @@ which is collected).
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,7 @@ class Job:
     spoken: bool
     interruptible: bool
     in_history: bool
+    speed: float
     text: str = ""
     ids: tuple[int, ...] = ()
     made: int = 0  # samples told to the controller while the turn was open
@@ -103,6 +106,7 @@ class World:
             turn_detection=vad,
             transcribe=rng.random() < 0.5,
             lead_ms=rng.choice((None, 40, 200, 300, 1000)),
+            speed=(1.0, 0.5, 1.0, 1.3)[self.seed % 4],
         )
         self.acks = rng.random() < 0.4
         self.liar = self.acks and rng.random() < 0.2  # acknowledges what it cannot have played
@@ -485,6 +489,7 @@ class World:
             options.modalities == "audio",
             options.interruptible,
             options.conversation,
+            options.speed,
             item_id=action.item_id,
             previous=action.previous_item_id,
         )
@@ -493,13 +498,15 @@ class World:
         """The script of a turn: numbered samples, words of one token each."""
         rng = self.rng
         plan: list[ev.TurnEvent] = [ev.TurnStarted(turn)]
-        at = 0
+        at = said = 0
         for seq in range(rng.choice((0, 1, 3, 8))):
             plan.append(ev.TextOut(turn, f" word{seq}", (seq,)))
             if options.modalities == "audio":
                 tokens = rng.choice((1, 5, 25))
-                plan.append(ev.AudioOut(turn, seq, numbered(turn, at, tokens * TOKEN), (seq,) * tokens))
-                at += tokens * TOKEN
+                said += tokens
+                size = lasting(said, options.speed) - at
+                plan.append(ev.AudioOut(turn, seq, numbered(turn, at, size), (seq,) * tokens))
+                at += size
         if rng.random() < 0.15:
             plan.append(ev.ToolCalled(turn, f"call{turn}", "f", "{}"))
         if rng.random() < 0.1:
@@ -576,12 +583,12 @@ class World:
         assert job.text.startswith(item.text)
         assert len(item.text_ids) == item.text.count("word"), "text and ids do not end together"
         if not self.acks:
-            least = self.fastest.played.get(job.turn, 0.0) - WAY_S * 24_000 - TOKEN - 2
+            least = self.fastest.played.get(job.turn, 0.0) - WAY_S * 24_000 - lasting(1, job.speed) - 2
             assert item.samples >= least, "much less was kept than heard"
         if item.samples < job.made:
             assert item.raw_ids is None
-            assert len(item.audio_ids) * TOKEN == item.samples
-            assert len(item.text) * job.made <= len(job.text) * (item.samples + TOKEN)
+            assert lasting(len(item.audio_ids), job.speed) == item.samples
+            assert len(item.text) * job.made <= len(job.text) * (item.samples + lasting(1, job.speed))
 
     def on_truncated(self, item_id: str, event: ev.Event | None) -> None:
         item = self.controller.history.find(item_id)
@@ -653,6 +660,11 @@ class World:
 
 def audio_of(item: UserItem) -> list[Any]:
     return [piece for part in item.content if isinstance(part, AudioContent) for piece in part.pieces]
+
+
+def lasting(tokens: int, speed: float) -> int:
+    """Samples of so many speech tokens."""
+    return math.ceil(Fraction(tokens * TOKEN) / Fraction(speed))
 
 
 def numbered(turn: int, start: int, count: int) -> np.ndarray:

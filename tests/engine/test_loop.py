@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from engine_helpers import OPTIONS, piece, said, spoke
@@ -342,3 +344,25 @@ def test_a_stuck_lane_withholds_the_heartbeat() -> None:
     lane.hangs = True
     bench.loop.command(api.Ping(1))
     assert len(bench.replies) == before
+
+
+@pytest.mark.parametrize("speed", [0.25, 0.5, 0.9, 1.5, 4.0])
+def test_speech_at_another_speed_is_as_long_as_that_and_so_are_its_ids(speed: float) -> None:
+    bench = opened(1)
+    bench.begin(1, 1, options=msgspec.structs.replace(OPTIONS, speed=speed))
+    bench.run()
+    sounds = bench.of(api.Sound)
+    assert sum(len(sound.pcm) // 2 for sound in sounds) == math.ceil(20 * 960 / speed)
+    assert [number for sound in sounds for number in sound.ids] == list(range(20))
+    out = ids = 0
+    for sound in sounds[:-1]:
+        out += len(sound.pcm) // 2
+        ids += len(sound.ids)
+        assert ids == int(out * speed) // 960, "an id before its sound, or late"
+
+
+def test_at_its_own_speed_not_a_sample_changes() -> None:
+    bench = opened(1)
+    bench.begin(1, 1, options=msgspec.structs.replace(OPTIONS, speed=1.0))
+    bench.run()
+    assert check_numbered(bench.of(api.Sound), session=1, turn=1) == 20 * 960

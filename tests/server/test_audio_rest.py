@@ -165,7 +165,7 @@ async def test_sound_as_events() -> None:
     [
         ({"input": ""}, "input"),
         ({"input": "  "}, "input"),
-        ({"input": "a", "speed": 2.0}, "speed"),
+        ({"input": "a", "speed": 4.5}, "speed"),
         ({"input": "a", "response_format": "aac"}, "response_format"),
         ({}, "input"),
     ],

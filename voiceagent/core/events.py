@@ -65,6 +65,7 @@ class TurnOptions:
     Attributes:
         tool_choice: "auto", "none", "required", or the name of a function.
         think: think before answering; only where the checkpoint can.
+        speed: of the speech, at the same pitch; 2 = twice as fast.
         script: a spoken reply says exactly this; empty = the model finds the words.
         interruptible: a voice may stop it (besides `ServerVad.interrupt_response`).
         conversation: False = out of band: the history is read but neither the reply nor `input` is added to it.
@@ -82,6 +83,7 @@ class TurnOptions:
     repetition_penalty: float | None = None
     max_tokens: int | None = None
     think: bool = False
+    speed: float = 1.0
     script: str = ""
     interruptible: bool = True
     metadata: Mapping[str, str] | None = None
@@ -98,6 +100,7 @@ class SessionConfig:
         transcribe: write down what the person said.
         lead_ms: how far audio is sent ahead of its playing; None = as soon as it is there.
         think: think before each answer; only where the checkpoint can.
+        speed: of the speech, at the same pitch.
     """
 
     instructions: str = ""
@@ -114,6 +117,7 @@ class SessionConfig:
     transcribe: bool = False
     lead_ms: int | None = None
     think: bool = False
+    speed: float = 1.0
 
     def turn_options(self) -> TurnOptions:
         """The options of a turn that asks for nothing special."""
@@ -129,6 +133,7 @@ class SessionConfig:
             repetition_penalty=self.repetition_penalty,
             max_tokens=self.max_tokens,
             think=self.think,
+            speed=self.speed,
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from voiceagent.units import TOKEN_SAMPLES
+from voiceagent.units import TOKEN_SAMPLES, spoken_at, unhurried
 
 ROOT = "root"
 """As `previous_item_id`: in front of everything."""
@@ -67,12 +67,13 @@ class AssistantItem:
     Attributes:
         text: the words.
         text_ids: token ids of `text`; empty if they are not known (an item that a client created).
-        audio_ids: speech token ids 0..6560 without pads, `TOKEN_SAMPLES` samples each.
+        audio_ids: speech token ids 0..6560 without pads, `TOKEN_SAMPLES` samples each at a speed of 1.
         raw_ids: everything that was generated after `<tts_start>`, without the end of turn; None once cut.
         spoken: it was an audio turn.
         samples: samples at 24 kHz behind it.
         complete: generated to its end and not cut.
         marks: (characters, ids) of `text` and `text_ids` that belong together, ascending: where the text may be cut.
+        speed: how fast it was spoken.
     """
 
     id: str
@@ -84,6 +85,7 @@ class AssistantItem:
     samples: int = 0
     complete: bool = True
     marks: tuple[tuple[int, int], ...] = ()
+    speed: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +151,16 @@ def cut_to_heard(item: AssistantItem, samples: int, *, length: int | None = None
     length = max(item.samples, length or 0)
     if not item.spoken or samples >= length:
         return item
-    tokens = min(len(item.audio_ids), max(samples, 0) // TOKEN_SAMPLES)
-    chars, ids = _word_end(item, len(item.text) * tokens * TOKEN_SAMPLES // length)
+    tokens = min(len(item.audio_ids), unhurried(max(samples, 0), item.speed) // TOKEN_SAMPLES)
+    kept = spoken_at(tokens * TOKEN_SAMPLES, item.speed)
+    chars, ids = _word_end(item, len(item.text) * kept // length)
     return replace(
         item,
         text=item.text[:chars],
         text_ids=item.text_ids[:ids],
         audio_ids=item.audio_ids[:tokens],
         raw_ids=None,
-        samples=tokens * TOKEN_SAMPLES,
+        samples=kept,
         complete=False,
         marks=tuple(mark for mark in item.marks if mark[0] <= chars),
     )

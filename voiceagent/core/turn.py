@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from voiceagent.core.events import AudioOut, TextOut, TurnEnded, TurnOptions
 from voiceagent.core.history import AssistantItem, ToolCallItem, cut_to_heard
-from voiceagent.units import TOKEN_SAMPLES
+from voiceagent.units import TOKEN_SAMPLES, spoken_at
 
 Pcm = npt.NDArray[np.int16]
 
@@ -87,7 +87,7 @@ class Turn:
         if self.ended is not None:
             return cut_to_heard(item, samples)
         tokens = AUDIO_PER_TEXT * max(len(self.text_ids), 1)
-        return cut_to_heard(item, samples, length=tokens * TOKEN_SAMPLES)
+        return cut_to_heard(item, samples, length=spoken_at(tokens * TOKEN_SAMPLES, item.speed))
 
     def item(self) -> AssistantItem | None:
         """Its message with all that was generated; None if there is none to speak of."""
@@ -103,4 +103,5 @@ class Turn:
             samples=self.generated,
             complete=self.ended is not None,
             marks=tuple(self.marks),
+            speed=self.options.speed,
         )

@@ -133,6 +133,7 @@ class Options(Message, frozen=True):
     repetition_penalty: float | None
     max_tokens: int | None
     think: bool = False
+    speed: float = 1.0
     script: str = ""
 
 
@@ -280,7 +281,7 @@ class Spoke(Message, frozen=True):
 
 
 class Sound(Message, frozen=True):
-    """New audio of the turn: s16le at 24 kHz, and the 0-based speech ids in it; `seq` counts from 0 in a turn."""
+    """New audio of the turn at its speed: s16le at 24 kHz, and the 0-based speech ids in it; `seq` counts from 0."""
 
     session: int
     turn: int

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from voiceagent.audio.tempo import Tempo
 from voiceagent.core import events
 from voiceagent.core.actions import CancelTurn, EncodePiece, ForgetPieces, Prepare, StartTurn, Transcribe
 from voiceagent.core.history import AudioContent, Item, Piece, TextContent, ToolResultItem, UserItem
@@ -323,7 +324,7 @@ class FakeEngine:
         for thought in reply.thoughts:
             session._tell(events.ThoughtOut(turn=turn, text=thought))
             await asyncio.sleep(script.rtf * TOKEN_SAMPLES / VOICE_RATE)
-        sent = 0
+        sent, tempo = 0, Tempo(action.options.speed)
         for seq, chunk in enumerate(reply.chunks):
             if chunk.text_ids:
                 session._tell(events.TextOut(turn=turn, text=chunk.text, ids=chunk.text_ids))
@@ -332,7 +333,9 @@ class FakeEngine:
             scale = 1 + self._random.uniform(-script.jitter, script.jitter)
             await asyncio.sleep(script.rtf * scale * count / VOICE_RATE)
             if count:
-                pcm = numbered(session=session.number, turn=turn, start=sent, count=count)
+                pcm = tempo.push(numbered(session=session.number, turn=turn, start=sent, count=count))
+                if seq + 1 == len(reply.chunks):
+                    pcm = np.concatenate([pcm, tempo.finish()])
                 pcm.setflags(write=False)
                 session._tell(events.AudioOut(turn=turn, seq=seq, pcm=pcm, ids=chunk.audio_ids))
                 sent += count

@@ -371,12 +371,20 @@ class Loop:
             turns.append(turn)
             parts.append(Speech(turn.job, ids, part.last))
         if self._lane is None:
-            self._vocoded(turns, parts, self._isolated(self._runner.vocode, parts))
+            self._vocoded(turns, parts, self._speak(turns, parts))
             return
         self._lane.submit(
-            lambda: self._isolated(self._runner.vocode, parts),
+            lambda: self._speak(turns, parts),
             lambda outcome: self._vocoded(turns, parts, outcome),
         )
+
+    def _speak(self, turns: Sequence[Turn], parts: Sequence[Speech]) -> list[Pcm | Exception]:
+        """Sound of the parts, each at the speed of its turn; on a lane's thread, if there are lanes."""
+        made = self._isolated(self._runner.vocode, parts)
+        return [
+            pcm if isinstance(pcm, Exception) else turn.paced(pcm, last=part.last)
+            for turn, part, pcm in zip(turns, parts, made, strict=True)
+        ]
 
     def _vocoded(
         self, turns: Sequence[Turn], parts: Sequence[Speech], outcomes: list[Pcm | Exception] | Exception

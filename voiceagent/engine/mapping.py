@@ -123,6 +123,7 @@ def options_to_wire(options: TurnOptions) -> api.Options:
         repetition_penalty=options.repetition_penalty,
         max_tokens=options.max_tokens,
         think=options.think,
+        speed=options.speed,
         script=options.script,
     )
 

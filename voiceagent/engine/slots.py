@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+import numpy as np
+
+from voiceagent.audio.pcm import Int16
+from voiceagent.audio.tempo import Tempo
 from voiceagent.core.history import Item, Piece
 from voiceagent.core.history import item_pieces as item_pieces
 from voiceagent.engine.api import EndReason, Options
 from voiceagent.errors import CapacityError
-from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE
+from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE, unhurried
 
 FIRST_SOUND_S = 0.5  #: the listener should hear something this long after asking; the deadline of a new turn
 SOUND_PATIENCE_S = (
@@ -52,6 +56,7 @@ class Turn:
     voiced: bool = False  #: some speech ids have come
     vocoding: bool = False  #: a speech lane is at work on it
     closed: bool = False  #: the vocoder has ended its stream
+    tempo: Tempo | None = None  #: what makes its speech faster or slower, once that has begun
     samples: int = 0  #: 24 kHz samples sent
     seq: int = 0  #: number of the next audio message
     playing_until: float | None = None  #: when a listener who heard the first sound at once would run dry
@@ -68,19 +73,31 @@ class Turn:
         """When the language model must go on: what lies in tokens already is sound to come."""
         if not self.options.spoken:
             return self.deadline()
-        return max(self.deadline(), self._dry_at() + TOKEN_S * len(self.unsent_ids))
+        return max(self.deadline(), self._dry_at() + TOKEN_S * len(self.unsent_ids) / self.options.speed)
 
     def _dry_at(self) -> float:
         return self.arrived + FIRST_SOUND_S if self.playing_until is None else self.playing_until
 
+    def paced(self, pcm: Int16, *, last: bool) -> Int16:
+        """What came out of the vocoder, at the speed that was asked for; not twice at once."""
+        if self.options.speed == 1.0:
+            return pcm
+        self.tempo = self.tempo or Tempo(self.options.speed)
+        pcm = self.tempo.push(pcm)
+        return np.concatenate([pcm, self.tempo.finish()]) if last else pcm
+
     def sounded(self, samples: int, *, now: float, last: bool) -> tuple[int, ...]:
-        """Account for `samples` that came out of the vocoder; returns the speech ids that are now whole in them."""
+        """Account for `samples` that go out; returns the speech ids that are now whole in them."""
         self.playing_until = max(self.playing_until or now, now) + samples / VOICE_RATE
         self.quiet_tokens = 0
-        before = self.samples // TOKEN_SAMPLES
+        before = self._spoken()
         self.samples += samples
-        whole = len(self.unsent_ids) if last else self.samples // TOKEN_SAMPLES - before
+        whole = len(self.unsent_ids) if last else self._spoken() - before
         return tuple(self.unsent_ids.popleft() for _ in range(min(whole, len(self.unsent_ids))))
+
+    def _spoken(self) -> int:
+        """Speech ids that are whole in the samples so far."""
+        return unhurried(self.samples, self.options.speed) // TOKEN_SAMPLES
 
 
 @dataclass(slots=True, eq=False)

@@ -74,7 +74,9 @@ class AudioRest:
         asked = wire.decode_speech(await request.read())
         ready = loaded(self._engine)
         voice = asked.voice_name if asked.voice_name in ready.voices else ""
-        options = TurnOptions(modalities="audio", instructions=asked.instructions, voice=voice)
+        options = TurnOptions(
+            modalities="audio", instructions=asked.instructions, voice=voice, speed=asked.speed
+        )
         speech = read_aloud(self._engine, asked.input, options)
         sse = asked.stream_format == "sse"
         async with aclosing(speech) as chunks:

@@ -65,10 +65,6 @@ def decode_speech(body: bytes) -> SpeechRequest:
     asked = decode_body(body, _speech)
     if not asked.input.strip():
         raise WireError("input holds no words.", code="invalid_value", param="input")
-    if asked.speed != 1.0:
-        raise WireError(
-            "The model speaks at its own pace only.", code="unsupported_value", param="speed", remedy="Use 1."
-        )
     return asked
 
 

@@ -93,7 +93,7 @@ class InputAudioPatch(msgspec.Struct):
 
 
 class OutputAudioPatch(msgspec.Struct):
-    """audio.output of a session update or a response; `speed` is accepted and stays 1."""
+    """audio.output of a session update or a response."""
 
     format: Format | None = None
     voice: Id | VoiceId | None = None

@@ -76,7 +76,7 @@ class Session:
                 "output": {
                     "format": {"type": "audio/pcm", "rate": RATES["audio/pcm"]},
                     "voice": base.voice or (voices[0] if voices else ""),
-                    "speed": 1.0,
+                    "speed": base.speed,
                 },
             },
         }
@@ -149,6 +149,8 @@ class Session:
             shown["format"] = show_format(patch.format, param="session.audio.output.format")
         if patch.voice is not None:
             shown["voice"] = self.known_voice(patch.voice)
+        if patch.speed is not None:
+            shown["speed"] = patch.speed
         return shown
 
     def _turn_detection(self, given: ev.TurnDetection | None) -> dict[str, Any] | None:
@@ -211,6 +213,7 @@ class Session:
             transcribe=audio["input"]["transcription"] is not None,
             lead_ms=self.shown["output_lead_ms"],
             think=self.shown["think"] == "on",
+            speed=audio["output"]["speed"],
         )
 
     def _core_vad(self, shown: dict[str, Any] | None) -> ServerVad | None:
@@ -261,6 +264,7 @@ class Session:
             repetition_penalty=base.repetition_penalty,
             max_tokens=base.max_tokens if limit is None else _core_limit(limit),
             think=think,
+            speed=base.speed if output.speed is None else output.speed,
             metadata=asked.metadata,
             conversation=asked.conversation != "none",
             input=None
