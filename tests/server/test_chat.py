@@ -97,6 +97,26 @@ async def test_words_and_sound_stream() -> None:
         assert sum(len(base64.b64decode(d.get("data", ""))) for d in deltas) == 50 * 960 * 2
 
 
+async def test_a_thought_comes_apart_from_the_answer_and_only_when_asked_for() -> None:
+    async with serving(Script(thought="they greet me")) as site:
+        made = await ask(site, HELLO, reasoning_effort="low")
+        told = made.choices[0].message.to_dict()
+        assert told["reasoning_content"] == "they greet me "
+        assert told["content"] == "You said: Hello there"
+        assert made.usage is not None
+        assert made.usage.completion_tokens_details is not None
+        assert made.usage.completion_tokens_details.reasoning_tokens == 3
+        chunks = [
+            chunk.choices[0].delta.to_dict() for chunk in await stream(site, HELLO, reasoning_effort="high")
+        ]
+        thoughts = [at for at, delta in enumerate(chunks) if "reasoning_content" in delta]
+        words = [at for at, delta in enumerate(chunks) if delta.get("content")]
+        assert "".join(str(chunks[at]["reasoning_content"]) for at in thoughts) == "they greet me "
+        assert max(thoughts) < min(words)
+        for silent in ({}, {"reasoning_effort": "none"}):
+            assert "reasoning_content" not in (await ask(site, HELLO, **silent)).choices[0].message.to_dict()
+
+
 async def test_a_tool_is_called_and_its_result_answered() -> None:
     async with serving() as site:
         question = [{"role": "user", "content": "please lookup this"}]
@@ -141,6 +161,7 @@ async def test_a_tool_is_called_and_its_result_answered() -> None:
         ({"stop": ["a"]}, "stop"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"temperature": 9}, "temperature"),
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
         ({"stream": True, "modalities": ["audio"], "audio": {"voice": "a", "format": "mp3"}}, "audio.format"),
     ],
 )

@@ -13,7 +13,7 @@ import numpy as np
 from aiohttp import web
 
 from voiceagent.audio.stream import Encoder, decode
-from voiceagent.core.events import AudioOut, TextOut, ToolCalled, TurnEnded
+from voiceagent.core.events import AudioOut, TextOut, ThoughtOut, ToolCalled, TurnEnded
 from voiceagent.core.history import AudioContent, Item, Piece, TextContent, UserItem
 from voiceagent.engine.api import EngineClient
 from voiceagent.errors import EngineError, InputError
@@ -34,7 +34,9 @@ class ChatRest:
         """Answers a conversation."""
         ready = loaded(self._engine)
         body = await request.read()
-        asked = wire.decode(body, voices=ready.voices, instructions=self._instructions)
+        asked = wire.decode(
+            body, voices=ready.voices, instructions=self._instructions, can_think=ready.can_think
+        )
         items = await _items(asked)
         answer = wire.Answer(f"chatcmpl-{secrets.token_hex(12)}", ready.model, int(time.time()), asked.spoken)
         async with job(self._engine) as worker:
@@ -47,6 +49,8 @@ async def _whole(worker: Job, items: tuple[Item, ...], asked: wire.Chat, answer:
     sound: list[np.ndarray] = []
     async for event in worker.turn(items, asked.options):
         match event:
+            case ThoughtOut():
+                answer.thought += event.text
             case TextOut():
                 answer.text += event.text
             case AudioOut():
@@ -87,6 +91,8 @@ async def _stream(
 def _told(event: Output, asked: wire.Chat, answer: wire.Answer) -> bytes:
     """The server-sent events for one event of the turn."""
     match event:
+        case ThoughtOut():
+            return answer.chunk(reasoning_content=event.text)
         case TextOut():
             return answer.words(event.text) if event.text else b""
         case AudioOut():

@@ -19,6 +19,7 @@ from voiceagent.core.events import (
     EngineDown,
     SpeechProb,
     TextOut,
+    ThoughtOut,
     ToolCalled,
     Transcript,
     TurnEnded,
@@ -32,7 +33,7 @@ from voiceagent.errors import EngineError, VoiceAgentError
 
 PATIENCE_S = 120.0  #: without any word from the engine for so long, a job gives up
 
-Output = TextOut | AudioOut | ToolCalled | TurnEnded
+Output = ThoughtOut | TextOut | AudioOut | ToolCalled | TurnEnded
 
 
 class Job:
@@ -75,7 +76,7 @@ class Job:
             event = await self._next()
             if isinstance(event, TurnFailed):
                 raise VoiceAgentError(event.message, code=event.code)
-            if isinstance(event, TextOut | AudioOut | ToolCalled | TurnEnded):
+            if isinstance(event, Output):
                 yield event
             if isinstance(event, TurnEnded):
                 return

@@ -114,6 +114,7 @@ class ChatRequest(msgspec.Struct):
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     n: Annotated[int, Meta(ge=1)] | None = None
     stop: str | list[str] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -151,13 +152,14 @@ class Chat:
 _decoder = msgspec.json.Decoder(ChatRequest)
 
 
-def decode(body: bytes, *, voices: Sequence[str], instructions: str) -> Chat:
+def decode(body: bytes, *, voices: Sequence[str], instructions: str, can_think: bool = False) -> Chat:
     """A request, checked.
 
     Args:
         body: JSON text.
         voices: names that the model has; others fall back to the first.
         instructions: for a request that has no system message in front.
+        can_think: whether the model can think before it answers.
 
     Raises:
         WireError: it is not JSON, or a field cannot be met; `param` names it.
@@ -186,9 +188,24 @@ def decode(body: bytes, *, voices: Sequence[str], instructions: str) -> Chat:
         temperature=asked.temperature,
         top_p=asked.top_p,
         max_tokens=asked.max_completion_tokens or asked.max_tokens,
+        think=_think(asked.reasoning_effort, can_think=can_think),
     )
     with_usage = asked.stream_options is not None and asked.stream_options.include_usage
     return Chat(items, options, spoken, "pcm16" if stream else sound.format, stream, with_usage)
+
+
+def _think(effort: str | None, *, can_think: bool) -> bool:
+    """Any effort is a thought; how long it is, is the model's affair."""
+    if effort in (None, "none"):
+        return False
+    if not can_think:
+        raise WireError(
+            "This model cannot think before it answers.",
+            code="think_unavailable",
+            param="reasoning_effort",
+            remedy="Leave it out, or serve a model that can.",
+        )
+    return True
 
 
 def _refuse_unsupported(asked: ChatRequest) -> None:
@@ -289,6 +306,7 @@ class Answer:
     created: int
     spoken: bool
     text: str = ""
+    thought: str = ""
     sound: bytes = b""
     calls: tuple[dict[str, Any], ...] = ()
 
@@ -305,6 +323,8 @@ class Answer:
             "content": None if self.spoken else self.text or None,
             "refusal": None,
         }
+        if self.thought:
+            message["reasoning_content"] = self.thought
         if self.spoken and (self.sound or self.text):
             message["audio"] = {
                 "id": f"audio_{self.id}",
