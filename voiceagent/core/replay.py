@@ -1,0 +1,159 @@
+"""A recorded call once more through the controller, as it was or with other settings; what would be different?
+
+Everything that came from outside comes at its recorded time. What the engine and the player made of a turn comes as
+long after the turn's beginning as it did in the recording: a turn that begins earlier is heard earlier. The engine is
+not asked again, so the words stay those of the recording.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from voiceagent.core import actions as act
+from voiceagent.core import events as ev
+from voiceagent.core.controller import Controller
+from voiceagent.core.journal import Entry, Opened
+from voiceagent.errors import InputError
+
+OfTurn = (
+    ev.TurnStarted
+    | ev.ThoughtOut
+    | ev.TextOut
+    | ev.AudioOut
+    | ev.ToolCalled
+    | ev.TurnEnded
+    | ev.TurnFailed
+    | ev.Played
+)
+Change = Callable[[ev.SessionConfig], ev.SessionConfig]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided, and when.
+
+    Attributes:
+        time: seconds on the clock of the call.
+        action: of the controller.
+        what: in words, without times; two runs are compared by it.
+    """
+
+    time: float
+    action: act.Action
+    what: str
+
+
+def replay(opened: Opened, entries: Sequence[Entry], change: Change | None = None) -> list[Decision]:
+    """The decisions of a call; `change`: with these settings instead of its own."""
+    controller = Controller(opened.config, id_prefix=opened.id_prefix, audio_budget=opened.audio_budget)
+    found: list[Decision] = []
+    for entry in entries:
+        if entry.event is None:
+            actions = controller.handle_timeout(entry.time)
+        else:
+            actions = controller.handle(entry.event, entry.time)
+        found += (Decision(entry.time, action, describe(action)) for action in actions)
+    return found if change is None else _Run(opened, entries, change, _begun(found)).decisions()
+
+
+def changed(settings: dict[str, Any]) -> Change:
+    """A change of settings by name: of `SessionConfig`, or of its turn detection.
+
+    Raises:
+        InputError: there is no such setting; `param` names it.
+    """
+    of_session = {f.name for f in fields(ev.SessionConfig)}
+    of_vad = {f.name for f in fields(ev.ServerVad)}
+    for name in settings:
+        if name not in of_session | of_vad:
+            known = ", ".join(sorted(of_session | of_vad))
+            raise InputError(f"There is no setting {name!r}.", remedy=f"There are: {known}.", param=name)
+
+    def change(config: ev.SessionConfig) -> ev.SessionConfig:
+        vad = config.turn_detection
+        if vad is not None:
+            vad = replace(vad, **{name: value for name, value in settings.items() if name in of_vad})
+            config = replace(config, turn_detection=vad)
+        return replace(config, **{name: value for name, value in settings.items() if name in of_session})
+
+    return change
+
+
+def _begun(decisions: Sequence[Decision]) -> dict[int, float]:
+    """When each turn began."""
+    return {d.action.turn: d.time for d in decisions if isinstance(d.action, act.StartTurn)}
+
+
+class _Run:
+    """One pass over the recording with other settings; `begun`: when each turn began in it."""
+
+    def __init__(
+        self, opened: Opened, entries: Sequence[Entry], change: Change, begun: dict[int, float]
+    ) -> None:
+        self._controller = Controller(
+            change(opened.config), id_prefix=opened.id_prefix, audio_budget=opened.audio_budget
+        )
+        self._change = change
+        self._made: list[Decision] = []
+        self._queue: list[tuple[float, int, ev.Event]] = []
+        self._pushed = 0
+        self._parts: dict[
+            int, list[tuple[float, ev.Event]]
+        ] = {}  # of each turn, and how long after its beginning
+        for entry in entries:
+            event = entry.event
+            if isinstance(event, OfTurn) and event.turn in begun:
+                self._parts.setdefault(event.turn, []).append((entry.time - begun[event.turn], event))
+            elif event is not None:
+                self._push(entry.time, event)
+
+    def decisions(self) -> list[Decision]:
+        """Runs to the end of the recording."""
+        while self._queue:
+            time, _, event = self._queue[0]
+            deadline = self._controller.next_deadline()
+            if deadline is not None and deadline < time:
+                self._take(deadline, self._controller.handle_timeout(deadline))
+                continue
+            heapq.heappop(self._queue)
+            if isinstance(event, ev.Configure):
+                event = replace(event, config=self._change(event.config))
+            self._take(time, self._controller.handle(event, time))
+        return self._made
+
+    def _take(self, time: float, actions: Sequence[act.Action]) -> None:
+        for action in actions:
+            self._made.append(Decision(time, action, describe(action)))
+            if isinstance(action, act.StartTurn):
+                for behind, event in self._parts.pop(action.turn, ()):
+                    self._push(time + behind, event)
+
+    def _push(self, time: float, event: ev.Event) -> None:
+        self._pushed += 1
+        heapq.heappush(self._queue, (time, self._pushed, event))
+
+
+def describe(action: act.Action) -> str:
+    """A decision in words; empty for what is no decision (sound, text, notices that follow from others)."""
+    match action:
+        case act.SpeechStarted():
+            return "somebody speaks"
+        case act.SpeechStopped():
+            return "they have finished"
+        case act.IdleTimedOut():
+            return "nobody spoke for long"
+        case act.StartTurn(turn):
+            return f"reply {turn} begins"
+        case act.Flush(turn):
+            return f"reply {turn} is cut off"
+        case act.TurnClosed(turn=turn, status=status, reason=reason):
+            return f"reply {turn} is {status}" + (f" ({reason})" if reason else "")
+        case act.TurnTool(turn=turn, name=name):
+            return f"reply {turn} calls {name}"
+        case act.Error(code):
+            return f"a request is refused ({code})"
+        case _:
+            return ""
