@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceagent.wire.budget import MessageBudget
+from voiceagent.wire.budget import FLOOD_S, MessageBudget
 
 
 def test_a_burst_is_free_then_the_reader_waits() -> None:
@@ -20,3 +20,23 @@ def test_a_reader_that_waits_out_its_debt_reads_at_most_the_rate(gaps: list[floa
         now += gap
         now += budget.take(now)
         assert read <= 10 + 20.0 * now + 1e-6
+
+
+def test_a_flood_is_small_messages_over_the_budget_without_a_break() -> None:
+    def over(size: int, seconds: float, *, extra: int = 0) -> bool:
+        bucket, now = MessageBudget(100.0, 10), 0.0
+        while now < seconds:
+            now += bucket.take(now, size, extra=extra)
+        return bucket.flooded(now)
+
+    assert over(16, FLOOD_S + 1)
+    assert not over(16, FLOOD_S - 1)
+    assert not over(2000, FLOOD_S + 1)  # audio, faster than real time
+    assert over(100, FLOOD_S + 30, extra=6000)
+
+
+def test_who_pauses_is_forgiven() -> None:
+    bucket, now = MessageBudget(100.0, 10), 0.0
+    for _ in range(3000):
+        now += bucket.take(now, 16) + 0.011
+        assert not bucket.flooded(now)

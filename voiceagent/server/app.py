@@ -19,6 +19,7 @@ from voiceagent.server.audio_rest import AudioRest
 from voiceagent.server.auth import Gatekeeper, Refused
 from voiceagent.server.calls import KEY, RETRY_AFTER_S, Calls, json_error
 from voiceagent.server.chat import ChatRest
+from voiceagent.server.door import Doors
 from voiceagent.wire import openapi
 from voiceagent.wire.dialect import WireError
 
@@ -57,7 +58,7 @@ class Server:
         self._page = page
         self._gate = Gatekeeper(config.server)
         self._calls = Calls(config, engine, self._gate)
-        self._awaited: set[asyncio.BaseProtocol] = set()  # sockets whose first request has not arrived
+        self._doors = Doors(config.server.handshake_timeout_s)
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
 
@@ -108,27 +109,14 @@ class Server:
             await self._listener.wait_closed()
 
     def _accept(self) -> asyncio.BaseProtocol:
-        """A protocol for a new socket, cut off unless a whole request arrives in time.
-
-        aiohttp has no time-out for headers: a request that drips in would hold its socket for ever.
-        """
+        """A protocol for a new socket, behind a door."""
         if self._runner is None or self._runner.server is None:
             raise RuntimeError("accepting before start")
-        protocol = self._runner.server()
-        self._awaited.add(protocol)
-
-        def cut() -> None:
-            if protocol in self._awaited:
-                self._awaited.discard(protocol)
-                if protocol.transport is not None:
-                    protocol.transport.abort()
-
-        asyncio.get_running_loop().call_later(self._config.server.handshake_timeout_s, cut)
-        return protocol
+        return self._doors.open(self._runner.server())
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self._awaited.discard(request.protocol)
+        self._doors.seen(request.protocol)
         response: web.StreamResponse
         try:
             offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]

@@ -135,6 +135,7 @@ class Calls:
             max_msg_size=message_bytes,
             compress=False,  # PCM gains nothing, and it costs 56 KiB a connection
             timeout=CLOSING_S,
+            autoping=False,  # pings count as messages; see Connection
         )
 
     def _admit(self, request: web.Request, upgrade: web.WebSocketResponse) -> Ready | web.Response:
@@ -165,7 +166,8 @@ class Calls:
             id_prefix=f"item_{name}_",
             audio_budget=self._config.limits.history_audio_mb << 20,
         )
-        connection = Connection(upgrade, request, self._config.limits)
+        longest = max(self._config.limits.message_bytes, LIVE_MESSAGE_BYTES)
+        connection = Connection(upgrade, request, self._config.limits, longest=longest)
         clock = asyncio.get_running_loop().time
         session = Session(name=name, controller=controller, dialect=dialect, line=connection, clock=clock)
         try:
@@ -192,7 +194,10 @@ class Calls:
             log.info("session %s: open", session.name)
             session.begin(engine_session)
             reason = await connection.run(
-                session.on_frame, backlog_s=lambda: session.backlog_s, clock=loop.time
+                session.on_frame,
+                on_flood=session.flooded,
+                backlog_s=lambda: session.backlog_s,
+                clock=loop.time,
             )
         finally:
             limit.cancel()

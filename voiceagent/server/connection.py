@@ -11,11 +11,15 @@ from collections.abc import Callable
 from aiohttp import WSMsgType, web
 
 from voiceagent.config import LimitsConfig
+from voiceagent.server.door import Door
 from voiceagent.wire.budget import MessageBudget
 
 log = logging.getLogger("voiceagent.connection")
 
 OUTBOX_BYTES = 64 << 20  #: more than this waiting means that the client does not read
+OUTBOX_HIGH = 256 << 10  #: with more than this waiting no audio is to be sent and nothing more is read,
+OUTBOX_LOW = 64 << 10  #: until there is only so much
+UNREAD_BYTES = 256 << 10  #: whole messages that may wait in aiohttp, and more
 SEND_BUFFER_BYTES = 64 << 10  #: the kernel may hold this much; the default grows to 80 s of stale audio
 OVERLOAD = 1013
 BACKLOG_POLL_S = 0.02  #: how often a reader that waits for the voice detector looks again
@@ -28,10 +32,16 @@ class Connection:
     sent for `limits.slow_consumer_s` is cut off.
     """
 
-    def __init__(self, socket_: web.WebSocketResponse, request: web.Request, limits: LimitsConfig) -> None:
+    def __init__(
+        self, socket_: web.WebSocketResponse, request: web.Request, limits: LimitsConfig, *, longest: int
+    ) -> None:
+        """`longest` is the longest message in bytes that the socket takes."""
         self._socket = socket_
         self._transport = request.transport
         self._limits = limits
+        self._longest = longest
+        door = None if self._transport is None else self._transport.get_protocol()
+        self._door = door if isinstance(door, Door) else None
         self._outbox: deque[str | bytes] = deque()
         self._outbox_bytes = 0
         self._wake = asyncio.Event()
@@ -62,6 +72,7 @@ class Connection:
         self,
         on_frame: Callable[[str | bytes], None],
         *,
+        on_flood: Callable[[], None],
         backlog_s: Callable[[], float],
         clock: Callable[[], float],
     ) -> str:
@@ -69,12 +80,13 @@ class Connection:
 
         Args:
             on_frame: called with every frame of the peer's; must not raise.
+            on_flood: called when the peer sends a flood; must not raise, and close.
             backlog_s: seconds of audio that were read but not processed yet; above the limit reading pauses.
             clock: the event loop's time.
         """
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(self._write(), name="writer")
-            reason = await self._read(on_frame, backlog_s, clock)
+            reason = await self._read(on_frame, on_flood, backlog_s, clock)
             if self._closing is None:
                 writer.cancel()  # else it is at the closing handshake, which has a time-out of its own
         return reason
@@ -82,24 +94,58 @@ class Connection:
     async def _read(
         self,
         on_frame: Callable[[str | bytes], None],
+        on_flood: Callable[[], None],
         backlog_s: Callable[[], float],
         clock: Callable[[], float],
     ) -> str:
         budget = MessageBudget(self._limits.messages_per_s, self._limits.message_burst)
+        if self._door is not None:  # a message may take twice its longest length, however it is cut in pieces
+            self._door.received, self._door.most = 0, 2 * self._longest + UNREAD_BYTES
         async for message in self._socket:
             if self._over():
                 return "closed"  # what a peer that is gone has left unread would hold its slot for long
-            if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
-                on_frame(message.data)
-                pause = budget.take(clock())
-                if pause > 0.0:
-                    await asyncio.sleep(pause)
-                # Polling: it is rare, and simpler than a signal of every probability.
-                while backlog_s() > self._limits.unprocessed_audio_s and not self._over():  # noqa: ASYNC110
-                    await asyncio.sleep(BACKLOG_POLL_S)
-            elif message.type is WSMsgType.ERROR:
+            if message.type is WSMsgType.ERROR:
                 return "connection error"
+            if message.type is WSMsgType.PING:
+                await self._pong(message.data)
+            elif message.type is not WSMsgType.PONG:
+                on_frame(message.data)
+            pause = budget.take(clock(), len(message.data), extra=self._extra(message.data))
+            if pause > 0.0:
+                if budget.flooded(clock()):
+                    on_flood()
+                await asyncio.sleep(pause)
+            # Polling: it is rare, and simpler than a signal of every probability.
+            while self._behind(backlog_s()) and not self._over():  # noqa: ASYNC110
+                await asyncio.sleep(BACKLOG_POLL_S)
         return f"closed {self._socket.close_code}"
+
+    def _behind(self, backlog_s: float) -> bool:
+        """Whether more need not be read for now: it could not be heard, or not be answered."""
+        return backlog_s > self._limits.unprocessed_audio_s or self._outbox_bytes > OUTBOX_HIGH
+
+    async def _pong(self, data: bytes) -> None:
+        """Answers a ping; like any frame, it may not wait for ever."""
+        try:
+            async with asyncio.timeout(self._limits.slow_consumer_s):
+                await self._socket.pong(data)
+        except TimeoutError:
+            self._abort()
+        except (ConnectionError, RuntimeError):
+            pass  # closed meanwhile
+
+    def _extra(self, data: str | bytes) -> int:
+        """Bytes that came by the wire and are in no message: the headers of a great many fragments.
+
+        What waits in aiohttp's queue, and a message that is on its way, are not told from them; so much is let pass.
+        """
+        if self._door is None:
+            return 0
+        size = len(data.encode()) if isinstance(data, str) and not data.isascii() else len(data)
+        self._door.received -= size + (6 if size < 126 else 8 if size < 1 << 16 else 14)
+        over = max(0, self._door.received - self._longest - UNREAD_BYTES)
+        self._door.received -= over
+        return over
 
     def _over(self) -> bool:
         return self._closing is not None or self._transport is None or self._transport.is_closing()

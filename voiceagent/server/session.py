@@ -22,6 +22,7 @@ from voiceagent.wire.dialect import Dialect, Reply, WireError
 
 log = logging.getLogger("voiceagent.session")
 
+POLICY = 1008
 INTERNAL_ERROR = 1011  # the clients' SDKs retry on it, which may help after a bug of ours
 
 
@@ -89,6 +90,12 @@ class Session:
         self._note(event)
         with self._step():
             self._handle(event)
+
+    def flooded(self) -> None:
+        """The client sends more messages than anybody needs, without end: it is told so, and closed."""
+        with self._step():
+            self._line.send(self._dialect.render_error(_FLOOD))
+            self._handle(core.Hangup(_FLOOD.code, POLICY))
 
     def hang_up(self, code: int, reason: str) -> None:
         """The server ends the call: what is said is cut, the client is told in its protocol's words."""
@@ -177,3 +184,10 @@ class Session:
             log.exception("session %s: while telling of the error", self.name)
         self._line.close(INTERNAL_ERROR, "internal error")
         self.end()
+
+
+_FLOOD = WireError(
+    "Too many small messages, for too long.",
+    code="too_many_messages",
+    remedy="Send 20 to 100 ms of audio at once.",
+)

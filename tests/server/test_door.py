@@ -1,0 +1,139 @@
+"""Bounds on what one socket may make the server do: handshakes, frames, fragments, pings, messages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+
+import pytest
+from raw_socket import PING, PONG, RawSocket, fragments, frame
+from server_helpers import calling, check_numbers, eventually, serving, tight
+
+from voiceagent.engine.fake import Script
+from voiceagent.server import door
+from voiceagent.units import TOKEN_SAMPLES
+from voiceagent.wire import budget
+
+QUICK = Script(speech_ids=10)
+WHOLE = 10 * TOKEN_SAMPLES
+SLOW = tight(messages_per_s=200.0, message_burst=20)
+APPEND = json.dumps({"type": "input_audio_buffer.append", "audio": "A" * 1280}).encode()
+
+
+async def pour(line: RawSocket, data: bytes) -> None:
+    """Sends without end, as fast as it is taken."""
+    with contextlib.suppress(ConnectionError):
+        while not line.writer.transport.is_closing():
+            line.send(data)
+            await line.writer.drain()
+
+
+async def end_of(line: RawSocket, data: bytes) -> tuple[int | None, list[str]]:
+    """Pours until the server has enough: its close code (None: cut), and the codes of its errors."""
+    pouring = asyncio.create_task(pour(line, data))
+    try:
+        async with asyncio.timeout(20):
+            code, events = await line.until_closed()
+    finally:
+        pouring.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await pouring
+        await line.gone()
+    return code, [event["error"]["code"] for event in events if event["type"] == "error"]
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        frame(b"{}") * 50,
+        frame(b"", opcode=PING) * 50,
+        frame(b"", opcode=PONG) * 50,
+        frame(b"\x00", opcode=2) * 50,
+    ],
+    ids=["tiny messages", "pings", "pongs", "bytes"],
+)
+async def test_a_flood_of_small_messages_is_closed_with_1008(
+    flood: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(budget, "FLOOD_S", 0.4)
+    async with serving(QUICK, limits=SLOW) as site, calling(site) as good:
+        await good.manual()
+        code, errors = await end_of(await RawSocket.upgraded(site.port), flood)
+        assert (code, errors[-1]) == (1008, "too_many_messages")
+        check_numbers(await good.ask("hello"), session=1, whole=WHOLE)
+        await eventually(lambda: len(site.engine.sessions) == 1)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_flood_of_audio_is_read_slowly_and_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file: 20 times over the budget for 10 times as long as makes a flood."""
+    monkeypatch.setattr(budget, "FLOOD_S", 0.05)
+    async with serving(QUICK, limits=SLOW) as site:
+        line = await RawSocket.upgraded(site.port)
+        for _ in range(120):
+            line.send(frame(APPEND))
+        line.say(type="output_audio_buffer.clear")
+        line.say(type="conversation.item.retrieve", event_id="last", item_id="none")
+        while True:
+            got = await line.receive()
+            assert got is not None
+            if json.loads(got[1])["type"] == "error":
+                break
+        assert json.loads(got[1])["error"]["event_id"] == "last"
+        assert (
+            sum(count for _, count in site.engine.sessions[1].heard) > 120 * 320 - 320
+        )  # the filter holds a little
+        await line.gone()
+
+
+async def test_a_message_in_endless_fragments_is_cut() -> None:
+    async with serving(QUICK, limits=tight(message_bytes=1 << 16)) as site, calling(site) as good:
+        await good.manual()
+        line = await RawSocket.upgraded(site.port)
+        line.send(frame(b"{", fin=False))
+        code, errors = await end_of(line, frame(b"", opcode=0, fin=False) * 1000)
+        assert (code, errors) == (None, [])
+        check_numbers(await good.ask("hello"), session=1, whole=WHOLE)
+
+
+async def test_messages_in_a_thousand_fragments_each_count_like_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "FLOOD_S", 0.4)
+    async with serving(QUICK) as site:
+        line = await RawSocket.upgraded(site.port)
+        code, errors = await end_of(line, fragments(b"{}", [0] * 1000))
+        assert code in (1008, None)  # cut, if more came at once than waits to be read
+        assert len(errors) < 3000
+
+
+async def test_ordinary_fragments_and_pings_are_as_good_as_whole_messages() -> None:
+    async with serving(QUICK) as site:
+        line = await RawSocket.upgraded(site.port)
+        text = json.dumps(
+            {"type": "session.update", "session": {"instructions": "é" * 1000}}, ensure_ascii=False
+        )
+        parts = fragments(text.encode(), [1, 0, 700])
+        line.send(parts[:7] + frame(b"are you there", opcode=PING) + parts[7:])
+        seen = []
+        while len(seen) < 3:
+            got = await line.receive()
+            assert got is not None
+            seen.append((got[0], got[1] if got[0] == PONG else json.loads(got[1])["type"]))
+        assert seen == [(1, "session.created"), (PONG, b"are you there"), (1, "session.updated")]
+        await line.gone()
+
+
+async def test_with_many_that_wait_the_oldest_is_cut_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "MOST_WAITING", 4)
+    monkeypatch.setattr(door, "HURRY_S", 0.0)
+    async with serving(QUICK, handshake_s=30.0) as site:
+        dripping = [await RawSocket.open(site.port) for _ in range(4)]
+        await eventually(lambda: len(site.server._doors) == 4)
+        async with calling(site) as good:
+            await good.manual()
+            assert await dripping[0].receive() is None
+            for line in dripping:
+                await line.gone()
+            await eventually(lambda: len(site.server._doors) == 0)
+            check_numbers(await good.ask("hello"), session=1, whole=WHOLE)

@@ -1,0 +1,119 @@
+"""The first steps of a socket, before and below HTTP: who must speak soon, and how much wire a message may take.
+
+aiohttp has no time-out for headers, reads 256 KiB at once, and counts neither the frames of a message nor their
+headers. What a door lets through, aiohttp parses; it knows no request and no protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+READ_BYTES = 32 << 10
+"""Read at once from one socket: what is in it is parsed in one go, and nobody else is served meanwhile."""
+MOST_WAITING = 256
+"""Sockets whose request has not come; with more of them, the oldest must be quicker."""
+HURRY_S = 0.5
+
+
+class Door(asyncio.Protocol):
+    """Stands between a socket and aiohttp's protocol for it.
+
+    Attributes:
+        received: bytes that have come since somebody last set it to 0.
+        most: more of them than this, and the line is cut; 0 = any number.
+    """
+
+    def __init__(self, inner: asyncio.Protocol, gone: Callable[[Door], None]) -> None:
+        self.received = 0
+        self.most = 0
+        self.transport: asyncio.Transport | None = None
+        self._inner = inner
+        self._gone = gone
+
+    @property
+    def inner(self) -> asyncio.Protocol:
+        """aiohttp's protocol."""
+        return self._inner
+
+    def cut(self) -> None:
+        """Ends the connection without a word."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As asyncio calls it."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        if hasattr(transport, "max_size"):  # of asyncio's own sockets without TLS, which reads 16 KiB at once
+            transport.max_size = READ_BYTES
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Counts, then passes on."""
+        self.received += len(data)
+        if self.most and self.received > self.most:
+            self.cut()
+            return
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """Passes on."""
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        """Passes on."""
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Passes on."""
+        self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Passes on."""
+        self._gone(self)
+        self._inner.connection_lost(exc)
+
+
+class Doors:
+    """The doors of a server, and those behind which nobody has asked for anything yet.
+
+    Args:
+        patience_s: a socket whose whole request has not arrived by then is cut.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._waiting: dict[
+            asyncio.BaseProtocol, tuple[Door, float]
+        ] = {}  # by aiohttp's protocol, oldest first
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def open(self, inner: asyncio.Protocol) -> Door:
+        """A door for a new socket, cut off unless `seen` is called for it in time."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if len(self._waiting) >= MOST_WAITING:
+            oldest, (door, since) = next(iter(self._waiting.items()))
+            if now - since > HURRY_S:
+                del self._waiting[oldest]
+                door.cut()
+        door = Door(inner, self._lost)
+        self._waiting[inner] = (door, now)
+        loop.call_later(self._patience_s, self._late, inner)
+        return door
+
+    def seen(self, inner: asyncio.BaseProtocol) -> None:
+        """A whole request has come by this protocol of aiohttp's."""
+        self._waiting.pop(inner, None)
+
+    def _late(self, inner: asyncio.BaseProtocol) -> None:
+        found = self._waiting.pop(inner, None)
+        if found is not None:
+            found[0].cut()
+
+    def _lost(self, door: Door) -> None:
+        self._waiting.pop(door.inner, None)
