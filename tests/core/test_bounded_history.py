@@ -12,6 +12,7 @@ from voiceagent.core.controller import Controller
 from voiceagent.core.conversation import MAX_ITEMS
 from voiceagent.core.history import (
     KEPT_SHARE,
+    AssistantItem,
     AudioContent,
     History,
     Item,
@@ -92,3 +93,33 @@ def test_deleted_sound_is_forgotten_by_the_engine() -> None:
     (piece,) = item_pieces(controller.history.items[0])
     made = controller.handle(ev.ItemDelete(item_id), 0.0)
     assert made == [act.ItemDeleted(item_id), act.ForgetPieces((piece.id,))]
+
+
+def replied(number: int, samples: int) -> AssistantItem:
+    sound = np.full(samples, number, np.int16)
+    return AssistantItem(f"reply {number}", "yes", spoken=True, samples=samples, audio=(sound,))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 50)), max_size=12), st.integers(0, 1000))
+def test_the_sound_of_replies_goes_before_that_of_persons(sizes: list[tuple[bool, int]], budget: int) -> None:
+    items = tuple(heard(n, size) if person else replied(n, size) for n, (person, size) in enumerate(sizes))
+    kept = History(items).within(budget)
+    lost = [item for item in items if audio_bytes(item) and not audio_bytes(kept.find(item.id) or item)]
+    if any(isinstance(item, UserItem) for item in lost):
+        assert all(item in lost for item in items if isinstance(item, AssistantItem))
+    said = [item for item in items if isinstance(item, UserItem)]
+    assert not said or said[-1] not in lost
+    assert kept.audio_bytes <= max(budget, *(audio_bytes(item) for item in said[-1:]), 0)
+
+
+def test_replies_alone_stay_within_the_budget_too() -> None:
+    budget = 3 * SECOND * 4
+    controller = Controller(ev.SessionConfig(turn_detection=None), id_prefix="item_", audio_budget=budget)
+    for turn in range(1, 40):
+        controller.handle(ev.Respond(ev.TurnOptions()), float(turn))
+        controller.handle(ev.TextOut(turn, "yes", (1,)), float(turn))
+        controller.handle(ev.AudioOut(turn, 0, np.zeros(24_000, np.int16), (1,) * 25), float(turn))
+        controller.handle(ev.TurnEnded(turn, "stop", ev.Usage(), (1,)), float(turn))
+        assert controller.history.audio_bytes <= budget
+    assert audio_bytes(controller.history.items[-1]) == 48_000
+    assert audio_bytes(controller.history.items[0]) == 0

@@ -547,6 +547,8 @@ class World:
             assert job.ended, "closed before the engine was done"
             assert job.sent == job.made, "closed with audio unsent"
             assert action.item is None or action.item.text == job.text
+            if action.item is not None:
+                self.check_sound(job, action.item)
         self.check_place(job, action.item)
         if action.reason == "turn_detected":
             run = self.runs[-1]
@@ -581,6 +583,7 @@ class World:
         assert item.samples <= played + 2, "more was kept than heard"
         assert job.ids[: len(item.audio_ids)] == item.audio_ids
         assert job.text.startswith(item.text)
+        self.check_sound(job, item)
         assert len(item.text_ids) == item.text.count("word"), "text and ids do not end together"
         if not self.acks:
             least = self.fastest.played.get(job.turn, 0.0) - WAY_S * 24_000 - lasting(1, job.speed) - 2
@@ -589,6 +592,12 @@ class World:
             assert item.raw_ids is None
             assert lasting(len(item.audio_ids), job.speed) == item.samples
             assert len(item.text) * job.made <= len(job.text) * (item.samples + lasting(1, job.speed))
+
+    def check_sound(self, job: Job, item: AssistantItem) -> None:
+        """The sound that is kept is the one that was heard, to the sample."""
+        kept = np.concatenate([np.zeros(0, np.int16), *item.audio])
+        heard = numbered(job.turn, 0, item.samples if job.in_history else 0)
+        assert np.array_equal(kept, heard), "another sound than was heard"
 
     def on_truncated(self, item_id: str, event: ev.Event | None) -> None:
         item = self.controller.history.find(item_id)

@@ -141,8 +141,8 @@ def test_an_item_with_audio_is_transcribed_and_retrieved() -> None:
     (answer,) = say(phone, "conversation.item.retrieve", item_id="u")
     assert len(base64.b64decode(answer["item"]["content"][0]["audio"])) == 9600
     events = tell(phone, transcript="Hello")
-    assert [event.get("transcript") for event in events] == [None, "Hello"]
-    assert events[1]["usage"] == {"type": "duration", "seconds": 0.2}
+    assert [event["transcript"] for event in events] == ["Hello"]
+    assert events[0]["usage"] == {"type": "duration", "seconds": 0.2}
     (completed,) = tell(phone, transcript="")
     assert (completed["transcript"], completed["usage"]["seconds"]) == ("", 0.0)
     assert types(say(phone, "conversation.item.delete", item_id="u")) == ["conversation.item.deleted"]
@@ -290,3 +290,38 @@ def test_every_event_that_is_sent_has_an_id_of_its_own() -> None:
     ]
     assert len({event["event_id"] for event in events}) == 3
     assert all(event["type"] in MODELS for event in events)
+
+
+def test_a_reply_is_retrieved_as_far_as_it_was_heard() -> None:
+    phone = Phone(turn_detection=None)
+    say(phone, "response.create")
+    tell(phone, text="One two three four five six")
+    tell(phone, audio_tokens=50)
+    phone.wait(1.1)  # of which a second was heard: the way to the ear takes the rest
+    (truncated,) = [e for e in say(phone, "response.cancel") if e["type"] == "conversation.item.truncated"]
+    (retrieved,) = say(phone, "conversation.item.retrieve", item_id=truncated["item_id"])
+    item, (part,) = retrieved["item"], retrieved["item"]["content"]
+    assert (item["status"], truncated["audio_end_ms"]) == ("incomplete", 1000)
+    assert len(base64.b64decode(part["audio"])) == 2 * 24_000
+    assert "One two three four five six".startswith(part["transcript"])
+    assert part["transcript"] != "One two three four five six"
+    say(phone, "conversation.item.truncate", item_id=item["id"], audio_end_ms=400)
+    (retrieved,) = say(phone, "conversation.item.retrieve", item_id=item["id"])
+    assert len(base64.b64decode(retrieved["item"]["content"][0]["audio"])) == 2 * 9_600
+
+
+def test_a_whole_reply_is_retrieved_with_its_sound() -> None:
+    phone = Phone(turn_detection=None)
+    say(phone, "response.create")
+    tell(phone, text="Yes.")
+    tell(phone, audio_tokens=10)
+    done = tell(phone, end="stop")[-1]
+    (item,) = done["response"]["output"]
+    assert "audio" not in item["content"][0]
+    (retrieved,) = say(phone, "conversation.item.retrieve", item_id=item["id"])
+    assert len(base64.b64decode(retrieved["item"]["content"][0]["audio"])) == 2 * 9_600
+    say(phone, "response.create", response={"conversation": "none"})
+    tell(phone, audio_tokens=10)
+    beside = tell(phone, end="stop")[-1]["response"]["output"][0]["id"]
+    (answer,) = say(phone, "conversation.item.retrieve", item_id=beside)
+    assert answer["error"]["code"] == "item_retrieve_invalid_item_id"

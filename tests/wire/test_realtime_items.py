@@ -94,6 +94,17 @@ def test_a_reply_is_shown_as_it_stands() -> None:
     assert items.to_wire(AssistantItem("a", ""), status="in_progress")["content"] == []
 
 
+def test_the_sound_of_a_reply_is_shown_on_request_and_only_then() -> None:
+    sound = np.arange(4800, dtype=np.int16)
+    reply = AssistantItem("a", "Hello", spoken=True, audio=(sound[:960], sound[960:]))
+    assert items.to_wire(reply)["content"] == [{"type": "output_audio", "transcript": "Hello"}]
+    (part,) = items.to_wire(reply, with_audio=True)["content"]
+    assert (part["type"], part["transcript"]) == ("output_audio", "Hello")
+    assert np.array_equal(np.frombuffer(base64.b64decode(part["audio"]), "<i2"), sound)
+    (part,) = items.to_wire(AssistantItem("a", "Hello", spoken=True), with_audio=True)["content"]
+    assert "audio" not in part
+
+
 @pytest.mark.parametrize(
     ("item", "code", "param"),
     [

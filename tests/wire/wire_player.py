@@ -189,8 +189,16 @@ def _expand(text: str) -> str:
 
 def _shorten(event: dict[str, Any]) -> str:
     if event["type"] == "response.output_audio.delta":
-        event["delta"] = f"@{len(base64.b64decode(event['delta'])) // 2}"
+        event["delta"] = _samples(event["delta"])
+    if event["type"] == "conversation.item.retrieved":
+        for part in event["item"].get("content", []):
+            if "audio" in part:
+                part["audio"] = _samples(part["audio"])
     return json.dumps(event)
+
+
+def _samples(audio: str) -> str:
+    return f"@{len(base64.b64decode(audio)) // 2}"
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class Conversation:
 
     def close_turn(
         self, item: AssistantItem | None, calls: Sequence[ToolCallItem], previous_id: str | None
-    ) -> None:
+    ) -> list[act.Action]:
         """A turn's items as they shall stay; a message that the client deleted meanwhile stays away."""
         if item is not None and self.history.find(item.id) is not None:
             self.history = self.history.replace(item)
@@ -101,6 +101,7 @@ class Conversation:
         for call in calls:
             self.history = self.history.insert_after(behind, call)
             behind = call.id
+        return self.bound()
 
     def _anchor(self, previous_id: str | None) -> str:
         if previous_id is None:

@@ -6,7 +6,7 @@ Every operation returns a new `History`: whoever holds an old one (a turn being 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,8 @@ class AssistantItem:
         complete: generated to its end and not cut.
         marks: (characters, ids) of `text` and `text_ids` that belong together, ascending: where the text may be cut.
         speed: how fast it was spoken.
+        audio: its sound, (n,) int16 at 24 kHz each, `samples` together; empty if it is not kept. No part of what the
+            item says.
     """
 
     id: str
@@ -86,6 +88,7 @@ class AssistantItem:
     complete: bool = True
     marks: tuple[tuple[int, int], ...] = ()
     speed: float = 1.0
+    audio: tuple[npt.NDArray[np.int16], ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +118,15 @@ KEPT_SHARE = 0.75
 
 def audio_bytes(item: Item) -> int:
     """Bytes of sound that an item holds."""
+    if isinstance(item, AssistantItem):
+        return sum(part.nbytes for part in item.audio)
     return sum(piece.audio.nbytes for piece in item_pieces(item))
 
 
 def without_audio(item: Item) -> Item:
     """The item without its sound; the transcript stays, where there is one."""
+    if isinstance(item, AssistantItem):
+        return replace(item, audio=())
     if not isinstance(item, UserItem):
         return item
     content = tuple(
@@ -163,7 +170,17 @@ def cut_to_heard(item: AssistantItem, samples: int, *, length: int | None = None
         samples=kept,
         complete=False,
         marks=tuple(mark for mark in item.marks if mark[0] <= chars),
+        audio=_beginning(item.audio, kept),
     )
+
+
+def _beginning(audio: tuple[npt.NDArray[np.int16], ...], samples: int) -> tuple[npt.NDArray[np.int16], ...]:
+    """The first `samples` samples; of a part that is cut nothing else is kept."""
+    kept: list[npt.NDArray[np.int16]] = []
+    for part in audio:
+        kept.append(part if len(part) <= samples else part[:samples].copy())
+        samples -= len(kept[-1])
+    return tuple(part for part in kept if len(part))
 
 
 def _word_end(item: AssistantItem, limit: int) -> tuple[int, int]:
@@ -234,15 +251,17 @@ class History:
     def within(self, budget: int) -> History:
         """With no more than `budget` bytes of sound.
 
-        If there is more, the oldest items lose theirs, down to `KEPT_SHARE` of the budget; the newest item that has
-        any keeps it, however much that is.
+        If there is more, items lose theirs, down to `KEPT_SHARE` of the budget: first replies, which the model does
+        not hear again, then what a person said, the oldest first. The newest of these keeps its sound, however much
+        that is.
         """
         held = self.audio_bytes
         if held <= budget:
             return self
         items, least = list(self.items), budget * KEPT_SHARE
         sounding = [at for at, item in enumerate(items) if audio_bytes(item)]
-        for at in sounding[:-1]:
+        said = [at for at in sounding if isinstance(items[at], UserItem)]
+        for at in [at for at in sounding if at not in said] + said[:-1]:
             if held <= least:
                 break
             held -= audio_bytes(items[at])

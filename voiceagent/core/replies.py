@@ -171,10 +171,11 @@ class Replies:
         reason: act.CloseReason | None,
         error: act.TurnError | None = None,
     ) -> list[act.Action]:
+        bounded: list[act.Action] = []
         if turn.options.conversation:
-            self._talk.close_turn(item, turn.calls, turn.previous_item_id)
+            bounded = self._talk.close_turn(item, turn.calls, turn.previous_item_id)
         usage = None if turn.ended is None else turn.ended.usage
-        return [act.TurnClosed(turn.id, status, reason, item, usage, error)]
+        return [act.TurnClosed(turn.id, status, reason, item, usage, error), *bounded]
 
     def _keep_heard(self, turn: Turn, samples: int) -> list[act.Action]:
         item = turn.heard_item(samples)

@@ -25,6 +25,7 @@ class Turn:
 
     Attributes:
         previous_item_id: the item behind which its items go.
+        sound: all its audio, for those who ask for it later; empty if it is beside the conversation.
         pending: audio that was not sent yet.
         generated, sent: samples at 24 kHz.
         base: place of its first sample on the playout clock.
@@ -42,6 +43,7 @@ class Turn:
     audio_ids: list[int] = field(default_factory=list)
     marks: list[tuple[int, int]] = field(default_factory=list)
     calls: list[ToolCallItem] = field(default_factory=list)
+    sound: list[Pcm] = field(default_factory=list)
     pending: deque[Pcm] = field(default_factory=deque)
     generated: int = 0
     sent: int = 0
@@ -67,6 +69,8 @@ class Turn:
         self.generated += len(event.pcm)
         if len(event.pcm):
             self.pending.append(event.pcm)
+            if self.options.conversation:
+                self.sound.append(event.pcm)
 
     def next_audio(self, most: int | None) -> Pcm | None:
         """The next audio to send: whole speech tokens, at most `most` samples (None = any); None if that is too few."""
@@ -103,5 +107,6 @@ class Turn:
             samples=self.generated,
             complete=self.ended is not None,
             marks=tuple(self.marks),
+            audio=tuple(self.sound),
             speed=self.options.speed,
         )
