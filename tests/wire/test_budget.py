@@ -35,8 +35,21 @@ def test_a_flood_is_small_messages_over_the_budget_without_a_break() -> None:
     assert over(100, FLOOD_S + 30, extra=6000)
 
 
-def test_who_pauses_is_forgiven() -> None:
-    bucket, now = MessageBudget(100.0, 10), 0.0
-    for _ in range(3000):
-        now += bucket.take(now, 16) + 0.011
-        assert not bucket.flooded(now)
+def test_a_reader_that_wakes_up_late_still_sees_the_flood() -> None:
+    bucket, now = MessageBudget(100.0, 100), 0.0
+    while now < FLOOD_S + 2:
+        pause = bucket.take(now, 16)
+        now += pause + 0.02 if pause else 0.0001
+    assert bucket.flooded(now)
+
+
+def test_who_keeps_to_the_rate_or_pauses_is_forgiven() -> None:
+    steady, bursts, now = MessageBudget(100.0, 10), MessageBudget(100.0, 10), 0.0
+    for _ in range(300):
+        now += steady.take(now, 16) + 0.011
+        assert not steady.flooded(now)
+    for _ in range(20):
+        for _ in range(50):
+            now += bursts.take(now, 16)
+            assert not bursts.flooded(now)
+        now += 1.0

@@ -1,166 +1,224 @@
-"""R19, the small daily dose: whatever comes in, only WireError goes out, and a good message is answered afterwards."""
+"""R19: whatever comes in, the answer is a legal event or a documented error, and a good message is answered next.
 
+`scripts/fuzz.py` plays the same calls by the hundred thousand.
+"""
+
+from __future__ import annotations
+
+import ast
 import json
 import random
 import re
+import tracemalloc
 from pathlib import Path
-from typing import Any
 
-from hypothesis import given, settings
+import pytest
+from fuzz_grammar import NASTY, PROTOCOLS, Grammar, call, frames, kinds_of
+from fuzz_play import DECODERS, LIVE_CODES, PROTOCOL_CODES, Call, Failure, Outcome, decode, documented, play
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from wire_player import Phone
 
-from voiceagent.wire.realtime_events import EVENT_TYPES
+import voiceagent
+from voiceagent.wire import live_events, realtime_events
 
-GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.jsonl"))
-AUDIO = "AAAA" * 1600
-CLIENT_LINES = [
-    re.sub(r"@\d+", AUDIO, line[2:])
-    for path in GOLDEN
-    for line in path.read_text().splitlines()
-    if line.startswith(">")
-]
-NASTY = (
-    "NaN", "-Infinity", "1e999", "9" * 5000, "-1", "null", "true", "0.5", '""', '"\\ud800"', '"\\u0000"', "{}", "[]",
-    "[" * 3000 + "]" * 3000, '{"a":' * 100 + "1" + "}" * 100, '"' + "x" * 70_000 + '"', '"@"', '"AAAA"', '"root"', "",
-)  # fmt: skip
-WORDS = (
-    "type", "event_id", "session", "audio", "input", "output", "format", "rate", "voice", "tools", "tool_choice",
-    "turn_detection", "transcription", "item", "item_id", "previous_item_id", "content", "role", "text", "transcript",
-    "call_id", "name", "arguments", "response", "response_id", "conversation", "metadata", "output_modalities",
-    "max_output_tokens", "instructions", "audio_end_ms", "id", "output_lead_ms", "temperature", "tracing", "eagerness",
-)  # fmt: skip
-VALUES = (
-    "realtime", "audio/pcm", "audio/pcmu", "server_vad", "semantic_vad", "message", "user", "assistant", "system",
-    "input_text", "input_audio", "function_call", "function_call_output", "item_reference", "function", "none", "auto",
-    "inf", "item_0001", "resp_call_1", "root", "AAAA", "AAA=", "\ud800", "x" * 200, "text", "low",
-)  # fmt: skip
-
-leaves = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.sampled_from(VALUES)
-    | st.text(max_size=20)
-)
-values = st.recursive(
-    leaves,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=5),
-    max_leaves=12,
-)
+WEBSOCKETS = ("realtime", "live")
+PACKAGE = Path(voiceagent.__file__).parent
+DRAWN = st.randoms(use_true_random=False)
 
 
-def still_answers(phone: Phone) -> None:
-    answer = phone.client(
-        '{"type": "session.update", "event_id": "after", "session": {"instructions": "Hi"}}'
+def drawn(examples: int) -> settings:
+    return settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+# --- a daily dose: 10,000 messages of calls, 2,000 bodies of requests ---------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", WEBSOCKETS)
+def test_calls(protocol: str) -> None:
+    found = Outcome()
+    for number in range(200):
+        try:
+            found.add(play(protocol, call(protocol, random.Random(f"0/{number}"), messages=20)))
+        except Failure as failure:
+            pytest.fail(f"scripts/fuzz.py --dialect {protocol} --seed 0 --call {number}: {failure}")
+    kinds = {"realtime": realtime_events.EVENT_TYPES, "live": live_events.EVENT_TYPES}[protocol]
+    assert found.messages > 3500
+    assert len(found.answers) > len(kinds), "the calls go nowhere"
+    assert found.answers["error"] < 0.9 * sum(found.answers.values())
+
+
+@drawn(100)
+@given(DRAWN, st.sampled_from(WEBSOCKETS), st.integers(1, 20))
+def test_calls_that_hypothesis_draws(rng: random.Random, protocol: str, messages: int) -> None:
+    play(protocol, call(protocol, rng, messages=messages))
+
+
+@drawn(50)
+@given(DRAWN, st.sampled_from(WEBSOCKETS))
+def test_every_message_alone(rng: random.Random, protocol: str) -> None:
+    """Before anything else, with nobody connected to an engine: each kind, legal and not."""
+    line = Call(protocol)
+    for _ in kinds_of(protocol):
+        line.send(frames(protocol, rng))
+    line.lives()
+
+
+@pytest.mark.parametrize("protocol", sorted(DECODERS))
+def test_bodies_of_requests(protocol: str) -> None:
+    found = Outcome()
+    for number in range(700):
+        found.add(decode(protocol, frames(protocol, random.Random(f"0/{number}"))))
+    assert found.answers["taken"] > 50
+
+
+@drawn(100)
+@given(DRAWN, st.sampled_from(sorted(DECODERS)))
+def test_bodies_that_hypothesis_draws(rng: random.Random, protocol: str) -> None:
+    decode(protocol, frames(protocol, rng))
+
+
+# --- the grammar itself -------------------------------------------------------------------------------------------
+
+
+def test_every_client_event_is_made_and_most_of_them_are_legal() -> None:
+    """A grammar that makes nonsense only would prove nothing."""
+    for protocol in WEBSOCKETS:
+        grammar = Grammar(protocol, random.Random(3))
+        tags = {kind.tag for kind in kinds_of(protocol)}
+        made = [json.loads(grammar.message(fault=0.0)) for _ in range(400)]
+        assert {message["type"] for message in made} == tags
+    taken = Outcome()
+    for number in range(300):
+        line = Call("realtime")
+        line.send(Grammar("realtime", random.Random(number)).message(fault=0.0))
+        taken.add(line.outcome)
+    refused = (
+        taken.codes["invalid_value"] + taken.codes["invalid_json"] + taken.codes["missing_required_parameter"]
     )
-    assert json.loads(answer[-1])["type"] == "session.updated"
-    phone.client('{"type": "conversation.item.retrieve", "event_id": "rci_x", "item_id": "no such item"}')
-    assert json.loads(phone.sent[-1])["error"]["event_id"] == "rci_x"
+    assert refused < 0.35 * 300
 
 
-def containers(node: Any) -> list[Any]:
-    """All objects and arrays in a message, itself included."""
-    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    return ([node] if isinstance(node, dict | list) else []) + [
-        c for value in inner for c in containers(value)
-    ]
+def test_a_seed_makes_the_call_again() -> None:
+    for protocol in WEBSOCKETS:
+        first, second = (call(protocol, random.Random("7/1"), messages=20) for _ in range(2))
+        assert first == second
+    assert set(PROTOCOLS) == {*WEBSOCKETS, *DECODERS}
 
 
-@st.composite
-def messages(draw: st.DrawFn) -> dict[str, Any]:
-    """A good message with some values replaced, or any fields behind a known type."""
-    if draw(st.booleans()):
-        return draw(st.dictionaries(st.sampled_from(WORDS), values, max_size=4)) | {
-            "type": draw(st.sampled_from(sorted(EVENT_TYPES)))
-        }
-    message: dict[str, Any] = json.loads(draw(st.sampled_from(CLIENT_LINES)))
-    for _ in range(draw(st.integers(0, 3))):
-        place = draw(st.sampled_from(containers(message)))
-        if isinstance(place, list):
-            place.append(draw(values))
-        elif place:
-            place[draw(st.sampled_from((*place, *WORDS)))] = draw(values)
-    return message
+# --- time and memory ----------------------------------------------------------------------------------------------
+
+MIB = 1 << 20
+HUGE = {
+    "brackets": "[" * MIB,
+    "objects": '{"a":' * (MIB // 6),
+    "wide": '{"type": "session.update", "session": {"tools": [' + "{}," * (MIB // 4) + "{}]}}",
+    "half characters": '{"type": "session.update", "session": {"instructions": "'
+    + "\\ud83d" * (MIB // 7)
+    + '"}}',
+    "whole characters": '{"type": "session.update", "session": {"instructions": "'
+    + "\\ud83d\\ude00" * (MIB // 13)
+    + '"}}',
+    "backslashes": '{"type": "' + "\\\\" * (MIB // 2) + '"}',
+    "one text": '{"type": "' + "x" * MIB + '"}',
+    "one number": '{"type": "response.cancel", "event_id": ' + "9" * MIB + "}",
+    "base64": '{"type": "input_audio_buffer.append", "audio": "' + "A" * (MIB - 100) + '"}',
+    "base64 of nothing": '{"type": "input_audio_buffer.append", "audio": "' + "@" * (MIB - 100) + '"}',
+    "keys": "{" + ",".join(f'"k{n}": 0' for n in range(80_000)) + "}",
+    "values": '{"type": "session.update", "session": {"tools": [{"type": "function", "name": "t", "parameters": {"x": ['
+    + ",".join(["1e5"] * (MIB // 5))
+    + "]}}]}}",
+}
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(messages(), min_size=1, max_size=6))
-def test_grammar(sequence: list[dict[str, Any]]) -> None:
-    phone = Phone()
-    for message in sequence:
-        for frame in phone.client(json.dumps(message)):
-            json.loads(frame)
-    still_answers(phone)
-
-
-def mutated(text: str, rng: random.Random) -> str:
-    """One or a few edits of a message: characters flipped, cut, doubled, a value replaced, two messages mixed."""
-    for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        start = rng.randrange(len(text) + 1)
-        end = min(len(text), start + rng.choice((1, 2, 8, 40)))
-        match rng.randrange(6):
-            case 0:
-                text = (
-                    text[:start]
-                    + chr(rng.choice((0, 34, 92, 123, 125, 0xD800, 0x1F600, rng.randrange(128))))
-                    + text[end:]
-                )
-            case 1:
-                text = text[:start] + text[end:]
-            case 2:
-                text = text[:end] + text[start:end] + text[end:]
-            case 3:
-                colon = text.find(":", start)
-                stop = min(
-                    (p for p in (text.find(",", colon), text.find("}", colon)) if p > 0), default=len(text)
-                )
-                text = text[: colon + 1] + rng.choice(NASTY) + text[stop:]
-            case 4:
-                other = rng.choice(CLIENT_LINES)
-                text = text[:start] + other[rng.randrange(len(other)) :]
-            case _:
-                text = text.replace(rng.choice(WORDS), rng.choice(WORDS), 1)
-    return text
-
-
-def altered(text: str, rng: random.Random) -> str:
-    """The message with some values replaced: still JSON, mostly."""
-    message = json.loads(text)
-    for mark in range(rng.randint(1, 2)):
-        place = rng.choice(containers(message))
-        key = rng.choice((*place, *WORDS)) if isinstance(place, dict) else rng.randrange(len(place) or 1)
-        if isinstance(place, dict) or place:
-            place[key] = f"<{mark}>"
-    text = json.dumps(message)
-    for mark in range(2):
-        text = text.replace(
-            f'"<{mark}>"', rng.choice((*NASTY, *map(json.dumps, VALUES), "16000", "8", "{}", "[{}]"))
-        )
-    return text
-
-
-def test_mutations_of_the_golden_transcripts() -> None:
-    rng = random.Random(19)
-    phone = Phone()
-    for count in range(8000):
-        if count % 100 == 0:
-            still_answers(phone)
-            phone = Phone(turn_detection=None) if count % 200 else Phone()
-        mutate = rng.choice((mutated, altered))
-        for frame in phone.client(mutate(rng.choice(CLIENT_LINES), rng)):
-            json.loads(frame)
-        if count % 10 == 0:
-            phone.engine(rng.choice(({"text": "Hi"}, {"audio_tokens": 2}, {"end": "stop"}, {"fail": "x"})))
-            phone.wait(0.1)
-    still_answers(phone)
+@pytest.mark.parametrize("name", HUGE)
+@pytest.mark.parametrize("protocol", WEBSOCKETS)
+def test_a_megabyte_of_anything_takes_bounded_memory_and_time(protocol: str, name: str) -> None:
+    """About ten times its size: R19. `Call.send` watches the time."""
+    line = Call(protocol)
+    line.send(HUGE[name])  # what is made once is made
+    line.patience_s = 60.0
+    tracemalloc.start()  # everything takes longer from here on
+    try:
+        line.send(HUGE[name])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 15 * len(HUGE[name])
+    line.lives()
 
 
 def test_bytes_are_refused_whatever_they_are() -> None:
-    phone = Phone()
-    rng = random.Random(19)
-    for size in (0, 1, 100, 5000):
-        (frame,) = phone.client(rng.randbytes(size))
-        assert json.loads(frame)["error"]["code"] == "invalid_message"
-    still_answers(phone)
+    for protocol in WEBSOCKETS:
+        line = Call(protocol)
+        rng = random.Random(19)
+        for size in (0, 1, 100, 5000):
+            (answer,) = line.send(rng.randbytes(size))
+            assert answer["error"]["code"] == "invalid_message"
+        line.lives()
+
+
+@pytest.mark.parametrize("protocol", WEBSOCKETS)
+def test_what_is_no_object_is_refused(protocol: str) -> None:
+    line = Call(protocol)
+    for frame in NASTY:
+        assert line.send(frame)[-1]["type"] == "error"
+    line.lives()
+
+
+# --- the codes ----------------------------------------------------------------------------------------------------
+
+ELSEWHERE = {
+    "voice_replaced",  # of the event `info`
+    "fake_fault",
+}
+ENGINE_CODES = {"odd_audio_length", "unreadable_audio", "engine_error", "overloaded", "not_finite"}
+"""Codes of lower layers that reach a client; other words of theirs are for the operator, or told by `response.done`."""
+
+
+def codes_in_source() -> dict[str, str]:
+    """The codes that wire, server and core can send, each with a place where it is written."""
+    found: dict[str, str] = {}
+    for part in ("wire", "server", "core"):
+        for path in sorted(set((PACKAGE / part).glob("*.py")) - {PACKAGE / "core" / "journal.py"}):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call):
+                    for code in _codes_of(node):
+                        found[code] = f"{part}/{path.name}:{node.lineno}"
+                if isinstance(node, ast.Assign | ast.AnnAssign) and "default_code" in ast.unparse(node):
+                    found[str(ast.literal_eval(node.value))] = f"{part}/{path.name}:{node.lineno}"  # type: ignore[arg-type]
+    return {code: place for code, place in found.items() if code not in ELSEWHERE}
+
+
+def _codes_of(node: ast.Call) -> list[str]:
+    """The texts that a call gives as `code`, or first to the core's errors."""
+    if ast.unparse(node.func) == "ConfigError":
+        return []  # for the operator
+    given = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+    if (
+        ast.unparse(node.func) in ("act.Error", "act.TurnError", "TurnError", "_unknown", "_error")
+        and node.args
+    ):
+        given.append(node.args[0])
+    constants = [part for value in given for part in ast.walk(value) if isinstance(part, ast.Constant)]
+    return [
+        part.value
+        for part in constants
+        if isinstance(part.value, str) and re.fullmatch("[a-z_0-9]+", part.value)
+    ]
+
+
+def test_every_code_that_can_be_sent_is_documented() -> None:
+    unknown = {code: place for code, place in codes_in_source().items() if code not in LIVE_CODES}
+    assert not unknown, "add them to the tables of PROTOCOL.md or LIVE.md"
+
+
+def test_every_documented_code_can_be_sent() -> None:
+    gone = LIVE_CODES - set(codes_in_source()) - ENGINE_CODES
+    assert not gone, "these are in the tables of PROTOCOL.md or LIVE.md, and nothing sends them"
+
+
+def test_a_page_lists_codes_of_its_own_protocol_only() -> None:
+    """What only Live sends is not in PROTOCOL.md."""
+    live = {code for code, place in codes_in_source().items() if re.match(r"wire/live", place)}
+    assert not (live & PROTOCOL_CODES) - documented("PROTOCOL.md")
+    assert "session_not_started" not in PROTOCOL_CODES

@@ -8,7 +8,7 @@ to be closed.
 
 from __future__ import annotations
 
-FLOOD_S = 5.0  #: so long over the budget without a break
+FLOOD_S = 5.0  #: so long over the budget without a pause in which half of the burst came back
 SMALL_BYTES = 256  #: 10 ms of telephony audio in its message has more
 FRAGMENT_BYTES = 16  #: bytes on the wire beyond a message's own that count like a message more
 
@@ -41,14 +41,13 @@ class MessageBudget:
             self._level = min(self._burst, self._level + (now - self._at) * self._rate)
         self._at = now
         self._level -= 1.0 + max(0, extra) / FRAGMENT_BYTES
-        if self._level >= 0.0:
+        if self._level > self._burst / 2:  # it paused; a reader that woke up late is no pause
             self._over_since = None
-            return 0.0
-        if self._over_since is None:
+        elif self._over_since is None and self._level < 0.0:
             self._over_since, self._over_count, self._over_bytes = now, 0, 0
         self._over_count += 1
         self._over_bytes += size
-        return -self._level / self._rate
+        return max(0.0, -self._level / self._rate)
 
     def flooded(self, now: float) -> bool:
         """Whether this is no audio but a flood."""

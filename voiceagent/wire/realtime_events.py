@@ -107,6 +107,20 @@ class AudioPatch(msgspec.Struct):
     output: OutputAudioPatch | None = None
 
 
+class TokenLimits(msgspec.Struct, omit_defaults=True):
+    """Of a truncation policy."""
+
+    post_instructions: Annotated[int, Meta(ge=0)] | None = None
+
+
+class RetentionRatio(msgspec.Struct, omit_defaults=True):
+    """A truncation policy: how much of the conversation stays when it has become too long."""
+
+    type: Literal["retention_ratio"]
+    retention_ratio: Annotated[float, Meta(ge=0.0, le=1.0)]
+    token_limits: TokenLimits | None = None
+
+
 class PromptText(msgspec.Struct, tag_field="type", tag="input_text"):
     """A variable of a prompt, the long way."""
 
@@ -132,7 +146,7 @@ class Tracing(msgspec.Struct, omit_defaults=True):
 
     group_id: Id | None = None
     workflow_name: Id | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Metadata | None = None
 
 
 class SessionPatch(msgspec.Struct):
@@ -150,7 +164,7 @@ class SessionPatch(msgspec.Struct):
     max_output_tokens: TokenLimit | None = None
     temperature: Temperature | None = None
     audio: AudioPatch | None = None
-    truncation: Literal["auto", "disabled"] | dict[str, Any] | None = None
+    truncation: Literal["auto", "disabled"] | RetentionRatio | None = None
     reasoning: Reasoning | None = None
     tracing: Literal["auto"] | Tracing | UnsetType | None = UNSET
     prompt: Prompt | UnsetType | None = UNSET
