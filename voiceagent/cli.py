@@ -1,4 +1,4 @@
-"""The command line: serve, ask, tasks over files, doctor, config. Bad input is one line on stderr and exit status 2."""
+"""The command line: serve, ask, talk, tasks over files, doctor, config. Bad input is a line on stderr and status 2."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from voiceagent import __version__, batch
 from voiceagent.audio import wavio
-from voiceagent.client.conn import Answer, RealtimeClient
+from voiceagent.client import Answer, Event, RealtimeClient, Sound, Tool
+from voiceagent.client.mic import microphone, speaker
+from voiceagent.client.talk import Line, talk
 from voiceagent.config import Config, describe, load_config
 from voiceagent.engine.api import Ready
 from voiceagent.engine.client import LocalEngine
@@ -36,12 +38,6 @@ T = TypeVar("T")
 USER_ERROR = 2
 BATCH = ("transcribe", "translate", "describe", "speak", "convert")
 LEAST_S = 0.1  #: the protocol takes no shorter turn
-TIME_TOOL = {
-    "type": "function",
-    "name": "get_time",
-    "description": "Current time",
-    "parameters": {"type": "object", "properties": {}},
-}
 MODEL_HELP = (
     "pocket (built in); mini, mini-base, mini-think or OWNER/NAME of the Hugging Face hub; or a folder"
 )
@@ -96,13 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument(
         "-o", "--output", type=Path, default=Path("answer.wav"), help="where to write it (answer.wav)"
     )
-    ask.add_argument("--url", help="ask a running server, for example ws://127.0.0.1:8080")
-    ask.add_argument("--api-key", default="", help="key for --url")
-    ask.add_argument("--instructions", help="system prompt for this question")
-    ask.add_argument("--voice", help="name of the voice that answers")
+    _remote(ask)
     ask.add_argument("--think", action="store_true", help="think before answering (a model like mini-think)")
     ask.set_defaults(run=run_ask)
 
+    _add_talk(commands)
     batch.add_commands(commands, _common)
     for name in BATCH:
         commands.choices[name].set_defaults(run=partial(run_batch, command=name))
@@ -122,6 +116,36 @@ def _parser() -> argparse.ArgumentParser:
     _common(show)
     show.set_defaults(run=run_config)
     return parser
+
+
+def _add_talk(commands: Any) -> None:
+    parser = commands.add_parser(
+        "talk",
+        help="talk to the agent from this terminal",
+        description="Talks to the agent: captions of both sides, and how long the first sound took. Ctrl-C ends it.",
+        epilog="Wear headphones, or it hears itself. Needs sounddevice: pip install 'voiceagent[mic]'.",
+    )
+    _common(parser)
+    _remote(parser)
+    parser.add_argument(
+        "--half-duplex", action="store_true", help="do not listen while it speaks (loudspeakers)"
+    )
+    parser.add_argument(
+        "--from-file", type=Path, metavar="FILE", help="hear this file instead of a microphone"
+    )
+    parser.add_argument(
+        "--to-file", type=Path, metavar="FILE", help="play into this file, not the loudspeaker"
+    )
+    parser.add_argument("--answers", type=int, metavar="N", help="end after so many answers")
+    parser.set_defaults(run=run_talk)
+
+
+def _remote(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", help="a running server, for example ws://127.0.0.1:8080")
+    parser.add_argument("--api-key", default="", help="key for --url")
+    parser.add_argument("--ca", type=Path, metavar="FILE", help="certificate (PEM) to trust for wss://")
+    parser.add_argument("--instructions", help="system prompt")
+    parser.add_argument("--voice", help="name of the voice that answers")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -279,31 +303,41 @@ async def _ask_alone(
     arguments: argparse.Namespace, samples: Any, rate: int, config: Config, worker: WorkerSpec
 ) -> Answer:
     """Asks a server of our own."""
+    async with _private(config, worker) as url:
+        return await _ask(arguments, samples, rate, url=url)
+
+
+@asynccontextmanager
+async def _private(config: Config, worker: WorkerSpec) -> AsyncIterator[str]:
+    """A server of our own, on this machine alone."""
     private = replace(config.server, host="127.0.0.1", port=0, api_keys=(), tls_cert="", tls_key="")
     async with _running(replace(config, server=private), worker) as running:
         assert running is not None  # nothing stops it but an exception
-        return await _ask(arguments, samples, rate, url=f"ws://{running[1]}")
+        yield f"ws://{running[1]}"
+
+
+def _client(arguments: argparse.Namespace, url: str) -> RealtimeClient:
+    clock = Tool("get_time", "Current time", _time)
+    return RealtimeClient(url, api_key=arguments.api_key, ca=arguments.ca, tools=[clock])
+
+
+async def _time(_: dict[str, Any]) -> dict[str, str]:
+    return {"time": datetime.now().strftime("%H:%M")}
 
 
 async def _ask(arguments: argparse.Namespace, samples: Any, rate: int, *, url: str) -> Answer:
-    async with RealtimeClient(url, api_key=arguments.api_key) as client:
-        await client.update(**_ask_session(arguments))
+    async with _client(arguments, url) as client:
+        await client.update(**_session(arguments), **({"think": "on"} if arguments.think else {}))
         return await _answer(client, samples, rate)
 
 
-def _ask_session(arguments: argparse.Namespace) -> dict[str, Any]:
-    """A file is one turn, and its answer may come faster than it is played."""
-    session: dict[str, Any] = {
-        "audio": {"input": {"turn_detection": None}},
-        "output_lead_ms": None,
-        "tools": [TIME_TOOL],
-    }
+def _session(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the flags ask of a session."""
+    session: dict[str, Any] = {}
     if arguments.voice:
-        session["audio"]["output"] = {"voice": arguments.voice}
+        session["audio"] = {"output": {"voice": arguments.voice}}
     if arguments.instructions is not None:
         session["instructions"] = arguments.instructions
-    if arguments.think:
-        session["think"] = "on"
     return session
 
 
@@ -313,19 +347,13 @@ async def _answer(client: RealtimeClient, samples: Any, rate: int) -> Answer:
         task = progress.add_task("asking", total=None)
         spoken = 0.0
 
-        def show(event: dict[str, Any]) -> None:
+        def show(event: Event) -> None:
             nonlocal spoken
-            if event["type"] == "response.output_audio.delta":
-                spoken += len(event["delta"]) * 3 / 4 / 2 / VOICE_RATE
+            if isinstance(event, Sound):
+                spoken += len(event.samples) / VOICE_RATE
                 progress.update(task, description=f"answering: {spoken:.1f} s of speech")
 
-        return await client.ask(samples, rate, run_tool=_run_tool, on_event=show)
-
-
-async def _run_tool(name: str, arguments: dict[str, Any]) -> str:
-    if name == "get_time":
-        return datetime.now().strftime('{"time": "%H:%M"}')
-    return '{"error": "unknown tool"}'
+        return await client.ask(samples, rate, on_event=show)
 
 
 def _report(answer: Answer, output: Path) -> None:
@@ -340,6 +368,41 @@ def _report(answer: Answer, output: Path) -> None:
         ratio = answer.total_s / seconds
         print(f"{seconds:.1f} s of speech in {output}")
         print(f"first audio after {answer.first_audio_s:.2f} s; {ratio:.2f} s of work per second of speech")
+
+
+# --- talk ---------------------------------------------------------------------------------------------------------
+
+
+def run_talk(arguments: argparse.Namespace) -> int:
+    """Talks until interrupted."""
+    if arguments.url is not None:
+        asyncio.run(_talk(arguments, arguments.url))
+    else:
+        config = _config(arguments)
+        asyncio.run(_talk_alone(arguments, config, worker_spec(config)))
+    return 0
+
+
+async def _talk_alone(arguments: argparse.Namespace, config: Config, worker: WorkerSpec) -> None:
+    async with _private(config, worker) as url:
+        await _talk(arguments, url)
+
+
+async def _talk(arguments: argparse.Namespace, url: str) -> None:
+    async with (
+        speaker(arguments.to_file) as loudspeaker,
+        microphone(arguments.from_file) as heard,
+        _client(arguments, url) as client,
+    ):
+        await client.update(**_session(arguments))
+        console.print("Talk. Ctrl-C ends it.", style="dim")
+        deaf, answers = arguments.half_duplex, arguments.answers
+        await talk(client, heard, loudspeaker, _show_line, half_duplex=deaf, answers=answers)
+
+
+def _show_line(line: Line) -> None:
+    took = "" if line.latency_s is None else f"   ({line.latency_s:.2f} s)"
+    print(f"{line.who + ':':<8}{line.text}{took}", flush=True)
 
 
 if __name__ == "__main__":

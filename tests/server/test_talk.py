@@ -1,0 +1,172 @@
+"""A conversation by microphone: with files for devices, with a sound card that is not there, and event by event."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from server_helpers import serving
+
+from voiceagent.audio import wavio
+from voiceagent.cli import main
+from voiceagent.client import (
+    Done,
+    Failed,
+    Heard,
+    Interrupted,
+    Reconnected,
+    Said,
+    Sound,
+    SpeechStopped,
+    ToolCall,
+    ToolResult,
+)
+from voiceagent.client.mic import BLOCK, DeviceError, PlayQueue, microphone, speaker
+from voiceagent.client.talk import Conversation, Line
+from voiceagent.engine.fake import Script, numbered
+from voiceagent.units import TOKEN_SAMPLES
+
+
+@pytest.fixture
+def question(tmp_path: Path) -> Path:
+    """Half a second that the scripted engine takes for speech."""
+    path = tmp_path / "question.wav"
+    wavio.write(path, np.full(12_000, 8000, np.int16), rate=24_000)
+    return path
+
+
+async def test_the_command_talks_from_file_to_file(
+    question: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard = tmp_path / "heard.wav"
+    async with serving(Script(speech_ids=10, transcript="what I said")) as site:
+        argv = ["talk", "--url", site.ws, "--from-file", str(question), "--to-file", str(heard)]
+        assert await asyncio.to_thread(main, [*argv, "--answers", "1"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+    assert any(line.split() == ["you:", "what", "I", "said"] for line in lines)
+    assert any(line.startswith("agent:") and line.endswith(" s)") for line in lines)
+    samples, rate = wavio.read(heard)
+    whole = numbered(session=1, turn=1, start=0, count=10 * TOKEN_SAMPLES)
+    assert rate == 24_000
+    assert whole.tobytes() in np.round(samples * 32768).astype("<i2").tobytes()
+
+
+# --- devices ------------------------------------------------------------------------------------------------------
+
+
+class Card:
+    """Stands for sounddevice: a card that hears what the test says and keeps what it is given to play."""
+
+    PortAudioError = RuntimeError
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.broken = broken
+        self.callbacks: dict[str, Any] = {}
+        self.closed: list[str] = []
+
+    def InputStream(self, **options: Any) -> Any:
+        return self._stream("in", **options)
+
+    def OutputStream(self, **options: Any) -> Any:
+        return self._stream("out", **options)
+
+    def _stream(self, way: str, *, samplerate: int, channels: int, callback: Any, **_: Any) -> Any:
+        assert (samplerate, channels) == (24_000, 1)
+        if self.broken:
+            raise RuntimeError("no default device")
+        self.callbacks[way] = callback
+        return SimpleNamespace(start=lambda: None, close=lambda: self.closed.append(way))
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Card:
+    made = Card()
+    monkeypatch.setitem(sys.modules, "sounddevice", made)  # type: ignore[arg-type]
+    return made
+
+
+async def test_a_microphone_is_heard_in_blocks_and_closed(card: Card) -> None:
+    async with microphone() as heard:
+        for value in range(60):  # more than may wait: the oldest are dropped
+            card.callbacks["in"](np.full((BLOCK, 1), value, np.int16), BLOCK, None, None)
+        await asyncio.sleep(0)
+        block = await anext(heard)
+        assert block.shape == (BLOCK,)
+        assert block[0] == 10
+    assert card.closed == ["in"]
+
+
+async def test_a_loudspeaker_plays_in_order_and_forgets_what_it_is_told_to(card: Card) -> None:
+    async with speaker() as loud:
+        loud.play(np.arange(5, dtype=np.int16))
+        loud.play(np.arange(5, 10, dtype=np.int16))
+        out = np.zeros((6, 1), np.int16)
+        card.callbacks["out"](out, 6, None, None)
+        assert out[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+        assert loud.busy
+        loud.drop()
+        assert not loud.busy
+        card.callbacks["out"](out, 6, None, None)
+        assert not out.any()
+    assert card.closed == ["out"]
+
+
+async def test_what_is_missing_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(DeviceError, match=r"voiceagent\[mic\]") as caught:
+        await microphone().__aenter__()
+    assert caught.value.code == "package_missing"
+    monkeypatch.setitem(sys.modules, "sounddevice", Card(broken=True))  # type: ignore[arg-type]
+    with pytest.raises(DeviceError, match="Cannot open a loudspeaker: no default device") as caught:
+        await speaker().__aenter__()
+    assert caught.value.code == "no_loudspeaker"
+
+
+def test_the_command_without_a_device_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert main(["talk", "--url", "ws://127.0.0.1:1"]) == 2
+    assert "sounddevice is not installed" in capsys.readouterr().err
+
+
+# --- event by event -----------------------------------------------------------------------------------------------
+
+
+def test_captions_latency_and_interruptions() -> None:
+    lines: list[Line] = []
+    queue, now = PlayQueue(), [0.0]
+    conversation = Conversation(queue, lines.append, lambda: now[0])
+    conversation.take(SpeechStopped(900))
+    now[0] = 0.5
+    conversation.take(Sound("r", np.ones(10, np.int16)))
+    assert queue.busy
+    conversation.take(Interrupted())
+    assert not queue.busy
+    conversation.take(Heard("q", "is it", final=False))
+    conversation.take(Heard("q", "is it open", final=True))
+    conversation.take(Said("r", "yes", final=True))
+    conversation.take(Done("r", "cancelled"))
+    call = ToolCall("c", "get_time", {})
+    conversation.take(Done("r", "completed", (call,)))
+    conversation.take(ToolResult("c", "10:30"))
+    conversation.take(Done("r", "failed", (), ("kv_full", "No room.")))
+    conversation.take(Failed("conversation_already_has_active_response", "busy"))
+    conversation.take(Failed("overloaded", "Too much."))
+    conversation.take(Reconnected("1012", 1))
+    assert conversation.answers == 0
+    conversation.take(Done("r", "completed"))
+    assert conversation.answers == 1
+    assert lines == [
+        Line("you", "is it open"),
+        Line("agent", "yes", 0.5),
+        Line("tool", "get_time({}) -> 10:30"),
+        Line("system", "No room."),
+        Line("system", "Too much."),
+        Line("system", "connected again"),
+    ]
