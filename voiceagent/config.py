@@ -96,6 +96,14 @@ class LimitsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingConfig:
+    """The flight recorder; only calls that ask for it are recorded."""
+
+    folder: str = ""  #: where recordings go; empty = there are none
+    keep_h: float = 24.0  #: after so many hours a recording is deleted
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration; `sources` says where each changed value came from."""
 
@@ -103,6 +111,7 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     turn: TurnConfig = field(default_factory=TurnConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    recording: RecordingConfig = field(default_factory=RecordingConfig)
     instructions: str = "You are a helpful assistant."
 
 
@@ -115,7 +124,7 @@ def load_config(
     """Merges defaults, a TOML file, environment variables and overrides, in that order.
 
     Args:
-        path: TOML file with the sections server, engine, turn, limits and the top-level key instructions.
+        path: TOML file with the sections server, engine, turn, limits, recording and the top-level key instructions.
         environ: environment to read; the process's own by default.
         overrides: dotted names to values, as the command line gives them, for example {"server.port": 9000}.
 

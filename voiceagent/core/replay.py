@@ -100,29 +100,32 @@ class _Run:
         self._made: list[Decision] = []
         self._queue: list[tuple[float, int, ev.Event]] = []
         self._pushed = 0
+        self._end = max((entry.time for entry in entries), default=0.0)
         self._parts: dict[
             int, list[tuple[float, ev.Event]]
         ] = {}  # of each turn, and how long after its beginning
         for entry in entries:
             event = entry.event
             if isinstance(event, OfTurn) and event.turn in begun:
+                if isinstance(event, ev.TurnEnded) and event.reason == "cancelled":
+                    event = replace(event, reason="stop")  # by us, which may not happen now; more there is not
                 self._parts.setdefault(event.turn, []).append((entry.time - begun[event.turn], event))
             elif event is not None:
                 self._push(entry.time, event)
 
     def decisions(self) -> list[Decision]:
         """Runs to the end of the recording."""
-        while self._queue:
-            time, _, event = self._queue[0]
-            deadline = self._controller.next_deadline()
-            if deadline is not None and deadline < time:
-                self._take(deadline, self._controller.handle_timeout(deadline))
+        while True:
+            due = self._controller.next_deadline()
+            if due is not None and due < (self._queue[0][0] if self._queue else self._end):
+                self._take(due, self._controller.handle_timeout(due))
                 continue
-            heapq.heappop(self._queue)
+            if not self._queue:
+                return self._made
+            time, _, event = heapq.heappop(self._queue)
             if isinstance(event, ev.Configure):
                 event = replace(event, config=self._change(event.config))
             self._take(time, self._controller.handle(event, time))
-        return self._made
 
     def _take(self, time: float, actions: Sequence[act.Action]) -> None:
         for action in actions:
