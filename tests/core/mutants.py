@@ -162,6 +162,19 @@ MUTANTS = (
         "self._replies.mouth.held = True",
         "self._replies.mouth.held = True\n        self._let_go = lambda: []",
     ),
+    Mutant(
+        "the engine's end leaves words awaited",
+        "transcripts",
+        "pending, self._pending = self._pending, {}",
+        "pending = dict[str, int]()",
+    ),
+    Mutant("who only listens keeps all audio", "transcripts", "if self.keep_audio else", "if self.talk else"),
+    Mutant(
+        "a long speech is asked for twice",
+        "controller",
+        "return made + self._transcripts.finish(fresh)",
+        "made += self._transcripts.finish(fresh)",
+    ),
     Mutant("interruptions are never confirmed", "controller", "< CONFIRM:", "< CONFIRM * 2:"),
     Mutant("interruptions are confirmed at once", "controller", "< CONFIRM:", "< 0:"),
     Mutant(

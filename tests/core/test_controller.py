@@ -178,9 +178,10 @@ def test_a_token_limit_makes_a_reply_incomplete() -> None:
 def test_long_speech_is_encoded_while_it_goes_on() -> None:
     call = Call()
     made = call.hear(800, 0.9)
-    assert len(only(made, act.EncodePiece).piece.audio) == 400_000
+    first = len(only(made, act.EncodePiece).piece.audio)
+    assert 320_000 < first < 400_000, "cut where it is quietest"
     made = call.hear(17, 0.0)
-    assert len(only(made, act.EncodePiece).piece.audio) == 800 * 512 + 300 * 16 - 400_000
+    assert len(only(made, act.EncodePiece).piece.audio) == 800 * 512 + 300 * 16 - first
     assert [p.id for p in only(made, act.StartTurn).items[0].content[0].pieces] == [1, 2]
 
 

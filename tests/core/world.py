@@ -87,6 +87,7 @@ class World:
     up: bool = True
     acked: bool = False
     events: int = 0
+    asked: set[str] = field(default_factory=set)  # items whose words are awaited
     states: set[tuple[Any, Any]] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
 
@@ -105,6 +106,7 @@ class World:
             modalities="text" if rng.random() < 0.1 and not self.voice_only else "audio",
             turn_detection=vad,
             transcribe=rng.random() < 0.5,
+            replies=self.voice_only or rng.random() < 0.85,
             lead_ms=rng.choice((None, 40, 200, 300, 1000)),
             speed=(1.0, 0.5, 1.0, 1.3)[self.seed % 4],
         )
@@ -260,6 +262,9 @@ class World:
             self.up = not self.up
             self.give(ev.EngineUp() if self.up else ev.EngineDown(1.0))
             if not self.up:
+                ids = {item.id for item in self.controller.history}
+                assert not self.asked & ids, "words that will never come"
+                self.asked.clear()
                 for job in self.jobs.values():
                     job.plan = []
         elif dice < 0.6:
@@ -268,7 +273,20 @@ class World:
             self.disturb()
         else:
             users = [item.id for item in self.controller.history if isinstance(item, UserItem)]
-            self.give(ev.Transcript(self.rng.choice([*users, "nobody"]), "words"))
+            self.listener_writes(self.rng.choice([*sorted(self.asked), *users, "nobody"]))
+
+    def listener_writes(self, item_id: str) -> None:
+        end: ev.Event = ev.Transcript(item_id, "words")
+        if self.rng.random() < 0.2:
+            end = ev.TranscriptFailed(item_id, "kv_full", "No room.")
+        self.give(ev.TranscriptDelta(item_id, "words"))
+        made = self.give(end)
+        item = self.controller.history.find(item_id)
+        told = [a for a in made if isinstance(a, act.InputTranscript | act.InputTranscriptFailed)]
+        assert len(told) == isinstance(item, UserItem), "words of an item are told once"
+        self.asked.discard(item_id)
+        if isinstance(item, UserItem) and not self.config.replies:
+            assert not audio_of(item), "audio that nobody needs is kept"
 
     def disturb(self) -> None:
         self.blind_until = self.mic
@@ -459,6 +477,13 @@ class World:
                     for p in getattr(part, "pieces", ())
                 ]
                 assert self.encoded.issuperset(pieces), "a piece is to be read that the engine has not got"
+            case act.Transcribe(item_id, pieces, more):
+                assert self.up, "words are asked of an engine that is away"
+                assert {piece.id for piece in pieces} <= self.encoded
+                if not more and self.controller.history.find(item_id) is not None:
+                    self.asked.add(item_id)
+            case act.InputTranscriptFailed(item_id):
+                self.asked.discard(item_id)
             case act.SpeechStarted(item_id, start):
                 assert self.speaking is None, "speech started twice"
                 run = self.runs[-1]
@@ -615,7 +640,8 @@ class World:
         assert isinstance(added.item, UserItem)
         pieces = audio_of(added.item)
         assert {piece.id for piece in pieces} <= self.encoded
-        assert all(len(piece.audio) == 400_000 for piece in pieces[:-1])
+        longest = 400_000 if self.config.replies else 160_000
+        assert all(0.8 * longest < len(piece.audio) <= longest for piece in pieces[:-1])
         samples = np.concatenate([piece.audio for piece in pieces])
         start, size = int(samples[0]), len(samples)
         assert np.array_equal(samples, np.arange(start, start + size, dtype=np.float32)), (
@@ -633,8 +659,15 @@ class World:
         self.utterances.append((start, start + size))
         self.speaking = None
         wanted = self.config.transcribe
-        assert wanted == any(isinstance(a, act.Transcribe) and a.item_id == item_id for a in rest)
-        if not isinstance(event, ev.Commit) and vad is not None and vad.create_response:
+        answers = [
+            a
+            for a in rest
+            if isinstance(a, act.Transcribe | act.InputTranscriptFailed) and a.item_id == item_id
+        ]
+        assert len(answers) == wanted, "the words of an utterance are asked for once, or given up"
+        assert self.up or not any(isinstance(a, act.Transcribe) for a in answers)
+        answered = vad is not None and vad.create_response and self.config.replies
+        if not isinstance(event, ev.Commit) and answered:
             self.answer_due = True
 
     def check_interrupted(self, open_before: int | None) -> None:

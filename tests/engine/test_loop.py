@@ -14,7 +14,7 @@ from voiceagent.engine import api, mapping
 from voiceagent.engine.fake import FakeJob, FakeRunner, Script, numbered
 from voiceagent.engine.loop import Loop
 from voiceagent.engine.protocol import Written
-from voiceagent.errors import EngineError
+from voiceagent.errors import CapacityError, EngineError
 
 
 class HandLane:
@@ -252,8 +252,65 @@ def test_transcription_comes_after_the_turn_that_waits_for_its_first_sound() -> 
     bench.run()
     kinds = [type(reply) for reply in bench.replies]
     assert kinds.index(api.Wrote) > kinds.index(api.Sound)
-    bench.loop.command(api.Write(1, "other", (5,)))  # a piece that never came: an empty caption, not silence
-    assert bench.replies[-1] == api.Wrote(1, "other", "")
+    bench.loop.command(api.Write(1, "other", (5,)))  # a piece that never came
+    assert bench.replies[-1].code == "missing_piece"  # type: ignore[union-attr]
+
+
+def writing(bench: Bench, item_id: str, *pieces: int, more: bool = False) -> None:
+    for number in pieces:
+        bench.loop.command(api.Encode(1, number, mapping.piece_to_bytes(piece(number))))
+    bench.loop.command(api.Write(1, item_id, pieces, more))
+
+
+def words(bench: Bench) -> list[tuple[str, str]]:
+    kinds = (api.Writing, api.Wrote, api.Unwritten)
+    return [
+        (type(reply).__name__, getattr(reply, "text", "") or reply.item_id)
+        for reply in bench.replies
+        if isinstance(reply, kinds)
+    ]
+
+
+def test_pieces_are_written_down_one_by_one_and_utterances_in_their_order() -> None:
+    bench = opened(1, runner=FakeRunner(Script(transcript="aye sir")))
+    writing(bench, "a", 1, 2)
+    writing(bench, "b", 3)
+    bench.run()
+    told = [("Writing", "aye sir"), ("Writing", " aye sir"), ("Wrote", "aye sir aye sir")]
+    assert words(bench) == [*told, ("Writing", "aye sir"), ("Wrote", "aye sir")]
+    assert len({reply.item_id for reply in bench.of(api.Writing)[:2]}) == 1
+
+
+def test_an_utterance_is_written_down_before_it_is_over() -> None:
+    bench = opened(1, runner=FakeRunner(Script(transcript="aye")))
+    writing(bench, "a", 1, more=True)
+    bench.run()
+    assert words(bench) == [("Writing", "aye")]
+    writing(bench, "a", 2)
+    bench.run()
+    assert words(bench)[1:] == [("Writing", " aye"), ("Wrote", "aye aye")]
+    writing(bench, "b", 3, more=True)
+    bench.run()
+    writing(bench, "b")  # nothing more is said
+    assert words(bench)[-1] == ("Wrote", "aye")
+    assert not bench.loop.step()
+
+
+def test_what_cannot_be_written_down_is_told_and_the_rest_goes_on() -> None:
+    class Forgetful(FakeRunner):
+        def listen(self, session: int, pieces: tuple[Piece, ...]) -> Any:
+            if pieces[0].id == 1:
+                raise CapacityError("No room.", code="kv_full")
+            if pieces[0].id == 2:
+                raise ValueError("a bug")
+            return super().listen(session, pieces)
+
+    bench = opened(1, runner=Forgetful(Script(transcript="aye")))
+    for item_id, number in (("a", 1), ("b", 2), ("c", 3)):
+        writing(bench, item_id, number)
+    bench.run()
+    assert words(bench) == [("Unwritten", "a"), ("Unwritten", "b"), ("Writing", "aye"), ("Wrote", "aye")]
+    assert [reply.code for reply in bench.of(api.Unwritten)] == ["kv_full", "internal_error"]
 
 
 def test_capacity_is_refused_and_given_back() -> None:

@@ -78,7 +78,9 @@ def test_every_reply_becomes_its_event() -> None:
         (api.Called(1, 2, "c", "n", "{}"), events.ToolCalled(2, "c", "n", "{}")),
         (api.Ended(1, 2, "stop", usage, (1,)), events.TurnEnded(2, "stop", usage, (1,))),
         (api.Failed(1, 2, "c", "m"), events.TurnFailed(2, "c", "m")),
+        (api.Writing(1, "i", "t"), events.TranscriptDelta("i", "t")),
         (api.Wrote(1, "i", "t"), events.Transcript("i", "t")),
+        (api.Unwritten(1, "i", "c", "m"), events.TranscriptFailed("i", "c", "m")),
     ]
     for reply, event in pairs:
         assert through_the_pipe(reply, api.Reply) == reply

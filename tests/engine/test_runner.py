@@ -135,6 +135,7 @@ def test_captions_come_while_nothing_else_is_urgent(language: LanguageModel) -> 
     bench.run()
     (wrote,) = bench.of(api.Wrote)
     assert wrote.text == language.transcribe([piece])
+    assert wrote.text == "".join(reply.text for reply in bench.of(api.Writing))
 
 
 def test_cuda_errors_lose_the_device_and_a_full_memory_does_not(language: LanguageModel) -> None:

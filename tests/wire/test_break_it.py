@@ -40,7 +40,9 @@ def told(log: Log, *kinds: str) -> list[dict[str, Any]]:
 
 
 def sessions(log: Log) -> list[dict[str, Any]]:
-    return [event["session"] for event in told(log, "session.created", "session.updated")]
+    """As conversations are shown; of a session that only transcribes, nothing that these rules are about is shown."""
+    shown = [event["session"] for event in told(log, "session.created", "session.updated")]
+    return [session for session in shown if session["type"] == "realtime"]
 
 
 def contents(log: Log) -> list[dict[str, Any]]:

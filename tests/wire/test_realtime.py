@@ -141,8 +141,8 @@ def test_an_item_with_audio_is_transcribed_and_retrieved() -> None:
     (answer,) = say(phone, "conversation.item.retrieve", item_id="u")
     assert len(base64.b64decode(answer["item"]["content"][0]["audio"])) == 9600
     events = tell(phone, transcript="Hello")
-    assert [event.get("transcript") for event in events] == [None, "Hello"]
-    assert events[1]["usage"] == {"type": "duration", "seconds": 0.2}
+    assert [event["transcript"] for event in events] == ["Hello"]
+    assert events[0]["usage"] == {"type": "duration", "seconds": 0.2}
     (completed,) = tell(phone, transcript="")
     assert (completed["transcript"], completed["usage"]["seconds"]) == ("", 0.0)
     assert types(say(phone, "conversation.item.delete", item_id="u")) == ["conversation.item.deleted"]

@@ -1,13 +1,14 @@
 """Plays transcripts through the Realtime dialect and a real controller, the engine's part scripted, time by hand.
 
-A transcript is a text file. Lines that begin with `#` are for readers (save `# the model can think`), the others are
-JSON behind one character:
+A transcript is a text file. Lines that begin with `#` are for readers (save `# the model can think` and `# a
+transcription session`), the others are JSON behind one character:
 
     > client message       audio as "@1200": that many samples of silence at 24 kHz
     < server event         audio likewise; checked
     ! what the engine does {"voice_ms": n} {"quiet_ms": n} {"text": s} {"audio_tokens": n}
-                           {"tool": name, "arguments": s} {"end": reason} {"fail": code} {"transcript": s}
-                           {"thought": s}, of the newest turn or user item
+                           {"tool": name, "arguments": s} {"end": reason} {"fail": code} {"thought": s}
+                           {"hears": s} {"transcript": s} {"unheard": code}, of the newest turn or user item;
+                           {"down": true} and {"up": true}
     + seconds              time passes
 
 `python tests/wire/wire_player.py FILE...` writes the `<` lines anew; read the difference before you commit it.
@@ -29,6 +30,7 @@ from voiceagent.core.controller import Controller
 from voiceagent.units import MODEL_RATE, TOKEN_SAMPLES
 from voiceagent.wire.dialect import Reply, WireError
 from voiceagent.wire.realtime import RealtimeDialect
+from voiceagent.wire.realtime_session import Kind
 
 WINDOW = 512
 OUR_KEYS = {"object", "id", "temperature", "output_lead_ms", "think", "reasoning_tokens", "start_time"}
@@ -74,13 +76,13 @@ def _strangers(model: Any) -> set[str]:
 class Phone:
     """One call: dialect, controller, a clock moved by hand."""
 
-    def __init__(self, *, can_think: bool = False, **config: Any) -> None:
+    def __init__(self, *, can_think: bool = False, kind: Kind = "realtime", **config: Any) -> None:
         self.now = 100.0
         base = core.SessionConfig(**{"instructions": "Be kind.", "transcribe": True, **config})
         self.dialect = RealtimeDialect(
-            session_id="call", model="m", base=base, voices=("anna", "bert"), can_think=can_think
+            session_id="call", model="m", base=base, voices=("anna", "bert"), can_think=can_think, kind=kind
         )
-        self.controller = Controller(base, id_prefix="item_")
+        self.controller = Controller(self.dialect.config, id_prefix="item_")
         self.turn = 0
         self.seq = 0
         self.judged = 0
@@ -121,7 +123,7 @@ class Phone:
         for action in actions:
             if isinstance(action, act.StartTurn):
                 self.turn, self.seq = action.turn, 0
-            if isinstance(action, act.Committed):
+            if isinstance(action, act.Committed | act.Transcribe):
                 self.user_item = action.item_id
             self.sent += [str(frame) for frame in self.dialect.render(action)]
 
@@ -146,8 +148,16 @@ class Phone:
                 return [core.TurnEnded(self.turn, reason, usage, (1, 2))]
             case {"fail": code}:
                 return [core.TurnFailed(self.turn, code, "It broke.")]
+            case {"hears": text}:
+                return [core.TranscriptDelta(self.user_item, text)]
             case {"transcript": text}:
                 return [core.Transcript(self.user_item, text)]
+            case {"unheard": code}:
+                return [core.TranscriptFailed(self.user_item, code, "It broke.")]
+            case {"down": True}:
+                return [core.EngineDown()]
+            case {"up": True}:
+                return [core.EngineUp()]
             case _:
                 raise ValueError(does)
 
@@ -161,7 +171,8 @@ class Phone:
 
 def play(script: list[str]) -> list[str]:
     """The transcript's lines with the `<` lines as they are now."""
-    phone = Phone(can_think="# the model can think" in script)
+    kind: Kind = "transcription" if "# a transcription session" in script else "realtime"
+    phone = Phone(can_think="# the model can think" in script, kind=kind)
     played: list[str] = []
     for line in script:
         if line.startswith("<"):

@@ -67,10 +67,18 @@ class CancelTurn:
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Write down what was said in these pieces; answered by the event `Transcript`."""
+    """Write down what was said in these pieces, behind those named before for the same item.
+
+    Answered by `TranscriptDelta`s as the words come, and once by `Transcript` or `TranscriptFailed`, when there is
+    nothing left to write.
+
+    Attributes:
+        more: the person still speaks, and further pieces will be named.
+    """
 
     item_id: str
     pieces: tuple[Piece, ...]
+    more: bool = False
 
 
 # --- for the player, by way of the dialect ----------------------------------------------------------------------
@@ -145,11 +153,30 @@ class BufferCleared:
 
 
 @dataclass(frozen=True, slots=True)
+class InputTranscriptDelta:
+    """More of what the person said in the item, which may still be growing."""
+
+    item_id: str
+    content_index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class InputTranscript:
     """What the person said in the item."""
 
     item_id: str
     text: str
+    content_index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InputTranscriptFailed:
+    """What the person said in the item could not be written down."""
+
+    item_id: str
+    content_index: int
+    error: TurnError
 
 
 # --- notices: the history ---------------------------------------------------------------------------------------
@@ -295,7 +322,9 @@ Notice = (
     | IdleTimedOut
     | Committed
     | BufferCleared
+    | InputTranscriptDelta
     | InputTranscript
+    | InputTranscriptFailed
     | ItemAdded
     | ItemDone
     | ItemDeleted

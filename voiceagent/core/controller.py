@@ -12,11 +12,12 @@ from typing import assert_never
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
 from voiceagent.core.conversation import AUDIO_BUDGET, Conversation
-from voiceagent.core.ear import Listener
+from voiceagent.core.ear import GROWING, Listener
 from voiceagent.core.history import AudioContent, History, Item, Piece, UserItem
 from voiceagent.core.replies import Replies
 from voiceagent.core.tables import Ear, Mouth, Voice
-from voiceagent.units import MODEL_RATE, ms_to_samples, samples_to_ms
+from voiceagent.core.transcripts import Transcripts
+from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, ms_to_samples, samples_to_ms
 
 CONFIRM = ms_to_samples(200, rate=MODEL_RATE)
 """Unbroken speech over our turn that makes an interruption; what is shorter was a cough, and is forgotten."""
@@ -34,8 +35,13 @@ class Controller:
     def __init__(self, config: ev.SessionConfig, *, id_prefix: str, audio_budget: int = AUDIO_BUDGET) -> None:
         self._config = config
         self._talk = Conversation(id_prefix=id_prefix, audio_budget=audio_budget)
-        self._ear = Listener(config.turn_detection, self._talk.new_piece)
+        self._ear = Listener(
+            config.turn_detection,
+            self._talk.new_piece,
+            piece_samples=PIECE_SAMPLES if config.replies else GROWING,
+        )
         self._replies = Replies(self._talk, config.lead_ms)
+        self._transcripts = Transcripts(self._talk, keep_audio=config.replies)
         self._utterance_id: str | None = None  # id told to the client for the utterance in progress
         self._opened_at = 0  # input sample at which the mouth left IDLE
         self._due = False  # an utterance is to be answered as soon as no turn is live
@@ -83,7 +89,7 @@ class Controller:
                 begins = self._ear.vad is None and self._ear.empty
                 full = self._ear.hear(at, pcm)
                 self._ahead = self._ahead or begins or bool(full)
-                return _encode(full)
+                return self._full(full)
             case ev.SpeechProb():
                 return self._on_probability(event)
             case (
@@ -99,14 +105,15 @@ class Controller:
             case ev.Played(turn, samples):
                 self._replies.mouth.acknowledge(turn, samples)
                 return []
-            case ev.Transcript():
-                return self._talk.transcript(event)
+            case ev.TranscriptDelta() | ev.Transcript() | ev.TranscriptFailed():
+                return self._transcripts.on_engine(event)
             case ev.EngineDown():
                 self._replies.engine_up = False
-                return self._replies.fail("engine_down", "The engine stopped and is being restarted.")
+                made = self._replies.fail("engine_down", "The engine stopped and is being restarted.")
+                return made + self._transcripts.on_engine(event)
             case ev.EngineUp():
                 self._replies.engine_up = True
-                return []
+                return self._transcripts.on_engine(event)
             case ev.Detached() | ev.Hangup():
                 return self._on_end_of_call(event)
             case _:
@@ -119,7 +126,7 @@ class Controller:
             case ev.Clear():
                 self._ear.forget(everything=True)
                 self._utterance_id = None
-                return [act.BufferCleared(), *self._let_go()]
+                return [act.BufferCleared(), *self._transcripts.abandon(), *self._let_go()]
             case ev.Respond():
                 return self._on_respond(event)
             case ev.RespondSoon():
@@ -132,10 +139,12 @@ class Controller:
             case ev.OutputClear():
                 return self._silence("client_cancelled")
             case ev.Configure(config):
+                begins_anew = self._ear.vad is None and config.turn_detection is not None
+                made = self._transcripts.abandon() if begins_anew else []
                 self._config = config
                 self._ear.configure(config.turn_detection)
                 self._replies.mouth.configure(config.lead_ms)
-                return self._let_go()
+                return made + self._let_go()
             case ev.ItemCreate():
                 return self._on_item_create(event)
             case ev.ItemDelete():
@@ -174,7 +183,7 @@ class Controller:
             made.append(self._announce())
         if self._due and mouth.live is None and self._ear.state is Ear.QUIET:
             made += self._start(self._config.turn_options())
-        if self._ahead and mouth.live is None:
+        if self._ahead and mouth.live is None and self._config.replies:
             made.append(self._prepare())
         self._watch_idleness()
         return made
@@ -211,7 +220,7 @@ class Controller:
     def _on_probability(self, event: ev.SpeechProb) -> list[act.Action]:
         voice, full = self._ear.judge(event.at, event.p, self._now)
         self._ahead = self._ahead or bool(full)
-        made = _encode(full)
+        made = self._full(full)
         if voice is Voice.ENDED:
             return made + self._on_utterance_over()
         if self._ear.state is Ear.SPEECH:
@@ -261,8 +270,15 @@ class Controller:
             self._due = self._answers()
         return made + self._let_go()
 
+    def _full(self, pieces: list[Piece]) -> list[act.Action]:
+        """Pieces of what is still being said. Who only listens wants their words at once."""
+        if not pieces or self._config.replies or not self._config.transcribe:
+            return _encode(pieces)
+        item_id = self._utterance_id or self._transcripts.growing or self._talk.new_item_id()
+        return [*_encode(pieces), *self._transcripts.grow(item_id, pieces)]
+
     def _answers(self) -> bool:
-        return self._ear.vad is not None and self._ear.vad.create_response
+        return self._config.replies and self._ear.vad is not None and self._ear.vad.create_response
 
     def _on_commit(self, event: ev.Commit) -> list[act.Action]:
         if not self._ear.can_commit():
@@ -278,15 +294,16 @@ class Controller:
             made.append(act.SpeechStopped(item_id, samples_to_ms(end, rate=MODEL_RATE)))
         if not pieces:  # its audio was lost on the way in
             return made
-        made += self._talk.add_user(item_id or self._talk.new_item_id(), pieces)
+        growing = self._transcripts.growing
+        made += self._talk.add_user(item_id or growing or self._talk.new_item_id(), pieces)
+        if growing is not None:
+            return made + self._transcripts.finish(fresh)
         return made + self._transcribe(self.history.items[-1])
 
     def _transcribe(self, item: Item) -> list[act.Action]:
         if not self._config.transcribe or not isinstance(item, UserItem):
             return []
-        audio = [part for part in item.content if isinstance(part, AudioContent) and part.transcript is None]
-        pieces = tuple(piece for part in audio for piece in part.pieces)
-        return [act.Transcribe(item.id, pieces)] if pieces else []
+        return self._transcripts.begin(item)
 
     # --- requests -------------------------------------------------------------------------------------------
 
@@ -316,7 +333,11 @@ class Controller:
 
     def _on_item_create(self, event: ev.ItemCreate) -> list[act.Action]:
         live = self._replies.mouth.live
-        promised = {self._utterance_id, live.item_id if live is not None else None}
+        promised = {
+            self._utterance_id,
+            self._transcripts.growing,
+            live.item_id if live is not None else None,
+        }
         if event.item.id in promised:
             message = f"The id {event.item.id!r} belongs to an item that is being made."
             return [act.Error("item_create_duplicate_item_id", message, "item.id", event.event_id)]

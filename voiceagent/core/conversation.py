@@ -21,6 +21,7 @@ from voiceagent.core.history import (
     ToolCallItem,
     UserItem,
     item_pieces,
+    without_audio,
 )
 from voiceagent.core.segments import Samples
 from voiceagent.units import PIECE_SAMPLES
@@ -169,17 +170,33 @@ class Conversation:
             return [_unknown("item_retrieve_invalid_item_id", event.item_id, event.event_id)]
         return [act.ItemRetrieved(item)]
 
-    def transcript(self, event: ev.Transcript) -> list[act.Action]:
-        """Writes down what was understood of an utterance; nothing if it is gone."""
-        item = self.history.find(event.item_id)
+    def transcript(self, item_id: str, index: int | None, text: str) -> list[act.Action]:
+        """Writes down what was understood of an utterance; nothing if it is gone.
+
+        Args:
+            item_id: of the utterance.
+            index: of the audio in its content; None = the first there is.
+            text: the words.
+        """
+        item = self.history.find(item_id)
         if not isinstance(item, UserItem):
             return []
+        audio = [i for i, part in enumerate(item.content) if isinstance(part, AudioContent)]
+        at = index if index in audio else min(audio, default=-1)
         content = tuple(
-            replace(part, transcript=event.text) if isinstance(part, AudioContent) else part
-            for part in item.content
+            replace(part, transcript=text) if isinstance(part, AudioContent) and i == at else part
+            for i, part in enumerate(item.content)
         )
         self.history = self.history.replace(replace(item, content=content))
-        return [act.InputTranscript(event.item_id, event.text)]
+        return [act.InputTranscript(item_id, text, max(at, 0))]
+
+    def drop_audio(self, item_id: str) -> list[act.Action]:
+        """The sound of an utterance is not needed any more; its item and its words stay."""
+        item, before = self.history.find(item_id), self.history
+        if item is None:
+            return []
+        self.history = before.replace(without_audio(item))
+        return self._forgotten(before)
 
     def resolve(self, options: ev.TurnOptions) -> tuple[tuple[Item, ...], list[Piece]] | str:
         """What a turn is to answer, and pieces in it that are new; or the id of an item that does not exist."""

@@ -23,6 +23,7 @@ LEAST_COMMIT = ms_to_samples(
 RING = (
     60 * MODEL_RATE
 )  #: quiet audio kept while its probabilities are awaited: a file may come faster than speech
+GROWING = 10 * MODEL_RATE  #: longest piece where words are wanted while the person still speaks
 LONGEST = 600 * MODEL_RATE  #: longest utterance (10 min): bounds what a session can make us keep
 STARVED_S = 4.0  #: an utterance whose probabilities stay away this long is over: the client stopped sending
 
@@ -33,13 +34,21 @@ class Listener:
     Args:
         vad: how turns are found; None = the client says so by committing.
         new_piece: numbers a piece of audio.
+        piece_samples: longest piece.
     """
 
-    def __init__(self, vad: ServerVad | None, new_piece: Callable[[Samples], Piece]) -> None:
+    def __init__(
+        self,
+        vad: ServerVad | None,
+        new_piece: Callable[[Samples], Piece],
+        *,
+        piece_samples: int = PIECE_SAMPLES,
+    ) -> None:
         self.vad = vad
         self.state = Ear.QUIET
         self.buffer = InputBuffer()
         self._new_piece = new_piece
+        self._piece_samples = piece_samples
         self._endpoint = Endpointer(vad or ServerVad())
         self._pieces: list[Piece] = []
         self._taken = 0  # samples in `_pieces`
@@ -165,10 +174,11 @@ class Listener:
         return self._taken + len(self.buffer)
 
     def _cut_full(self, until: int) -> list[Piece]:
-        """Cuts 25 s pieces while more than that lies before sample `until`."""
+        """Cuts pieces off while more than the longest lies before sample `until`; where a pause is likeliest."""
         full = []
-        while until - self.buffer.start >= PIECE_SAMPLES:
-            full.append(self._cut(self.buffer.start + PIECE_SAMPLES))
+        while until - self.buffer.start >= self._piece_samples:
+            end = self.buffer.start + self._piece_samples
+            full.append(self._cut(self.buffer.quietest(end - self._piece_samples // 5, end)))
         return full
 
     def _cut(self, until: int) -> Piece:

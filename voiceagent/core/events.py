@@ -98,6 +98,7 @@ class SessionConfig:
     Attributes:
         turn_detection: None = manual: the client commits its audio and asks for each reply.
         transcribe: write down what the person said.
+        replies: False = listen and write down only; nothing is ever answered, and holds for the whole session.
         lead_ms: how far audio is sent ahead of its playing; None = as soon as it is there.
         think: think before each answer; only where the checkpoint can.
         speed: of the speech, at the same pitch.
@@ -115,6 +116,7 @@ class SessionConfig:
     repetition_penalty: float | None = None
     turn_detection: ServerVad | None = ServerVad()
     transcribe: bool = False
+    replies: bool = True
     lead_ms: int | None = None
     think: bool = False
     speed: float = 1.0
@@ -361,11 +363,28 @@ class TurnFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript:
-    """What was heard in a user item."""
+class TranscriptDelta:
+    """More of what was heard in a user item; what came before and this make the beginning of its transcript."""
 
     item_id: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was heard in a user item, whole."""
+
+    item_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptFailed:
+    """What was heard in a user item could not be written down."""
+
+    item_id: str
+    code: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +419,7 @@ Request = (
 """What a client asks for."""
 
 LineEvent = Detached | Hangup
-EngineEvent = TurnEvent | SpeechProb | Transcript | EngineDown | EngineUp
+TranscriptEvent = TranscriptDelta | Transcript | TranscriptFailed
+EngineEvent = TurnEvent | SpeechProb | TranscriptEvent | EngineDown | EngineUp
 ClientEvent = AudioIn | Played | Request
 Event = ClientEvent | LineEvent | EngineEvent

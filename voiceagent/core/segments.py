@@ -10,7 +10,10 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
+from voiceagent.units import MODEL_RATE
+
 Samples = npt.NDArray[np.float32]
+QUIET = MODEL_RATE // 10  #: so long a pause is looked for where audio has to be cut
 
 
 class InputBuffer:
@@ -41,6 +44,17 @@ class InputBuffer:
         if len(pcm):
             self._chunks.append(pcm)
             self.end += len(pcm)
+
+    def quietest(self, start: int, end: int) -> int:
+        """Where a cut between samples `start` and `end` hurts least: in the middle of the quietest 100 ms.
+
+        The last of several; `end` where the audio between them is not all there.
+        """
+        if start < self.start or end > self.end:
+            return end
+        heard = np.concatenate([*self._chunks])[start - self.start : end - self.start]
+        loudness = np.square(heard[len(heard) % QUIET :]).reshape(-1, QUIET).sum(1)
+        return end - QUIET * int(np.argmin(loudness[::-1])) - QUIET // 2
 
     def take(self, until: int) -> Samples:
         """Removes and returns everything before sample `until`, as one read-only (n,) array."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from unicodedata import east_asian_width
 
 from voiceagent.units import MODEL_RATE, PIECE_SAMPLES
 
@@ -10,6 +11,13 @@ WINDOW = 512  #: samples at 16 kHz behind one probability
 PADDING = MODEL_RATE // 5  #: kept around speech
 SILENCE = MODEL_RATE * 2 // 5  #: so much of it ends a stretch
 SEARCH = 5 * MODEL_RATE  #: a stretch that is too long is cut at the quietest window of its last 5 s
+
+
+def gap(before: str, after: str) -> str:
+    """What stands between the words of two stretches: a space, except beside characters that are written without."""
+    if not before or not after or before[-1].isspace() or after[0].isspace():
+        return ""
+    return "" if {east_asian_width(before[-1]), east_asian_width(after[0])} & {"W", "F"} else " "
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ from voiceagent.core.events import (
     ThoughtOut,
     ToolCalled,
     Transcript,
+    TranscriptDelta,
+    TranscriptFailed,
     TurnEnded,
     TurnFailed,
     TurnStarted,
@@ -36,7 +38,7 @@ from voiceagent.core.events import (
 
 EngineEvent = (
     SpeechProb | TurnStarted | ThoughtOut | TextOut | AudioOutEvent | ToolCalled | TurnEnded | TurnFailed
-    | Transcript | EngineDown | EngineUp
+    | TranscriptDelta | Transcript | TranscriptFailed | EngineDown | EngineUp
 )  # fmt: skip
 """Every event that an engine can cause in a session."""
 
@@ -194,11 +196,16 @@ class Cancel(Message, frozen=True):
 
 
 class Write(Message, frozen=True):
-    """Transcribe pieces sent before, in the background; answered by `Wrote`."""
+    """Transcribe pieces sent before, in the background, behind those named before for the same item.
+
+    Answered by `Writing` as the words come, and once by `Wrote` or `Unwritten`: when all is written and `more` was
+    not said of the last pieces.
+    """
 
     session: int
     item_id: str
     pieces: tuple[int, ...]
+    more: bool = False
 
 
 class CloseSession(Message, frozen=True):
@@ -319,12 +326,29 @@ class Failed(Message, frozen=True):
     message: str
 
 
-class Wrote(Message, frozen=True):
-    """What was heard in an item's pieces."""
+class Writing(Message, frozen=True):
+    """More of what was heard in an item's pieces."""
 
     session: int
     item_id: str
     text: str
+
+
+class Wrote(Message, frozen=True):
+    """What was heard in an item's pieces, whole."""
+
+    session: int
+    item_id: str
+    text: str
+
+
+class Unwritten(Message, frozen=True):
+    """What was heard in an item's pieces could not be written down."""
+
+    session: int
+    item_id: str
+    code: str
+    message: str
 
 
 class Refused(Message, frozen=True):
@@ -361,7 +385,9 @@ Reply = (
     | Called
     | Ended
     | Failed
+    | Writing
     | Wrote
+    | Unwritten
     | Refused
     | Pong
     | Fatal

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from voiceagent.core.history import Item, Piece
+from voiceagent.core.utterances import gap
 from voiceagent.engine.api import Options
 from voiceagent.engine.scheduler import Chore
 from voiceagent.engine.slots import SlotTable
@@ -24,12 +26,38 @@ class Early:
 
 @dataclass(slots=True)
 class Caption:
-    """A transcription: of what, and the runner's state once it is being read; then, whether it is all read."""
+    """A transcription, piece by piece.
 
-    pieces: tuple[Piece, ...]
+    Attributes:
+        pieces: still to be written down; the first is being.
+        arrived: when there was something to do.
+        more: further pieces will come.
+        job: the runner's state of the first piece, once it is being read.
+        read: it is all read.
+        text: the words so far.
+        begun: some of them are the first piece's.
+    """
+
+    pieces: deque[Piece]
     arrived: float
+    more: bool = False
     job: Any = None
     read: bool = False
+    text: str = ""
+    begun: bool = False
+
+    def take(self, text: str) -> str:
+        """More words of the first piece; returns them as they continue the text."""
+        if text and not self.begun:
+            self.begun = True
+            text = gap(self.text, text) + text
+        self.text += text
+        return text
+
+    def next_piece(self) -> None:
+        """The first piece is written down."""
+        self.pieces.popleft()
+        self.job, self.read, self.begun = None, False, False
 
 
 class Background:
@@ -41,7 +69,7 @@ class Background:
         self.captions: dict[tuple[int, str], Caption] = {}  #: by session and item
 
     def chores(self, table: SlotTable) -> list[Chore]:
-        """What could be done now: a prompt is read ahead, and a caption begun, when all of its pieces are encoded."""
+        """What could be done now: a prompt is read ahead, and a piece written down, when it is all encoded."""
         return [*self._pieces(), *self._early(table), *self._captions()]
 
     def drop(self, session: int) -> list[Any]:
@@ -63,8 +91,13 @@ class Background:
                 yield Chore("prepare", session, "", early.arrived)
 
     def _captions(self) -> Iterator[Chore]:
+        """Of each session the oldest, so that words come in the order in which they were said."""
+        seen: set[int] = set()
         for (session, item_id), caption in self.captions.items():
+            if session in seen:
+                continue
+            seen.add(session)
             if caption.read:
                 yield Chore("write", session, item_id, caption.arrived)
-            elif not any((session, piece.id) in self.pieces for piece in caption.pieces):
+            elif caption.pieces and (session, caption.pieces[0].id) not in self.pieces:
                 yield Chore("listen", session, item_id, caption.arrived)

@@ -71,7 +71,9 @@ class Script:
     first_delay_s: float = 0.0  #: from the start of a turn to its first output
     rtf: float = 0.0  #: seconds of work per second of sound
     jitter: float = 0.0  #: each chunk's time is scaled by a random factor in 1 +- jitter
-    transcript: str = "something was said"  #: what every transcription says
+    transcript: str = (
+        "something was said"  #: what every transcription says of every piece; "!fail" = it fails
+    )
     thought: str = ""  #: what a turn that is to think thinks, word by word; empty = it cannot
     seed: int = 0
 
@@ -174,6 +176,7 @@ class FakeSession:
     heard: list[tuple[int, int]] = field(default_factory=list)  #: (position, samples) of each audio input
     closed: bool = False
     _vad: EnergyStream = field(default_factory=EnergyStream)
+    _writing: dict[str, str] = field(default_factory=dict)  # words of items that are still being said
 
     def hear(self, at: int, pcm: npt.NDArray[np.float32]) -> None:
         """Answer each whole window with its probability, at once."""
@@ -194,7 +197,7 @@ class FakeSession:
             case CancelTurn():
                 self.engine.cancel_turn(self, action.turn)
             case Transcribe() if self.engine.alive:
-                self._tell(events.Transcript(item_id=action.item_id, text=self.engine.script.transcript))
+                self._write(action)
             case EncodePiece() | ForgetPieces() | Prepare() | Transcribe():
                 pass
 
@@ -202,6 +205,22 @@ class FakeSession:
         """No event is delivered from here on."""
         self.closed = True
         self.engine.drop(self)
+
+    def _write(self, action: Transcribe) -> None:
+        """The script's words for each piece, word by word; the script may also say that it fails."""
+        text = self._writing.pop(action.item_id, "")
+        if self.engine.script.transcript == "!fail":
+            self._tell(events.TranscriptFailed(action.item_id, "fake_fault", "The script says so."))
+            return
+        for _ in action.pieces:
+            for word in self.engine.script.transcript.split():
+                said = f" {word}" if text else word
+                text += said
+                self._tell(events.TranscriptDelta(action.item_id, said))
+        if action.more:
+            self._writing[action.item_id] = text
+        else:
+            self._tell(events.Transcript(action.item_id, text))
 
     def _tell(self, event: api.EngineEvent) -> None:
         """Never out of the call that caused it, as with a real engine."""

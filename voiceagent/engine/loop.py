@@ -7,6 +7,7 @@ way out are given to it.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar, assert_never
 
@@ -233,11 +234,19 @@ class Loop:
             return
         try:
             pieces = find_pieces(command.pieces, slot.pieces)
-        except VoiceAgentError:
-            self._emit(api.Wrote(command.session, command.item_id, ""))
+        except VoiceAgentError as error:
+            self._unwritten(command.session, command.item_id, error)
             return
-        self._drop_caption(command.session, command.item_id)
-        self._background.captions[command.session, command.item_id] = Caption(pieces, self._clock())
+        key = (command.session, command.item_id)
+        caption = self._background.captions.get(key)
+        if caption is None or not caption.more:
+            self._drop_caption(*key)
+            caption = self._background.captions[key] = Caption(deque(), self._clock())
+        if not caption.pieces:
+            caption.arrived = self._clock()
+        caption.pieces += pieces
+        caption.more = command.more
+        self._end_if_written(*key, caption)
 
     # --- steps in the background --------------------------------------------------------------------------------
 
@@ -290,20 +299,38 @@ class Loop:
         caption = self._background.captions[step.session, step.item_id]
         try:
             if caption.job is None:
-                caption.job = self._runner.listen(step.session, caption.pieces)
+                caption.job = self._runner.listen(step.session, (caption.pieces[0],))
             caption.read = self._runner.read(caption.job, step.positions)
         except Exception as error:  # no caption is better than no engine
-            self._write(step.session, step.item_id, error)
+            self._unwritten(step.session, step.item_id, error)
 
     def _write(self, session: int, item_id: str, outcome: Written | Exception) -> None:
         if isinstance(outcome, Exception):
-            self._raise_if_lost(outcome)
-            log.error("transcribing for session %d failed", session, exc_info=outcome)
-        elif outcome.ended is None:
+            self._unwritten(session, item_id, outcome)
             return
+        caption = self._background.captions[session, item_id]
+        text = caption.take(outcome.text)
+        if text:
+            self._emit(api.Writing(session, item_id, text))
+        if outcome.ended is not None:
+            self._runner.finish(caption.job)
+            caption.next_piece()
+            self._end_if_written(session, item_id, caption)
+
+    def _end_if_written(self, session: int, item_id: str, caption: Caption) -> None:
+        if not caption.pieces and not caption.more:
+            self._drop_caption(session, item_id)
+            self._emit(api.Wrote(session, item_id, caption.text))
+
+    def _unwritten(self, session: int, item_id: str, error: Exception) -> None:
+        self._raise_if_lost(error)
         self._drop_caption(session, item_id)
-        text = "" if isinstance(outcome, Exception) else outcome.text
-        self._emit(api.Wrote(session, item_id, text))
+        if isinstance(error, VoiceAgentError):
+            code, message = error.code, str(error)
+        else:
+            log.error("transcribing for session %d failed", session, exc_info=error)
+            code, message = "internal_error", f"The engine failed on this audio ({type(error).__name__})."
+        self._emit(api.Unwritten(session, item_id, code, message))
 
     def _drop_early(self, session: int) -> None:
         early = self._background.early.pop(session, None)

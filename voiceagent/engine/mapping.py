@@ -149,7 +149,7 @@ def sound_pcm(raw: bytes) -> npt.NDArray[np.int16]:
 
 SessionReply = (
     api.Prob | api.Started | api.Thought | api.Spoke | api.Sound | api.Called | api.Ended | api.Failed
-    | api.Wrote
+    | api.Writing | api.Wrote | api.Unwritten
 )  # fmt: skip
 
 
@@ -176,7 +176,11 @@ def to_event(reply: SessionReply) -> api.EngineEvent:
             )
         case api.Failed():
             return events.TurnFailed(turn=reply.turn, code=reply.code, message=reply.message)
+        case api.Writing():
+            return events.TranscriptDelta(item_id=reply.item_id, text=reply.text)
         case api.Wrote():
             return events.Transcript(item_id=reply.item_id, text=reply.text)
+        case api.Unwritten():
+            return events.TranscriptFailed(item_id=reply.item_id, code=reply.code, message=reply.message)
         case _:
             assert_never(reply)

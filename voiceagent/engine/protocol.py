@@ -32,7 +32,7 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one decoding step brought to a job; of a caption nothing until its end, then its whole text."""
+    """What one decoding step brought to a job; to a caption, only text and its end."""
 
     text: str = ""
     text_ids: tuple[int, ...] = ()

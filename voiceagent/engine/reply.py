@@ -13,6 +13,7 @@ from voiceagent.models.step_audio2.context import Context
 from voiceagent.models.step_audio2.generate import Generation
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, Slot
 from voiceagent.models.step_audio2.sampling import Sampling
+from voiceagent.models.step_audio2.scribe import Scribe
 from voiceagent.models.step_audio2.token2wav import Stream
 from voiceagent.models.step_audio2.tokens import (
     BrokenToolCall,
@@ -117,9 +118,10 @@ class _Sum:
 
 @dataclass(slots=True)
 class Caption:
-    """A transcription in the making; None when there is nothing to hear."""
+    """A transcription in the making; no generation when there is nothing to hear."""
 
     generation: Generation | None
+    scribe: Scribe
 
 
 @dataclass(slots=True)

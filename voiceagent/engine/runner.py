@@ -29,6 +29,7 @@ from voiceagent.models.step_audio2.context import Context
 from voiceagent.models.step_audio2.generate import Generation, LanguageModel, Later
 from voiceagent.models.step_audio2.prompt import Prompt, render_answer, render_turn
 from voiceagent.models.step_audio2.sampling import Sampling
+from voiceagent.models.step_audio2.scribe import Scribe
 from voiceagent.models.step_audio2.think import thought_limit
 from voiceagent.models.step_audio2.token2wav import CHUNKS, Speak, SpeechState, Token2Wav
 from voiceagent.models.step_audio2.tokens import Splitter
@@ -220,7 +221,8 @@ class StepAudioRunner:
 
     def listen(self, session: int, pieces: tuple[Piece, ...]) -> Caption:
         """A transcription beside whatever the session's context holds."""
-        return Caption(self.language.transcription(pieces, context=self._context(session)))
+        generation = self.language.transcription(pieces, context=self._context(session))
+        return Caption(generation, Scribe(self.language.tokenizer))
 
     def prepare(self, session: int, items: tuple[Item, ...], options: api.Options) -> Ahead:
         """The session's context, to be made to hold what a prompt of these items begins with."""
@@ -256,9 +258,8 @@ class StepAudioRunner:
 
     def _heard(self, job: Caption, token: int | None) -> Written:
         if token is not None:
-            return Written()
-        text = "" if job.generation is None else self.language.transcript(job.generation)
-        return Written(text=text, ended="stop")
+            return Written(text=job.scribe.feed(token))
+        return Written(text=job.scribe.finish(), ended="stop")
 
     def _said(self, job: Reply, token: int | None) -> Written:
         if job.splitter.thinking:

@@ -24,6 +24,7 @@ from voiceagent.wire import realtime_secrets
 from voiceagent.wire.dialect import EXPIRED, Dialect
 from voiceagent.wire.live import LiveDialect
 from voiceagent.wire.realtime import RealtimeDialect
+from voiceagent.wire.realtime_session import Kind, kind_of
 
 log = logging.getLogger("voiceagent.server")
 
@@ -76,7 +77,8 @@ class Calls:
     # --- routes ---------------------------------------------------------------------------------------------
 
     async def realtime(self, request: web.Request) -> web.StreamResponse:
-        """WS /v1/realtime."""
+        """WS /v1/realtime: a conversation, or with `intent=transcription` a session that only writes down."""
+        kind = kind_of(request.query)
         upgrade = self._upgrade(self._config.limits.message_bytes)
         ready = self._admit(request, upgrade)
         if isinstance(ready, web.Response):
@@ -84,7 +86,8 @@ class Calls:
         name = secrets.token_hex(6)
         key = request[KEY]
         preset = None if key is None else key.session
-        dialect = self._realtime_dialect(name, ready, model=request.query.get("model"), preset=preset)
+        model = request.query.get("model")
+        dialect = self._realtime_dialect(name, ready, model=model, preset=preset, kind=kind)
         return await self._call(request, upgrade, name, dialect)
 
     async def live(self, request: web.Request) -> web.StreamResponse:
@@ -145,14 +148,18 @@ class Calls:
         return self._engine.ready or json_error(_NOT_READY, 503)
 
     def _realtime_dialect(
-        self, name: str, ready: Ready, *, model: str | None, preset: str | None
+        self, name: str, ready: Ready, *, model: str | None, preset: str | None, kind: Kind = "realtime"
     ) -> RealtimeDialect:
+        """`preset`: the session that an ephemeral key carries, whose type may be another than the usual one."""
+        if preset is not None and realtime_secrets.type_of(preset) == "transcription":
+            kind = "transcription"
         dialect = RealtimeDialect(
             session_id=name,
             model=model or ready.model,
             base=self._session_defaults(),
             voices=ready.voices,
             can_think=ready.can_think,
+            kind=kind,
         )
         if preset is not None:
             dialect.preset(preset)

@@ -22,6 +22,7 @@ from voiceagent.core.events import (
     ThoughtOut,
     ToolCalled,
     Transcript,
+    TranscriptFailed,
     TurnEnded,
     TurnFailed,
     TurnOptions,
@@ -56,12 +57,18 @@ class Job:
         return found
 
     async def transcribe(self, samples: npt.NDArray[np.float32]) -> str:
-        """What is said in (n,) samples at 16 kHz, at most 25 s."""
+        """What is said in (n,) samples at 16 kHz, at most 25 s.
+
+        Raises:
+            VoiceAgentError: the engine failed on it.
+        """
         piece = Piece(0, samples)
         self._session.send(EncodePiece(piece))
         self._session.send(Transcribe("item", (piece,)))
         while True:
             event = await self._next()
+            if isinstance(event, TranscriptFailed):
+                raise VoiceAgentError(event.message, code=event.code)
             if isinstance(event, Transcript):
                 return event.text
 

@@ -18,7 +18,7 @@ from voiceagent.wire.codecs import AudioDecoder, Samples
 from voiceagent.wire.dialect import Reply, WireError
 from voiceagent.wire.realtime_decode import decode
 from voiceagent.wire.realtime_responses import Responses
-from voiceagent.wire.realtime_session import Session
+from voiceagent.wire.realtime_session import Kind, Session
 from voiceagent.wire.realtime_writer import Writer
 
 SERVER_ERRORS = ("internal_error", "engine_error", "engine_down", "overloaded")
@@ -33,6 +33,7 @@ class RealtimeDialect:
         base: the server's session defaults.
         voices: the engine's voices.
         can_think: whether the model can think before it answers.
+        kind: a conversation, or a session that only writes down what it hears.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class RealtimeDialect:
         base: core.SessionConfig,
         voices: Iterable[str],
         can_think: bool = False,
+        kind: Kind = "realtime",
     ) -> None:
         self._session = Session(
-            base, session_id=session_id, model=model, voices=tuple(voices), can_think=can_think
+            base, session_id=session_id, model=model, voices=tuple(voices), can_think=can_think, kind=kind
         )
         self._writer = Writer(session_id)
         self._event = self._writer.event
@@ -61,7 +63,7 @@ class RealtimeDialect:
     @property
     def shown(self) -> dict[str, Any]:
         """The session object as the client sees it."""
-        return self._session.shown
+        return self._session.visible
 
     def preset(self, session: str) -> None:
         """Begins with a session object (JSON text), such as an ephemeral key carries; only before `open`.
@@ -78,7 +80,7 @@ class RealtimeDialect:
 
     def open(self) -> Iterator[str]:
         """The greeting: session.created, which several clients wait for."""
-        yield self._event("session.created", session=self._session.shown)
+        yield self._event("session.created", session=self._session.visible)
 
     def receive(self, frame: str | bytes) -> Iterator[core.Event | Reply]:
         """Events and direct replies for one client message; raises WireError only."""
@@ -136,7 +138,7 @@ class RealtimeDialect:
         if self._session.input_format != before:
             yield from _audio_in(self._decoder.reset(self._session.input_format))
         yield core.Configure(self._session.to_core(), message.event_id)
-        yield Reply(self._event("session.updated", session=self._session.shown))
+        yield Reply(self._event("session.updated", session=self._session.visible))
 
     def _turn(self, response_id: str | None) -> int | None:
         """The turn to cancel: None = the active one, a number that no turn has = the client is too late."""
@@ -179,8 +181,8 @@ class RealtimeDialect:
                 yield self._event(name, previous_item_id=previous, item_id=item_id)
             case act.BufferCleared():
                 yield self._event("input_audio_buffer.cleared")
-            case act.InputTranscript(item_id, text):
-                yield from self._input_transcript(item_id, text)
+            case act.InputTranscriptDelta() | act.InputTranscript() | act.InputTranscriptFailed():
+                yield self._input_transcript(action)
             case _:
                 yield self._item(action)
 
@@ -222,14 +224,24 @@ class RealtimeDialect:
             case _:
                 assert_never(action)
 
-    def _input_transcript(self, item_id: str, text: str) -> Iterator[str]:
+    def _input_transcript(
+        self, action: act.InputTranscriptDelta | act.InputTranscript | act.InputTranscriptFailed
+    ) -> str:
         name = "conversation.item.input_audio_transcription"
-        at = {"item_id": item_id, "content_index": 0}
-        if text:
-            yield self._event(f"{name}.delta", **at, delta=text)
-        # Of usage, only the kind "duration" is parsed by every client without further keys.
-        usage = {"type": "duration", "seconds": self._seconds.pop(item_id, 0.0)}
-        yield self._event(f"{name}.completed", **at, transcript=text, usage=usage)
+        at = {"item_id": action.item_id, "content_index": action.content_index}
+        match action:
+            case act.InputTranscriptDelta():
+                return self._event(f"{name}.delta", **at, delta=action.text)
+            case act.InputTranscript():
+                # Of usage, only the kind "duration" is parsed by every client without further keys.
+                usage = {"type": "duration", "seconds": self._seconds.pop(action.item_id, 0.0)}
+                return self._event(f"{name}.completed", **at, transcript=action.text, usage=usage)
+            case act.InputTranscriptFailed():
+                self._seconds.pop(action.item_id, None)
+                error = {"type": "server_error", "code": action.error.code, "message": action.error.message}
+                return self._event(f"{name}.failed", **at, error=error)
+            case _:
+                assert_never(action)
 
     def render_error(self, error: VoiceAgentError) -> str:
         """The error event; its text is ours, never an exception's."""

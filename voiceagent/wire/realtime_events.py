@@ -150,12 +150,12 @@ class Tracing(msgspec.Struct, omit_defaults=True):
 
 
 class SessionPatch(msgspec.Struct):
-    """A sparse session object.
+    """A sparse session object; without a `type` it is that of the session.
 
     Ours are `output_lead_ms` (how far ahead of playing audio is sent, null: unpaced) and `think`.
     """
 
-    type: Literal["realtime", "transcription"] = "realtime"
+    type: Literal["realtime", "transcription"] | None = None
     instructions: Text | None = None
     output_modalities: Modalities | None = None
     tools: Tools | None = None

@@ -39,6 +39,20 @@ def decode_request(body: bytes) -> tuple[int, str]:
     return expires.seconds, "{}" if session == b"null" else session.decode()
 
 
+class _Typed(msgspec.Struct):
+    """Of a session object, its type."""
+
+    type: str | None = None
+
+
+def type_of(session: str) -> str | None:
+    """The type that a session object (JSON text) names; None if it names none, or is no session object."""
+    try:
+        return msgspec.json.decode(session, type=_Typed).type
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+
+
 def answer(value: str, expires_at: int, session: dict[str, Any]) -> dict[str, Any]:
     """The answer's JSON object; `session` as a dialect shows it."""
     return {"value": value, "expires_at": expires_at, "session": session}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET
@@ -19,6 +19,10 @@ from voiceagent.wire.dialect import WireError
 EAGERNESS_SILENCE_MS = {"low": 1200, "medium": 700, "high": 400, "auto": 700}
 MAX_SCHEMA_BYTES = 32 * 1024
 AS_THEY_CAME = ("instructions", "parallel_tool_calls", "truncation", "reasoning", "temperature")
+REACTIONS = ("create_response", "interrupt_response", "idle_timeout_ms")
+"""What of turn detection is about replies."""
+Kind = Literal["realtime", "transcription"]
+OBJECTS: dict[Kind, str] = {"realtime": "realtime.session", "transcription": "realtime.transcription_session"}
 NULLABLE = ("tracing", "prompt", "include", "output_lead_ms")
 
 
@@ -31,6 +35,7 @@ class Session:
         model: the model name that the client asked for, echoed.
         voices: names of the voices that the engine has; others fall back to the first.
         can_think: whether the model can think before it answers.
+        kind: a conversation, or a session that only writes down what it hears.
     """
 
     def __init__(
@@ -41,14 +46,16 @@ class Session:
         model: str,
         voices: Sequence[str],
         can_think: bool = False,
+        kind: Kind = "realtime",
     ) -> None:
+        self.kind = kind
         self._voices = tuple(voices)
         self._can_think = can_think
         self._base = base
         self._vad = base.turn_detection or ServerVad()
         self.shown: dict[str, Any] = {
-            "type": "realtime",
-            "object": "realtime.session",
+            "type": kind,
+            "object": OBJECTS[kind],
             "id": session_id,
             "model": model,
             "output_modalities": [base.modalities],
@@ -67,7 +74,7 @@ class Session:
             "audio": {
                 "input": {
                     "format": {"type": "audio/pcm", "rate": RATES["audio/pcm"]},
-                    "transcription": {"model": "builtin"} if base.transcribe else None,
+                    "transcription": {"model": "builtin"} if base.transcribe or self._writes else None,
                     "noise_reduction": None,
                     "turn_detection": None
                     if base.turn_detection is None
@@ -80,6 +87,23 @@ class Session:
                 },
             },
         }
+
+    @property
+    def _writes(self) -> bool:
+        """Whether it only writes down what it hears."""
+        return self.kind == "transcription"
+
+    @property
+    def visible(self) -> dict[str, Any]:
+        """The session as the client sees it: of one that only writes down, what concerns that."""
+        if not self._writes:
+            return self.shown
+        heard = dict(self.shown["audio"]["input"])
+        if heard["turn_detection"] is not None:
+            vad = heard["turn_detection"].items()
+            heard["turn_detection"] = {key: value for key, value in vad if key not in REACTIONS}
+        top = {key: self.shown[key] for key in ("type", "object", "id", "include")}
+        return {**top, "audio": {"input": heard}}
 
     @property
     def input_format(self) -> str:
@@ -98,12 +122,12 @@ class Session:
         Raises:
             WireError: a value that we cannot go by; `param` names it.
         """
-        if patch.type != "realtime":
+        if patch.type not in (None, self.kind):
             raise WireError(
-                "Sessions that only transcribe are not supported.",
+                f"This is a session of type {self.kind!r}, and its type does not change.",
                 code="unsupported_session_type",
                 param="session.type",
-                remedy='Use type "realtime" with turn_detection.create_response false.',
+                remedy="Connect with ?intent=transcription for transcription, with ?model= for a conversation.",
             )
         shown = dict(self.shown)
         for name in AS_THEY_CAME:
@@ -138,7 +162,8 @@ class Session:
             shown["noise_reduction"] = msgspec.to_builtins(patch.noise_reduction)
         if patch.transcription is not UNSET:
             named = msgspec.to_builtins(patch.transcription)
-            shown["transcription"] = None if named is None else named or {"model": "builtin"}
+            off = named is None and not self._writes
+            shown["transcription"] = None if off else named or {"model": "builtin"}
         if patch.turn_detection is not UNSET:
             shown["turn_detection"] = self._turn_detection(patch.turn_detection)
         return shown
@@ -211,6 +236,7 @@ class Session:
             repetition_penalty=self._base.repetition_penalty,
             turn_detection=self._core_vad(audio["input"]["turn_detection"]),
             transcribe=audio["input"]["transcription"] is not None,
+            replies=not self._writes,
             lead_ms=self.shown["output_lead_ms"],
             think=self.shown["think"] == "on",
             speed=audio["output"]["speed"],
@@ -235,6 +261,12 @@ class Session:
         Raises:
             WireError: a value that we cannot go by; `param` names it.
         """
+        if self._writes:
+            raise WireError(
+                "A session that transcribes gives no responses.",
+                code="response_not_available",
+                remedy="Connect with ?model= for a conversation.",
+            )
         base = self.to_core().turn_options()
         output = (asked.audio.output if asked.audio is not None else None) or ev.OutputAudioPatch()
         if output.format is not None:
@@ -271,6 +303,29 @@ class Session:
             if asked.input is None
             else tuple(map(_input_item, range(len(asked.input)), asked.input)),
         )
+
+
+def kind_of(query: Mapping[str, str]) -> Kind:
+    """The type of session that the address of a connection asks for.
+
+    Raises:
+        WireError: one that there is not; `param` names the parameter.
+    """
+    if "call_id" in query:
+        raise WireError(
+            f"There is no call {query['call_id'][:64]!r}: calls over WebRTC or SIP are not served here.",
+            code="call_not_found",
+            param="call_id",
+            remedy="Connect with ?model= for a conversation of your own.",
+        )
+    if query.get("intent", "transcription") != "transcription":
+        raise WireError(
+            f"Unknown intent {query['intent'][:64]!r}.",
+            code="invalid_value",
+            param="intent",
+            remedy="Use ?intent=transcription, or ?model= for a conversation.",
+        )
+    return "transcription" if "intent" in query else "realtime"
 
 
 def _input_item(index: int, given: ev.ItemParam) -> Item | ItemReference:

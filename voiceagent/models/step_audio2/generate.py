@@ -7,7 +7,6 @@ its `Generation`; the pages of keys and values are shared. Everything is called 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from voiceagent.models.step_audio2.read import Reader
 from voiceagent.models.step_audio2.reply import Generation as Generation
 from voiceagent.models.step_audio2.reply import Later as Later
 from voiceagent.models.step_audio2.sampling import GREEDY, Sampling
+from voiceagent.models.step_audio2.scribe import Scribe
 from voiceagent.models.step_audio2.script import Allowed
 from voiceagent.models.step_audio2.tokenizer import SpecialIds, TextTokenizer
 from voiceagent.models.step_audio2.variant import Variant, find_variant
@@ -37,7 +37,6 @@ from voiceagent.models.step_audio2.variant import Variant, find_variant
 _CPU_KV_BYTES, _CPU_CONTEXTS = 1 << 30, 64  # at most this, and so many full contexts
 _MAX_NEW_TOKENS = 4096  # of a reply, where the checkpoint names no limit
 _TRANSCRIPT_TOKENS = 256  # per piece of 25 s, as in the reference
-_LANGUAGE_TAG = re.compile(r"^\s*<[^<>\n]{1,16}>\s*")  # the model may begin a transcript with "<中文>"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -275,8 +274,8 @@ class LanguageModel:
 
     def transcript(self, generation: Generation) -> str:
         """The text of a finished transcription, without the language tag that it may begin with."""
-        text = self.tokenizer.decode(filter(self.tokenizer.is_text, generation.ids))
-        return _LANGUAGE_TAG.sub("", text).strip()
+        scribe = Scribe(self.tokenizer)
+        return "".join(map(scribe.feed, generation.ids)) + scribe.finish()
 
     def transcribe(self, pieces: Sequence[Piece], *, context: Context | None = None) -> str:
         """`transcription`, run to its end; empty if there is nothing to hear."""
