@@ -104,7 +104,8 @@ MUTANTS = (
     Mutant(
         "the lead is ignored", "mouth", "most = None if self._lead is None else", "most = None if True else"
     ),
-    Mutant("held audio is sent", "mouth", "if turn is None or self.held:", "if turn is None:"),
+    Mutant("held audio is sent", "mouth", "if turn is None or self.held or", "if turn is None or"),
+    Mutant("a busy line gets audio", "mouth", "self.held or self.busy:", "self.held:"),
     Mutant(
         "closing drops the tail",
         "mouth",

@@ -93,6 +93,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
+    line_busy: bool = False
         rng = self.rng
         vad: ev.ServerVad | None = ev.ServerVad(
             prefix_padding_ms=rng.choice((0, 100, 300, 300)),
@@ -272,6 +273,9 @@ class World:
             assert self.speaking is None or self.config.turn_detection is None, "an utterance without end"
             self.disturb()
         else:
+        if self.rng.random() < (0.7 if self.line_busy else 0.05):
+            self.line_busy = not self.line_busy
+            self.give(ev.LineBusy(self.line_busy))
             users = [item.id for item in self.controller.history if isinstance(item, UserItem)]
             self.listener_writes(self.rng.choice([*sorted(self.asked), *users, "nobody"]))
 
@@ -380,6 +384,9 @@ class World:
             job.plan = [ev.TurnEnded(job.turn, "stop", ev.Usage(), ())]
         self.work(job)
 
+        if self.line_busy:
+            self.line_busy = False
+            self.give(ev.LineBusy(False))
     def work(self, job: Job) -> None:
         """The engine says all that it has of a turn, while that is open."""
         while job.plan and job.turn == self.live:
@@ -619,6 +626,7 @@ class World:
             assert len(item.text) * job.made <= len(job.text) * (item.samples + lasting(1, job.speed))
 
     def check_sound(self, job: Job, item: AssistantItem) -> None:
+        assert not self.line_busy, "audio for a line that is busy"
         """The sound that is kept is the one that was heard, to the sample."""
         kept = np.concatenate([np.zeros(0, np.int16), *item.audio])
         heard = numbered(job.turn, 0, item.samples if job.in_history else 0)

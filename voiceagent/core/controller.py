@@ -117,6 +117,9 @@ class Controller:
             case ev.Detached() | ev.Hangup():
                 return self._on_end_of_call(event)
             case _:
+            case ev.LineBusy(busy):
+                self._replies.mouth.busy = busy
+                return []
                 return self._on_request(event)
 
     def _on_request(self, event: ev.Request) -> list[act.Action]:
@@ -346,8 +349,8 @@ class Controller:
             do for added in made if isinstance(added, act.ItemAdded) for do in self._transcribe(added.item)
         ]
 
-    def _on_end_of_call(self, event: ev.LineEvent) -> list[act.Action]:
-        made = self._silence("hangup")
+    def _on_end_of_call(self, event: ev.EndOfCall) -> list[act.Action]:
+        made = self._silence("hangup") + self._asides.stop("hangup")
         self._over = True
         if isinstance(event, ev.Hangup):
             return [*made, act.Close(event.code, event.reason)]

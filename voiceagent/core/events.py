@@ -290,6 +290,13 @@ class Hangup:
 
 # --- from the engine --------------------------------------------------------------------------------------------
 
+@dataclass(frozen=True, slots=True)
+class LineBusy:
+    """The line has as much to send as it may hold, or has room again: what could be said meanwhile waits here."""
+
+    busy: bool
+
+
 
 @dataclass(frozen=True, slots=True)
 class SpeechProb:
@@ -418,7 +425,8 @@ Request = (
 )
 """What a client asks for."""
 
-LineEvent = Detached | Hangup
+EndOfCall = Detached | Hangup
+LineEvent = EndOfCall | LineBusy
 TranscriptEvent = TranscriptDelta | Transcript | TranscriptFailed
 EngineEvent = TurnEvent | SpeechProb | TranscriptEvent | EngineDown | EngineUp
 ClientEvent = AudioIn | Played | Request

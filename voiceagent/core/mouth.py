@@ -11,6 +11,9 @@ from voiceagent.core.tables import Mouth, mouth_state
 from voiceagent.core.turn import Turn
 from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE, ms_to_samples
 
+BURST = 2 * VOICE_RATE
+"""Samples that are sent at once where nothing paces them; the line may say in between that it is busy."""
+
 
 class Speaker:
     """The assistant's side of a call.
@@ -18,11 +21,13 @@ class Speaker:
     Attributes:
         live: the turn that is open for the wire.
         held: nothing is sent for now.
+        busy: the line takes nothing for now.
     """
 
     def __init__(self, lead_ms: int | None) -> None:
         self.live: Turn | None = None
         self.held = False
+        self.busy = False
         self._playing: list[
             Turn
         ] = []  # turns that have sent audio and were not heard to their end, oldest first
@@ -56,9 +61,10 @@ class Speaker:
         """Sends of the live turn what the lead allows."""
         turn = self.live
         made: list[SendAudio] = []
-        if turn is None or self.held:
+        if turn is None or self.held or self.busy:
             return []
-        while True:
+        until = turn.sent + BURST
+        while self._lead is not None or turn.sent < until:
             most = None if self._lead is None else self._lead - self._playout.ahead(now)
             pcm = turn.next_audio(most)
             if pcm is None:
@@ -69,6 +75,7 @@ class Speaker:
             turn.sent += len(pcm)
             self._playout.send(len(pcm), now)
             made.append(SendAudio(turn.id, turn.item_id, pcm))
+        return made
 
     def close(self) -> Turn:
         """The live turn is over for the wire; what was sent of it goes on playing. Returns it."""
@@ -114,9 +121,10 @@ class Speaker:
     def next_deadline(self, now: float) -> float | None:
         """When more may be sent, or when everything will have been heard; None if that is not a matter of time."""
         times = []
-        if self.live is not None and self.live.pending and not self.held and self._lead is not None:
+        if self.live is not None and self.live.pending and not self.held and not self.busy:
             needed = min(len(self.live.pending[0]), TOKEN_SAMPLES)
-            times.append(self._playout.time_when_ahead(self._lead - needed))
+            due = now if self._lead is None else self._playout.time_when_ahead(self._lead - needed)
+            times.append(due)
         heard = self._playout.time_when_heard()
         if heard is not None and any(turn.closed for turn in self._playing):
             times.append(max(heard, now))

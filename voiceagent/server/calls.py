@@ -238,3 +238,4 @@ def json_error(error: VoiceAgentError, status: int) -> web.Response:
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return web.json_response(body, status=status, headers=headers)
+                on_line=session.on_line,

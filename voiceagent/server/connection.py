@@ -45,6 +45,8 @@ class Connection:
         self._outbox: deque[str | bytes] = deque()
         self._outbox_bytes = 0
         self._wake = asyncio.Event()
+        self._on_line: Callable[[bool], None] = lambda busy: None
+        self._busy = False  # as last told
         self._closing: tuple[int, str] | None = None
         if self._transport is not None:
             raw = self._transport.get_extra_info("socket")
@@ -60,6 +62,8 @@ class Connection:
         if self._outbox_bytes > OUTBOX_BYTES:
             log.warning("a client does not read: %d bytes wait", self._outbox_bytes)
             self._abort()
+        elif self._outbox_bytes > OUTBOX_HIGH and not self._busy:  # soon: whoever sends is not to be called back
+            asyncio.get_running_loop().call_soon(self._tell, True)
         self._wake.set()
 
     def close(self, code: int, reason: str) -> None:
@@ -73,6 +77,7 @@ class Connection:
         on_frame: Callable[[str | bytes], None],
         *,
         on_flood: Callable[[], None],
+        on_line: Callable[[bool], None],
         backlog_s: Callable[[], float],
         clock: Callable[[], float],
     ) -> str:
@@ -81,9 +86,11 @@ class Connection:
         Args:
             on_frame: called with every frame of the peer's; must not raise.
             on_flood: called when the peer sends a flood; must not raise, and close.
+            on_line: called with True when so much waits that nothing should be added, with False when there is room.
             backlog_s: seconds of audio that were read but not processed yet; above the limit reading pauses.
             clock: the event loop's time.
         """
+        self._on_line = on_line
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(self._write(), name="writer")
             reason = await self._read(on_frame, on_flood, backlog_s, clock)
@@ -147,6 +154,11 @@ class Connection:
         self._door.received -= over
         return over
 
+    def _tell(self, busy: bool) -> None:
+        if busy is not self._busy and not self._over():
+            self._busy = busy
+            self._on_line(busy)
+
     def _over(self) -> bool:
         return self._closing is not None or self._transport is None or self._transport.is_closing()
 
@@ -159,6 +171,8 @@ class Connection:
                 self._outbox_bytes -= len(frame)
                 if not await self._deliver(frame):
                     return
+                if self._busy and self._outbox_bytes < OUTBOX_LOW:
+                    self._tell(False)
             if self._closing is not None:
                 code, reason = self._closing
                 await self._socket.close(code=code, message=reason.encode()[:120])

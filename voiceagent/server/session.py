@@ -103,6 +103,12 @@ class Session:
             return
         with self._step():
             self._handle(core.Hangup(reason, code))
+    def on_line(self, busy: bool) -> None:
+        """The line has as much to send as it may hold, or has room again."""
+        if not self._over:
+            with self._step():
+                self._handle(core.LineBusy(busy))
+
 
     def end(self) -> None:
         """The connection is gone: nothing is handled any more, the engine forgets us. Ending twice is fine."""
