@@ -350,7 +350,7 @@ class Controller:
         ]
 
     def _on_end_of_call(self, event: ev.EndOfCall) -> list[act.Action]:
-        made = self._silence("hangup") + self._asides.stop("hangup")
+        made = self._silence("hangup")
         self._over = True
         if isinstance(event, ev.Hangup):
             return [*made, act.Close(event.code, event.reason)]
