@@ -85,6 +85,7 @@ class World:
     quiet_from: float = -1.0  # when the last of what was sent can have been played
     encoded: set[int] = field(default_factory=set)
     up: bool = True
+    line_busy: bool = False
     acked: bool = False
     events: int = 0
     asked: set[str] = field(default_factory=set)  # items whose words are awaited
@@ -93,7 +94,6 @@ class World:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-    line_busy: bool = False
         rng = self.rng
         vad: ev.ServerVad | None = ev.ServerVad(
             prefix_padding_ms=rng.choice((0, 100, 300, 300)),
@@ -246,6 +246,9 @@ class World:
                 self.give(ev.ThoughtOut(job.turn, f"thought{n} "))
 
     def player_moves(self) -> None:
+        if self.rng.random() < (0.7 if self.line_busy else 0.05):
+            self.line_busy = not self.line_busy
+            self.give(ev.LineBusy(self.line_busy))
         if not self.acks:
             return
         if self.rng.random() < 0.3 and not self.liar:
@@ -273,9 +276,6 @@ class World:
             assert self.speaking is None or self.config.turn_detection is None, "an utterance without end"
             self.disturb()
         else:
-        if self.rng.random() < (0.7 if self.line_busy else 0.05):
-            self.line_busy = not self.line_busy
-            self.give(ev.LineBusy(self.line_busy))
             users = [item.id for item in self.controller.history if isinstance(item, UserItem)]
             self.listener_writes(self.rng.choice([*sorted(self.asked), *users, "nobody"]))
 
@@ -355,6 +355,9 @@ class World:
     def come_to_rest(self) -> None:
         """The line falls silent, the engine finishes, the player plays: everything must end by itself."""
         self.player.paused = False
+        if self.line_busy:
+            self.line_busy = False
+            self.give(ev.LineBusy(False))
         if not self.up:
             self.up = True
             self.give(ev.EngineUp())
@@ -384,9 +387,6 @@ class World:
             job.plan = [ev.TurnEnded(job.turn, "stop", ev.Usage(), ())]
         self.work(job)
 
-        if self.line_busy:
-            self.line_busy = False
-            self.give(ev.LineBusy(False))
     def work(self, job: Job) -> None:
         """The engine says all that it has of a turn, while that is open."""
         while job.plan and job.turn == self.live:
@@ -552,6 +552,7 @@ class World:
         assert action.turn == self.live, "audio of a turn that is not open"
         assert not job.flushed, "audio after the flush"
         assert not job.cancelled
+        assert not self.line_busy, "audio for a line that is busy"
         vad, run = self.config.turn_detection, self.runs[-1] if self.runs else Run(0, 0)
         over = vad is not None and vad.interrupt_response and job.interruptible and not run.disturbed
         if over and run.end == self.judged and self.opened_at[action.turn] <= run.start:
@@ -626,7 +627,6 @@ class World:
             assert len(item.text) * job.made <= len(job.text) * (item.samples + lasting(1, job.speed))
 
     def check_sound(self, job: Job, item: AssistantItem) -> None:
-        assert not self.line_busy, "audio for a line that is busy"
         """The sound that is kept is the one that was heard, to the sample."""
         kept = np.concatenate([np.zeros(0, np.int16), *item.audio])
         heard = numbered(job.turn, 0, item.samples if job.in_history else 0)

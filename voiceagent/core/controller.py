@@ -105,6 +105,9 @@ class Controller:
             case ev.Played(turn, samples):
                 self._replies.mouth.acknowledge(turn, samples)
                 return []
+            case ev.LineBusy(busy):
+                self._replies.mouth.busy = busy
+                return []
             case ev.TranscriptDelta() | ev.Transcript() | ev.TranscriptFailed():
                 return self._transcripts.on_engine(event)
             case ev.EngineDown():
@@ -117,9 +120,6 @@ class Controller:
             case ev.Detached() | ev.Hangup():
                 return self._on_end_of_call(event)
             case _:
-            case ev.LineBusy(busy):
-                self._replies.mouth.busy = busy
-                return []
                 return self._on_request(event)
 
     def _on_request(self, event: ev.Request) -> list[act.Action]:

@@ -203,6 +203,7 @@ class Calls:
             reason = await connection.run(
                 session.on_frame,
                 on_flood=session.flooded,
+                on_line=session.on_line,
                 backlog_s=lambda: session.backlog_s,
                 clock=loop.time,
             )
@@ -238,4 +239,3 @@ def json_error(error: VoiceAgentError, status: int) -> web.Response:
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return web.json_response(body, status=status, headers=headers)
-                on_line=session.on_line,
