@@ -139,6 +139,8 @@ class Grammar:
                 return rng.choice(values)
             case mi.StrType():
                 return self._text(info, name)
+            case mi.BytesType():  # base64
+                return self._text(mi.StrType(), name)
             case mi.IntType() | mi.FloatType():
                 return self._number(info)
             case mi.BoolType():

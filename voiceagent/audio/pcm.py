@@ -12,28 +12,29 @@ from voiceagent.errors import InputError
 Float = npt.NDArray[np.float32]
 Int16 = npt.NDArray[np.int16]
 
+_S16 = np.dtype("<i2")
 _SCALE = 32768.0  # symmetric, so that s16 -> float -> s16 is exact for every value
 
 
 def bytes_to_int16(raw: bytes | bytearray | memoryview) -> Int16:
-    """Little-endian 16-bit bytes to an int16 array (n,) in native order; `InputError` for an odd byte count."""
+    """Little-endian 16-bit bytes to an int16 array (n,), perhaps read-only; `InputError` for an odd byte count."""
     if len(raw) % 2:
         raise InputError(
             f"16-bit audio holds {len(raw)} bytes, which is not a whole number of samples.",
             code="odd_audio_length",
             remedy="Send an even number of bytes of little-endian 16-bit PCM.",
         )
-    return np.frombuffer(raw, dtype="<i2").astype(np.int16)
+    return np.frombuffer(raw, _S16).astype(np.int16, copy=False)
 
 
 def int16_to_bytes(samples: Int16) -> bytes:
     """An int16 array (n,) to little-endian bytes."""
-    return samples.astype("<i2", copy=False).tobytes()
+    return samples.astype(_S16, copy=False).tobytes()
 
 
 def int16_to_float(samples: Int16) -> Float:
     """Int16 (n,) to float32 in [-1, 1)."""
-    return np.asarray(samples, dtype=np.float32) / np.float32(_SCALE)
+    return np.multiply(samples, np.float32(1 / _SCALE), dtype=np.float32)  # exact: a power of two
 
 
 def float_to_int16(samples: Float) -> Int16:

@@ -20,6 +20,7 @@ PACE_S = 0.057  #: that a character takes to say, until a voice has shown its ow
 BELIEF = 100  #: characters of its own that a voice must say to count as much as `PACE_S`
 MEMORY = 500  #: characters over which a pace is taken
 FRAME = VOICE_RATE // 100  #: samples over which loudness is taken
+LOOK = VOICE_RATE  #: samples that are looked at together, because each look costs the same
 LOUD = 0.02 * 32768  #: root mean square from which on a frame is voiced
 PAUSE = 3  #: characters that a punctuation mark counts for
 LONG = 4  #: characters that a digit or a sign of a script without spaces counts for: it is spoken as a word
@@ -65,7 +66,8 @@ class Captions:
         self._text = ""
         self._length = 0
         self._samples = 0
-        self._rest = np.zeros(0, np.int16)
+        self._unseen: list[npt.NDArray[np.int16]] = []
+        self._waiting = 0  # samples in it
         self._voiced: tuple[int, int] | None = None  # samples from the first voiced frame to behind the last
 
     def write(self, delta: str) -> float:
@@ -77,9 +79,16 @@ class Captions:
 
     def sound(self, pcm: npt.NDArray[np.int16]) -> None:
         """More audio, (n,) at 24 kHz."""
-        heard = np.concatenate([self._rest, pcm]) if len(self._rest) else pcm
+        self._unseen.append(pcm)
+        self._waiting += len(pcm)
+        if self._waiting >= LOOK:
+            self._look()
+
+    def _look(self) -> None:
+        heard = np.concatenate([*self._unseen, np.zeros(0, np.int16)])
         frames = len(heard) // FRAME
-        self._rest = heard[frames * FRAME :]
+        self._unseen = [heard[frames * FRAME :]]
+        self._waiting = len(self._unseen[0])
         if frames:
             squares = np.square(heard[: frames * FRAME].reshape(frames, FRAME).astype(np.float32))
             loud = np.flatnonzero(squares.mean(axis=1) > LOUD**2)
@@ -90,6 +99,7 @@ class Captions:
 
     def finish(self) -> tuple[Word, ...]:
         """The reply is whole: its words, each by its share of the voiced sound; none if nothing was to be heard."""
+        self._look()
         if self._voiced is None:
             return ()
         start, end = (place / VOICE_RATE for place in self._voiced)

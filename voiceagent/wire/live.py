@@ -203,7 +203,7 @@ class LiveDialect:
                 assert_never(message)
 
     def _hear(self, message: ev.AudioAppend, now: _Started) -> Iterator[core.Event]:
-        at, samples = now.decoder.push(from_base64(message.audio, param="audio"))
+        at, samples = now.decoder.push(message.audio)
         if not len(samples):
             return
         now.timeline.hear(at, len(samples))

@@ -188,9 +188,9 @@ class SessionUpdate(ClientEvent, tag="session.update"):
 
 
 class AudioAppend(ClientEvent, tag="session.input_audio.append"):
-    """More of what the person says; base64 in the session's format."""
+    """More of what the person says, in the session's format; in base64 on the wire."""
 
-    audio: str
+    audio: bytes
 
 
 class Mute(ClientEvent, tag="session.input_audio.mute"):

@@ -103,8 +103,7 @@ class RealtimeDialect:
         event_id = message.event_id
         match message:
             case ev.AudioAppend():
-                raw = items.from_base64(message.audio, param="audio")
-                yield from _audio_in(self._decoder.push(raw))
+                yield from _audio_in(self._decoder.push(message.audio))
             case ev.SessionUpdate():
                 yield from self._update(message)
             case ev.AudioCommit():

@@ -67,6 +67,16 @@ def decode_message(frame: str | bytes, decoder: msgspec.json.Decoder[T], types: 
         raise WireError(
             "Binary frames are not part of this protocol.", code="invalid_message", remedy="Send JSON text."
         )
+    try:
+        frame = whole_characters(frame)
+        _check_nesting(frame)
+        return decoder.decode(frame)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError, WireError):
+        return _examine(frame, decoder, types)
+
+
+def _examine(frame: str, decoder: msgspec.json.Decoder[T], types: Collection[str]) -> T:
+    """Decodes step by step, to find out what is wrong with a message; only those that fail need so much care."""
     event_id = None
     try:
         frame = whole_characters(frame)
@@ -114,7 +124,7 @@ def whole_characters(frame: str) -> str:
     Raises:
         WireError: there are so many that nobody cut them.
     """
-    if _SURROGATE.search(frame) is None:
+    if "\\" not in frame or _SURROGATE.search(frame) is None:
         return frame
     parts: list[str] = []
     at = 0
@@ -149,6 +159,8 @@ def _unknown_type(head: _Head, types: Collection[str]) -> WireError:
 
 
 def _check_nesting(frame: str) -> None:
+    if "[" not in frame and frame.find("{", 1) < 0:
+        return  # a flat object, as nearly every message is
     brackets = frame.count("{") + frame.count("[")
     if brackets <= MAX_DEPTH:
         return
@@ -176,6 +188,17 @@ def _too_deep(event_id: str | None) -> WireError:
     )
 
 
+def invalid_base64(param: str, *, event_id: str | None = None) -> WireError:
+    """The error for audio in a field that is not base64."""
+    return WireError(
+        "The audio is not valid base64.",
+        code="invalid_base64",
+        param=param,
+        event_id=event_id,
+        remedy="Use standard base64 with padding.",
+    )
+
+
 def invalid_value(text: str, event_id: str | None) -> WireError:
     """The error for the decoder's text, such as "Expected `str`, got `int` - at `$.session.tools[0].name`"."""
     what, _, path = text.rpartition(" - at ")
@@ -184,6 +207,8 @@ def invalid_value(text: str, event_id: str | None) -> WireError:
     if len(what) > MAX_ECHO:  # a decoder names the wrong value, which may be the whole message
         what = what[:MAX_ECHO] + "..."
     param = path.strip("`").removeprefix("$").removeprefix(".") or None
+    if what == "Invalid base64 encoded string":
+        return invalid_base64(param or "audio", event_id=event_id)
     missing = re.fullmatch(r"Object missing required field `(\w+)`", what)
     if missing is not None:
         param = f"{param}.{missing[1]}" if param else missing[1]

@@ -234,9 +234,9 @@ class SessionUpdate(ClientEvent, tag="session.update"):
 
 
 class AudioAppend(ClientEvent, tag="input_audio_buffer.append"):
-    """Base64 audio in the session's input format."""
+    """Audio in the session's input format, in base64 on the wire."""
 
-    audio: str
+    audio: bytes
 
 
 class AudioCommit(ClientEvent, tag="input_audio_buffer.commit"):

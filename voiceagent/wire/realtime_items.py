@@ -25,6 +25,7 @@ from voiceagent.core.history import (
 from voiceagent.units import MODEL_RATE, VOICE_RATE
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError
+from voiceagent.wire.realtime_decode import invalid_base64
 
 REASONS = ("turn_detected", "client_cancelled", "max_output_tokens")
 """Reasons that the protocol has a name for."""
@@ -101,12 +102,7 @@ def from_base64(text: str, *, param: str) -> bytes:
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:  # binascii.Error is one
-        raise WireError(
-            f"The audio is not valid base64: {error}.",
-            code="invalid_base64",
-            param=param,
-            remedy="Use standard base64 with padding.",
-        ) from error
+        raise invalid_base64(param) from error
 
 
 def to_wire(item: Item, *, status: str | None = None, with_audio: bool = False) -> dict[str, Any]:

@@ -5,7 +5,6 @@ It keeps what has been announced and said of each open response, and knows nothi
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, assert_never
@@ -27,6 +26,8 @@ TurnAction = (
     | act.Flush
     | act.TurnClosed
 )
+
+_BEHIND_THOUGHT = (act.TurnText, act.SendAudio, act.TurnTool, act.TurnClosed)  #: what a thought is over with
 
 
 @dataclass(slots=True)
@@ -69,6 +70,7 @@ class Responses:
         self._session = session
         self._prefix = prefix
         self._event = writer.event
+        self._sound = writer.sound
         self._open: dict[int, _Response] = {}
         self._paces: dict[str, Pace] = {}  # of the voices that have spoken
 
@@ -78,7 +80,7 @@ class Responses:
 
     def render(self, action: TurnAction) -> Iterator[str]:
         """Server events for one action."""
-        if isinstance(action, act.TurnText | act.SendAudio | act.TurnTool | act.TurnClosed):
+        if isinstance(action, _BEHIND_THOUGHT):
             yield from self._thought_done(self._open[action.turn])
         match action:
             case act.TurnOpened():
@@ -154,8 +156,7 @@ class Responses:
 
     def _audio(self, response: _Response, raw: bytes) -> Iterator[str]:
         if raw:
-            delta = binascii.b2a_base64(raw, newline=False).decode()
-            yield self._event("response.output_audio.delta", **response.at, delta=delta)
+            yield self._sound("response.output_audio.delta", raw, **response.at)
 
     def _message_done(self, response: _Response, action: act.TurnClosed) -> Iterator[str]:
         at, text = response.at, response.text

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
+_encode = msgspec.json.Encoder().encode
+
 
 class Writer:
     """Writes the events of one connection; their ids count from 1 behind `prefix`."""
@@ -17,3 +21,9 @@ class Writer:
         """One server event, ASCII only."""
         self._count += 1
         return json.dumps({"type": name, "event_id": f"event_{self._prefix}_{self._count}", **fields})
+
+    def sound(self, name: str, raw: bytes, /, **fields: Any) -> str:
+        """A server event whose `delta` is audio, in base64. The other fields have to be ASCII, or the event is not."""
+        self._count += 1
+        event_id = f"event_{self._prefix}_{self._count}"
+        return _encode({"type": name, "event_id": event_id, **fields, "delta": raw}).decode()
