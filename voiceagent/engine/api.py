@@ -149,7 +149,7 @@ class OpenSession(Message, frozen=True):
 
 
 class Audio(Message, frozen=True):
-    """Input audio for the voice activity detector: s16le at 16 kHz, beginning at sample `at` of the session."""
+    """Input audio for the voice activity detector: float32 little-endian at 16 kHz, from sample `at` of the session."""
 
     session: int
     at: int

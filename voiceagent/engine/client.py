@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from voiceagent.audio.pcm import float_to_s16
 from voiceagent.core import events
 from voiceagent.core.actions import CancelTurn, EncodePiece, ForgetPieces, Prepare, StartTurn, Transcribe
 from voiceagent.core.history import Item, Piece
@@ -63,7 +62,7 @@ class LocalSession:
     def hear(self, at: int, pcm: npt.NDArray[np.float32]) -> None:
         """Send input audio to the voice detector; dropped while the engine is away."""
         if not self.closed:
-            self.engine.post(api.Audio(self.number, at, float_to_s16(pcm)))
+            self.engine.post(api.Audio(self.number, at, mapping.samples_to_bytes(pcm)))
 
     def send(self, action: api.EngineAction) -> None:
         """Carry out an action; a turn that cannot begin is answered by `TurnFailed`."""
@@ -386,6 +385,8 @@ class LocalEngine:
 
     def _take(self, reply: api.Reply) -> None:
         match reply:
+            case api.Sound() | api.Prob():  # nearly all that comes
+                self._tell(reply)
             case api.Loading():
                 if self._on_progress is not None:
                     self._on_progress(reply)
@@ -399,9 +400,12 @@ class LocalEngine:
             case api.Refused():
                 log.error("session %d was refused: %s %s", reply.session, reply.message, reply.remedy)
             case _:
-                session = self._sessions.get(reply.session)
-                if session is not None:
-                    session.tell(mapping.to_event(reply))
+                self._tell(reply)
+
+    def _tell(self, reply: mapping.SessionReply) -> None:
+        session = self._sessions.get(reply.session)
+        if session is not None:
+            session.tell(mapping.to_event(reply))
 
     def _settle(self, outcome: api.Ready | VoiceAgentError) -> None:
         if self._loaded is None or self._loaded.done():

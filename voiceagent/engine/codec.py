@@ -26,15 +26,13 @@ _encoder = msgspec.msgpack.Encoder()
 
 def encode(message: Any, *, limit: int = MAX_FRAME_BYTES) -> bytes:
     """One message (a msgspec struct) to a whole frame; `CodecError` when it is longer than `limit`."""
-    frame = bytearray(_LENGTH.size)
-    _encoder.encode_into(message, frame, _LENGTH.size)
-    size = len(frame) - _LENGTH.size
+    payload = _encoder.encode(message)
+    size = len(payload)
     if size > limit:
         raise CodecError(
             f"A message of {size} bytes is over the limit of {limit}.", remedy="Shorten the request."
         )
-    _LENGTH.pack_into(frame, 0, size)
-    return bytes(frame)
+    return _LENGTH.pack(size) + payload
 
 
 class FrameReader(Generic[T]):

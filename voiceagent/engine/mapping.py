@@ -128,16 +128,26 @@ def options_to_wire(options: TurnOptions) -> api.Options:
     )
 
 
+def samples_to_bytes(samples: npt.NDArray[np.float32]) -> bytes:
+    """Samples (n,) as float32 little-endian."""
+    return samples.astype("<f4", copy=False).tobytes()
+
+
+def samples_from_bytes(raw: bytes) -> npt.NDArray[np.float32]:
+    """The samples again, read-only."""
+    samples = np.frombuffer(raw, dtype="<f4").astype(np.float32, copy=False)
+    samples.setflags(write=False)
+    return samples
+
+
 def piece_to_bytes(piece: Piece) -> bytes:
     """A piece's samples as float32 little-endian."""
-    return piece.audio.astype("<f4", copy=False).tobytes()
+    return samples_to_bytes(piece.audio)
 
 
 def piece_from_bytes(number: int, raw: bytes) -> Piece:
     """The piece again, read-only."""
-    audio = np.frombuffer(raw, dtype="<f4").astype(np.float32, copy=False)
-    audio.setflags(write=False)
-    return Piece(id=number, audio=audio)
+    return Piece(id=number, audio=samples_from_bytes(raw))
 
 
 def sound_pcm(raw: bytes) -> npt.NDArray[np.int16]:
@@ -157,7 +167,7 @@ def to_event(reply: SessionReply) -> api.EngineEvent:
     """The core's event for a reply about a session."""
     match reply:
         case api.Prob():
-            return events.SpeechProb(at=reply.at, p=reply.p)
+            return events.SpeechProb(reply.at, reply.p)
         case api.Started():
             return events.TurnStarted(turn=reply.turn)
         case api.Thought():
@@ -165,7 +175,7 @@ def to_event(reply: SessionReply) -> api.EngineEvent:
         case api.Spoke():
             return events.TextOut(turn=reply.turn, text=reply.text, ids=reply.ids)
         case api.Sound():
-            return events.AudioOut(turn=reply.turn, seq=reply.seq, pcm=sound_pcm(reply.pcm), ids=reply.ids)
+            return events.AudioOut(reply.turn, reply.seq, sound_pcm(reply.pcm), reply.ids)
         case api.Called():
             return events.ToolCalled(
                 turn=reply.turn, call_id=reply.call_id, name=reply.name, arguments=reply.arguments

@@ -24,11 +24,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from voiceagent.audio.pcm import s16_to_float
 from voiceagent.engine import api
 from voiceagent.engine.codec import FrameReader, encode
 from voiceagent.engine.lane import Lane
 from voiceagent.engine.loop import Loop
+from voiceagent.engine.mapping import samples_from_bytes
 from voiceagent.engine.pipe import WorkerSpec
 from voiceagent.engine.protocol import Runner
 from voiceagent.errors import EngineError, VoiceAgentError
@@ -121,7 +121,7 @@ class Ears:
                     streams.pop(command.session, None)
                 case api.Audio():
                     stream = streams.get(command.session)
-                    samples = s16_to_float(command.pcm)
+                    samples = samples_from_bytes(command.pcm)
                     for at, p in stream.push(command.at, samples) if stream is not None else ():
                         self._outbox.put(api.Prob(command.session, at, p))
 
