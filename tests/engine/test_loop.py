@@ -14,7 +14,7 @@ from voiceagent.engine import api, mapping
 from voiceagent.engine.fake import FakeJob, FakeRunner, Script, numbered
 from voiceagent.engine.loop import Loop
 from voiceagent.engine.protocol import Written
-from voiceagent.errors import CapacityError, EngineError
+from voiceagent.errors import EngineError, VoiceAgentError
 
 
 class HandLane:
@@ -300,7 +300,7 @@ def test_what_cannot_be_written_down_is_told_and_the_rest_goes_on() -> None:
     class Forgetful(FakeRunner):
         def listen(self, session: int, pieces: tuple[Piece, ...]) -> Any:
             if pieces[0].id == 1:
-                raise CapacityError("No room.", code="kv_full")
+                raise VoiceAgentError("No room.", code="kv_full")
             if pieces[0].id == 2:
                 raise ValueError("a bug")
             return super().listen(session, pieces)

@@ -102,7 +102,8 @@ class Session:
         if heard["turn_detection"] is not None:
             vad = heard["turn_detection"].items()
             heard["turn_detection"] = {key: value for key, value in vad if key not in REACTIONS}
-        top = {key: self.shown[key] for key in ("type", "object", "id", "include")}
+        names = ("type", "object", "id", "include", "recorded")
+        top = {key: self.shown[key] for key in names if key in self.shown}
         return {**top, "audio": {"input": heard}}
 
     @property
