@@ -22,6 +22,7 @@ OUTBOX_LOW = 64 << 10  #: until there is only so much
 UNREAD_BYTES = 256 << 10  #: whole messages that may wait in aiohttp, and more
 SEND_BUFFER_BYTES = 64 << 10  #: the kernel may hold this much; the default grows to 80 s of stale audio
 OVERLOAD = 1013
+ROOM_BYTES = 32 << 10  #: with less than this waiting, a transport is not paused and takes a frame at once
 BACKLOG_POLL_S = 0.02  #: how often a reader that waits for the voice detector looks again
 
 
@@ -180,11 +181,13 @@ class Connection:
 
     async def _deliver(self, frame: str | bytes) -> bool:
         try:
-            async with asyncio.timeout(self._limits.slow_consumer_s):
-                if isinstance(frame, str):
-                    await self._socket.send_str(frame)
-                else:
-                    await self._socket.send_bytes(frame)
+            if self._has_room(len(frame)):
+                await self._put(
+                    frame
+                )  # cannot wait, so it needs no time-out, which would cost more than the sending
+            else:
+                async with asyncio.timeout(self._limits.slow_consumer_s):
+                    await self._put(frame)
         except TimeoutError:
             log.warning("a client did not read for %.0f s: closed", self._limits.slow_consumer_s)
             self._abort()
@@ -192,6 +195,15 @@ class Connection:
         except (ConnectionError, RuntimeError):  # closed by the peer while we were sending
             return False
         return True
+
+    async def _put(self, frame: str | bytes) -> None:
+        if isinstance(frame, str):
+            await self._socket.send_str(frame)
+        else:
+            await self._socket.send_bytes(frame)
+
+    def _has_room(self, size: int) -> bool:
+        return self._transport is not None and self._transport.get_write_buffer_size() + size < ROOM_BYTES
 
     def _abort(self) -> None:
         """Cuts the line at once: a peer that does not read would not see a close frame either."""

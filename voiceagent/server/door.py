@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 READ_BYTES = 32 << 10
 """Read at once from one socket: what is in it is parsed in one go, and nobody else is served meanwhile."""
@@ -43,8 +44,7 @@ class Door(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio calls it."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # not by inheritance in every event loop
         if hasattr(transport, "max_size"):  # of asyncio's own sockets without TLS, which reads 16 KiB at once
             transport.max_size = READ_BYTES
         self._inner.connection_made(transport)

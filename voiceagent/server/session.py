@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from math import ceil
 from typing import Protocol
 
 from voiceagent.core import actions as act
@@ -49,6 +49,7 @@ class Session:
         self._clock = clock
         self._engine: EngineSession | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._over = False
         self._engine_up = True
         self._heard = self._judged = 0  # input samples given to the voice detector, and answered by it
@@ -71,44 +72,39 @@ class Session:
         """A frame from the client. What the protocol does not allow is answered, never raised."""
         if self._over:
             return
-        with self._step():
-            try:
-                for event in self._dialect.receive(frame):
-                    if isinstance(event, Reply):
-                        self._line.send(event.frame)
-                    else:
-                        self._handle(event)
-            except WireError as error:
-                self._line.send(self._dialect.render_error(error))
-                if error.fatal:
-                    self._line.close(1008, error.code)
+        try:
+            for event in self._dialect.receive(frame):
+                if isinstance(event, Reply):
+                    self._line.send(event.frame)
+                else:
+                    self._handle(event)
+        except WireError as error:
+            self._refuse(error)
+        except Exception:
+            self._crash()
+        self._arm()
 
     def on_engine(self, event: core.Event) -> None:
         """An event of the engine; called by the engine client, so nothing may escape from here."""
         if self._over:
             return
         self._note(event)
-        with self._step():
-            self._handle(event)
+        self._guarded(event)
 
-    def flooded(self) -> None:
-        """The client sends more messages than anybody needs, without end: it is told so, and closed."""
-        with self._step():
-            self._line.send(self._dialect.render_error(_FLOOD))
-            self._handle(core.Hangup(_FLOOD.code, POLICY))
-
-    def hang_up(self, code: int, reason: str) -> None:
-        """The server ends the call: what is said is cut, the client is told in its protocol's words."""
-        if self._over:
-            return
-        with self._step():
-            self._handle(core.Hangup(reason, code))
     def on_line(self, busy: bool) -> None:
         """The line has as much to send as it may hold, or has room again."""
         if not self._over:
-            with self._step():
-                self._handle(core.LineBusy(busy))
+            self._guarded(core.LineBusy(busy))
 
+    def flooded(self) -> None:
+        """The client sends more messages than anybody needs, without end: it is told so, and closed."""
+        self._refuse(_FLOOD)
+        self.hang_up(POLICY, _FLOOD.code)
+
+    def hang_up(self, code: int, reason: str) -> None:
+        """The server ends the call: what is said is cut, the client is told in its protocol's words."""
+        if not self._over:
+            self._guarded(core.Hangup(reason, code))
 
     def end(self) -> None:
         """The connection is gone: nothing is handled any more, the engine forgets us. Ending twice is fine."""
@@ -155,30 +151,46 @@ class Session:
                 if isinstance(action, act.Close):
                     self._line.close(action.code, action.reason)
 
-    @contextmanager
-    def _step(self) -> Iterator[None]:
-        """Around everything that the loop calls us for: a bug of ours stays in this session, the timer is re-armed."""
+    def _guarded(self, event: core.Event) -> None:
+        """Handles an event that the loop calls us with: a bug of ours stays in this session, the timer is re-armed."""
         try:
-            yield
+            self._handle(event)
         except Exception:
             self._crash()
         self._arm()
 
     def _arm(self) -> None:
-        """Re-arms the one timer of this session to the controller's next deadline."""
+        """Sees to it that the one timer of this session rings at the controller's next deadline, or before.
+
+        Deadlines move on with nearly every event: a timer that rings early finds nothing to do and is set anew, which
+        is cheaper than to move it each time.
+        """
+        deadline = None if self._over else self._controller.next_deadline()
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+            return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        deadline = None if self._over else self._controller.next_deadline()
-        if deadline is not None:
-            delay = max(0.0, deadline - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+        # Whole milliseconds, as some loops count: rounded down, the timer would ring too early over and over.
+        delay = ceil(max(0.0, deadline - self._clock()) * 1000) / 1000
+        self._timer_at = deadline
+        self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        with self._step():
+        try:
             for action in self._controller.handle_timeout(self._clock()):
                 self._perform(action)
+        except Exception:
+            self._crash()
+        self._arm()
+
+    def _refuse(self, error: WireError) -> None:
+        try:
+            self._line.send(self._dialect.render_error(error))
+            if error.fatal:
+                self._line.close(POLICY, error.code)
+        except Exception:
+            self._crash()
 
     def _crash(self) -> None:
         """A bug of ours ends this session, tells its client so, and touches no other."""
