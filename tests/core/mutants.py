@@ -123,14 +123,14 @@ MUTANTS = (
     Mutant(
         "samples are doubled at a cut",
         "turn",
-        "self.pending.appendleft(head[fits:])",
+        "self.pending[0] = head[fits:]",
         "self.pending.appendleft(head[fits - 1 :])",
     ),
     Mutant(
         "samples are lost at a cut",
         "turn",
-        "self.pending.appendleft(head[fits:])",
-        "self.pending.appendleft(head[fits + 1 :])",
+        "self.pending[0] = head[fits:]",
+        "self.pending[0] = head[fits + 1 :]",
     ),
     Mutant("text is not cut", "turn", "return cut_to_heard(item, samples)", "return item"),
     Mutant("no flush", "replies", "made += [act.Flush(turn.id) for turn, _, _ in cut]", "pass"),

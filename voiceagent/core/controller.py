@@ -73,7 +73,7 @@ class Controller:
         if self._over:
             return None
         times = (self._replies.mouth.next_deadline(self._now), self._ear.deadline, self._idle_deadline())
-        return min((time for time in times if time is not None), default=None)
+        return min([time for time in times if time is not None], default=None)
 
     def handle_timeout(self, now: float) -> list[act.Action]:
         """Time has passed: sends what may be sent, notices what was heard. Too early or too often is harmless."""

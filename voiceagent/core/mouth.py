@@ -62,13 +62,13 @@ class Speaker:
         turn = self.live
         made: list[SendAudio] = []
         if turn is None or self.held or self.busy:
-            return []
+            return made
         until = turn.sent + BURST
-        while self._lead is not None or turn.sent < until:
+        while turn.pending and (self._lead is not None or turn.sent < until):
             most = None if self._lead is None else self._lead - self._playout.ahead(now)
             pcm = turn.next_audio(most)
             if pcm is None:
-                return made
+                break
             if not turn.sent:
                 turn.base = self._playout.sent
                 self._playing.append(turn)
@@ -103,7 +103,7 @@ class Speaker:
 
     def settle(self, now: float) -> None:
         """Lets go of turns that are closed and heard to their end."""
-        if self._playing:
+        if self._any_closed():
             heard = self._playout.heard(now)
             self._playing = [t for t in self._playing if not t.closed or heard < t.base + t.sent]
 
@@ -125,7 +125,12 @@ class Speaker:
             needed = min(len(self.live.pending[0]), TOKEN_SAMPLES)
             due = now if self._lead is None else self._playout.time_when_ahead(self._lead - needed)
             times.append(due)
-        heard = self._playout.time_when_heard()
-        if heard is not None and any(turn.closed for turn in self._playing):
-            times.append(max(heard, now))
+        if self._any_closed():
+            heard = self._playout.time_when_heard()
+            if heard is not None:
+                times.append(max(heard, now))
         return min(times, default=None)
+
+    def _any_closed(self) -> bool:
+        # The oldest one is, unless it is the live one.
+        return bool(self._playing) and self._playing[0].closed

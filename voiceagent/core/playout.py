@@ -15,6 +15,7 @@ from collections import deque
 from voiceagent.units import VOICE_RATE
 
 WAY_S = 0.1  #: from our socket to the ear: network, the player's buffer, the sound card
+NEVER = float("-inf")
 TICK_S = (
     1.0 / VOICE_RATE
 )  #: the clock counts whole samples: deadlines look one later, so that the wait is over
@@ -31,14 +32,14 @@ class Playout:
         self.sent = 0
         self._acknowledged: int | None = None  # as claimed; believed as far as the clock
         # (time, samples played by then): from each on the player ran until it was dry. Kept for as long as WAY_S.
-        self._starts: deque[tuple[float, int]] = deque([(float("-inf"), 0)])
+        self._starts: deque[tuple[float, int]] = deque([(NEVER, 0)])
 
     def clock(self, at: float) -> int:
         """The most samples that can have been played by time `at`, at most `WAY_S` ago."""
         limit = self.sent
         for time, samples in reversed(self._starts):
             if at >= time:
-                ran = 0 if time == float("-inf") else int((at - time) * VOICE_RATE)
+                ran = 0 if time == NEVER else int((at - time) * VOICE_RATE)
                 return min(limit, samples + ran)
             limit = samples
         return limit

@@ -76,12 +76,14 @@ class Turn:
         """The next audio to send: whole speech tokens, at most `most` samples (None = any); None if that is too few."""
         if not self.pending:
             return None
-        head = self.pending.popleft()
-        fits = len(head)
-        if most is not None and most < fits:
-            fits = max(most, 0) // TOKEN_SAMPLES * TOKEN_SAMPLES
-            self.pending.appendleft(head[fits:])
-        return head[:fits] if fits else None
+        head = self.pending[0]
+        if most is None or most >= len(head):
+            return self.pending.popleft()
+        fits = max(most, 0) // TOKEN_SAMPLES * TOKEN_SAMPLES
+        if not fits:
+            return None
+        self.pending[0] = head[fits:]
+        return head[:fits]
 
     def heard_item(self, samples: int) -> AssistantItem | None:
         """Its message as far as it was heard: `samples` of audio; text-only messages count as read."""
