@@ -94,6 +94,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
+        self.line = random.Random(self.seed)  # of its own: the walk goes where it went without it
         rng = self.rng
         vad: ev.ServerVad | None = ev.ServerVad(
             prefix_padding_ms=rng.choice((0, 100, 300, 300)),
@@ -160,6 +161,9 @@ class World:
 
     def step(self) -> None:
         rng = self.rng
+        if self.line.random() < (0.3 if self.line_busy else 0.004):
+            self.line_busy = not self.line_busy
+            self.give(ev.LineBusy(self.line_busy))
         if rng.random() < 0.5:
             self.pass_time(rng.choice((0.0, 0.001, 0.02, 0.02, 0.06, 0.3)), punctual=rng.random() < 0.9)
         dice = rng.random()
@@ -246,9 +250,6 @@ class World:
                 self.give(ev.ThoughtOut(job.turn, f"thought{n} "))
 
     def player_moves(self) -> None:
-        if self.rng.random() < (0.7 if self.line_busy else 0.05):
-            self.line_busy = not self.line_busy
-            self.give(ev.LineBusy(self.line_busy))
         if not self.acks:
             return
         if self.rng.random() < 0.3 and not self.liar:
