@@ -5,6 +5,9 @@ It knows nothing of protocols or processes; `code` is the stable name that the w
 
 from __future__ import annotations
 
+TOO_LONG = "context_length_exceeded"
+"""Code of a conversation that does not fit into the model's context."""
+
 
 class VoiceAgentError(Exception):
     """An error with a stable code, a message that names the cause, and a remedy that says what to do next.

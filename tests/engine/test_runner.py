@@ -103,7 +103,7 @@ def test_a_conversation_that_does_not_fit_says_so(language: LanguageModel) -> No
     bench = Bench(language, 1)
     bench.begin(1, 1, said("one room " * 400), options())
     bench.run()
-    assert bench.of(api.Failed)[0].code == "context_full"
+    assert bench.of(api.Failed)[0].code == "context_length_exceeded"
 
 
 def test_a_turn_that_fails_in_the_vocoder_leaves_the_session_usable(language: LanguageModel) -> None:

@@ -67,7 +67,6 @@ def test_the_end_of_the_pipe_ends_it_even_in_the_middle_of_a_step() -> None:
         )  # fmt: skip
         for command in (api.OpenSession(1), api.Begin(1, 1, (), options)):
             pipe.sendall(encode(command))
-        assert next(incoming) == api.Started(1, 1)
         pipe.close()
         assert process.wait(10) == 0
 

@@ -39,7 +39,7 @@ async def test_what_one_session_does_wrong_costs_no_other(folder: Path) -> None:
         talking.send(start(1, said("hello"), temperature=0.0, max_tokens=60))
         wrong.send(start(1, said("hello " * 600)))
         failed = await bad.wait(events.TurnFailed)
-        assert (failed.turn, failed.code) == (1, "context_full")
+        assert (failed.turn, failed.code) == (1, "context_length_exceeded")
         assert "the model has 512" in failed.message
         ask = UserItem(id="u", content=(TextContent("hello"),))
         ids = [

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from voiceagent.core.events import ItemReference, ServerVad, SessionConfig, Tool, TurnOptions
+from voiceagent.core.events import ItemReference, ServerVad, SessionConfig, Tool, Truncation, TurnOptions
 from voiceagent.core.history import TextContent, UserItem
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError
@@ -116,22 +116,70 @@ def test_transcription_shows_only_what_every_client_parses() -> None:
     assert not apply(session, audio={"input": {"transcription": None}}).transcribe
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("auto", Truncation(0.8)),
+        ("disabled", Truncation(None)),
+        ({"type": "retention_ratio", "retention_ratio": 0.5}, Truncation(0.5)),
+        (
+            {
+                "type": "retention_ratio",
+                "retention_ratio": 1.0,
+                "token_limits": {"post_instructions": 5000},
+            },
+            Truncation(1.0, 5000),
+        ),
+    ],
+)
+def test_truncation_is_shown_as_it_came_and_obeyed(given: Any, meant: Truncation) -> None:
+    session = fresh()
+    assert session.to_core().truncation == Truncation()
+    assert apply(session, truncation=given).truncation == meant
+    assert session.shown["truncation"] == given
+    assert options(session).truncation == meant
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "sometimes",
+        {"type": "retention_ratio"},
+        {"type": "retention_ratio", "retention_ratio": 1.5},
+        {"type": "retention_ratio", "retention_ratio": 0.5, "token_limits": {"post_instructions": -1}},
+        {"type": "last_turns", "retention_ratio": 0.5},
+    ],
+)
+def test_a_truncation_that_there_is_not_is_refused(given: Any) -> None:
+    session = fresh()
+    with pytest.raises(WireError):
+        apply(session, truncation=given)
+    assert session.shown["truncation"] == "auto"
+
+
+def test_one_tool_call_at_a_time() -> None:
+    session = fresh()
+    assert options(session).parallel_calls, "unless it is said otherwise"
+    assert not options(session, parallel_tool_calls=False).parallel_calls
+    assert not apply(session, parallel_tool_calls=False).parallel_calls
+    assert not options(session).parallel_calls
+    assert options(session, parallel_tool_calls=True).parallel_calls
+
+
 def test_settings_that_change_nothing_here_are_shown_again() -> None:
     session = fresh()
     given = {
         "tracing": "auto",
         "prompt": {"id": "p", "version": "1", "variables": {}},
-        "truncation": {"type": "retention_ratio", "retention_ratio": 0.8},
         "include": ["item.input_audio_transcription.logprobs"],
         "reasoning": {"effort": "low"},
-        "parallel_tool_calls": True,
         "output_lead_ms": 250,
     }
     noise = {"type": "far_field", "strength": 0.5}
     config = apply(session, **given, audio={"input": {"noise_reduction": noise}, "output": {"speed": 1.2}})
     assert session.shown.items() >= given.items()
     assert session.shown["audio"]["input"]["noise_reduction"] == noise
-    assert session.shown["audio"]["output"]["speed"] == 1.0
+    assert session.shown["audio"]["output"]["speed"] == 1.2
     assert config.lead_ms == 250
     off = {"tracing": None, "prompt": None, "include": None, "output_lead_ms": None}
     apply(session, **off, audio={"input": {"noise_reduction": None}})

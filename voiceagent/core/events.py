@@ -52,6 +52,19 @@ class ServerVad:
 
 
 @dataclass(frozen=True, slots=True)
+class Truncation:
+    """What is read of a conversation that is longer than the context.
+
+    Attributes:
+        ratio: the oldest turns are left out until this share of the room is left; None = none are, the turn fails.
+        limit: tokens that the conversation may take behind instructions and tools; None = what there is room for.
+    """
+
+    ratio: float | None = 0.8
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ItemReference:
     """In `TurnOptions.input`: the item of the history that has this id."""
 
@@ -65,6 +78,8 @@ class TurnOptions:
     Attributes:
         tool_choice: "auto", "none", "required", or the name of a function.
         think: think before answering; only where the checkpoint can.
+        truncation: what to do when the conversation does not fit.
+        parallel_calls: the reply may call more than one tool.
         speed: of the speech, at the same pitch; 2 = twice as fast.
         script: a spoken reply says exactly this; empty = the model finds the words.
         interruptible: a voice may stop it (besides `ServerVad.interrupt_response`).
@@ -83,6 +98,8 @@ class TurnOptions:
     repetition_penalty: float | None = None
     max_tokens: int | None = None
     think: bool = False
+    truncation: Truncation = Truncation()
+    parallel_calls: bool = True
     speed: float = 1.0
     script: str = ""
     interruptible: bool = True
@@ -101,6 +118,7 @@ class SessionConfig:
         replies: False = listen and write down only; nothing is ever answered, and holds for the whole session.
         lead_ms: how far audio is sent ahead of its playing; None = as soon as it is there.
         think: think before each answer; only where the checkpoint can.
+        truncation, parallel_calls: see `TurnOptions`.
         speed: of the speech, at the same pitch.
     """
 
@@ -119,6 +137,8 @@ class SessionConfig:
     replies: bool = True
     lead_ms: int | None = None
     think: bool = False
+    truncation: Truncation = Truncation()
+    parallel_calls: bool = True
     speed: float = 1.0
 
     def turn_options(self) -> TurnOptions:
@@ -135,15 +155,19 @@ class SessionConfig:
             repetition_penalty=self.repetition_penalty,
             max_tokens=self.max_tokens,
             think=self.think,
+            truncation=self.truncation,
+            parallel_calls=self.parallel_calls,
             speed=self.speed,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one turn; `input_cached` is the part of the input that needed no computing.
+    """Tokens of one turn.
 
-    `output_thought` is the part of `output_text` that was thought and not said.
+    Attributes:
+        input_cached: the part of the input that earlier turns had left computed; `input_cached_audio` of it is sound.
+        output_thought: the part of `output_text` that was thought and not said.
     """
 
     input_text: int = 0
@@ -152,6 +176,13 @@ class Usage:
     output_text: int = 0
     output_audio: int = 0
     output_thought: int = 0
+    input_cached_audio: int = 0
+
+    @property
+    def kept(self) -> int:
+        """Positions of the context that the conversation takes behind the turn; a thought does not stay in it."""
+        read = self.input_text + self.input_audio
+        return read + self.output_text + self.output_audio - self.output_thought
 
 
 # --- from the client --------------------------------------------------------------------------------------------
@@ -308,9 +339,18 @@ class SpeechProb:
 
 @dataclass(frozen=True, slots=True)
 class TurnStarted:
-    """The turn is being computed."""
+    """The turn is being computed.
+
+    Attributes:
+        usage: of its input.
+        limit: positions of the model's context; 0 = not known.
+        dropped: ids of the items that were left out, for there was no room.
+    """
 
     turn: int
+    usage: Usage = Usage()
+    limit: int = 0
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,9 @@ class Options(Message, frozen=True):
     think: bool = False
     speed: float = 1.0
     script: str = ""
+    parallel_calls: bool = True
+    keep_ratio: float | None = 0.8
+    keep_tokens: int | None = None
 
 
 # --- commands: server to engine ---------------------------------------------------------------------------------
@@ -264,10 +267,13 @@ class Prob(Message, frozen=True):
 
 
 class Started(Message, frozen=True):
-    """The turn is being computed (its prompt is being read)."""
+    """The turn is being computed (its prompt is being read); see `core.events.TurnStarted`."""
 
     session: int
     turn: int
+    usage: Usage = Usage()
+    limit: int = 0
+    dropped: tuple[str, ...] = ()
 
 
 class Thought(Message, frozen=True):

@@ -348,9 +348,10 @@ class Loop:
         slot, turn = self._planned(step.session, step.turn)
         try:
             if turn.stage is Stage.WAITING:
-                self._emit(api.Started(turn.session, turn.turn))
                 turn.job = self._runner.begin(turn)
                 turn.stage = Stage.READING
+                begun = self._runner.summary(turn.job)
+                self._emit(api.Started(turn.session, turn.turn, begun.usage, begun.limit, begun.dropped))
             if self._runner.read(turn.job, step.positions):
                 turn.stage = Stage.DECODING
         except Exception as error:  # the turn fails, the other sessions go on; device loss is told apart

@@ -125,6 +125,9 @@ def options_to_wire(options: TurnOptions) -> api.Options:
         think=options.think,
         speed=options.speed,
         script=options.script,
+        parallel_calls=options.parallel_calls,
+        keep_ratio=options.truncation.ratio,
+        keep_tokens=options.truncation.limit,
     )
 
 
@@ -169,7 +172,9 @@ def to_event(reply: SessionReply) -> api.EngineEvent:
         case api.Prob():
             return events.SpeechProb(reply.at, reply.p)
         case api.Started():
-            return events.TurnStarted(turn=reply.turn)
+            return events.TurnStarted(
+                turn=reply.turn, usage=reply.usage, limit=reply.limit, dropped=reply.dropped
+            )
         case api.Thought():
             return events.ThoughtOut(turn=reply.turn, text=reply.text)
         case api.Spoke():

@@ -45,10 +45,12 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a turn cost and wrote so far."""
+    """What a turn cost and wrote so far; positions of the context, and items that were left out of it."""
 
     usage: Usage
     raw_ids: tuple[int, ...]
+    limit: int = 0
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

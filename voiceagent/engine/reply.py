@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
@@ -39,10 +40,12 @@ class Reply:
     generation: Generation
     splitter: Splitter
     prompt: Prompt  #: the first generation's
-    cached: int  #: positions of it that needed no computing
+    cached: int  #: positions of it that earlier turns had left
+    dropped: tuple[str, ...]  #: items that it leaves out
     sampling: Sampling
     max_tokens: int | None  #: of thought and reply together
     speech: Stream | None
+    one_call: bool = False  #: it ends with its first tool call
     said: bool = False  #: some text or speech has come
     audio_tokens: int = 0
     thought_tokens: int = 0
@@ -86,7 +89,7 @@ class Reply:
         thinking = self.splitter.thinking
         thought = len(self.generation.ids) if thinking else self.thought_tokens
         said = () if thinking else tuple(self.generation.ids)
-        heard = sum(isinstance(slot, AudioRow) for slot in self.prompt.slots)
+        heard = _heard(self.prompt.slots)
         usage = Usage(
             input_text=len(self.prompt.slots) - heard,
             input_audio=heard,
@@ -94,8 +97,9 @@ class Reply:
             output_text=thought + len(said) - self.audio_tokens,
             output_audio=self.audio_tokens,
             output_thought=thought,
+            input_cached_audio=_heard(self.prompt.slots[: self.cached]),
         )
-        return Summary(usage, said)
+        return Summary(usage, said, self.generation.context.max_positions, self.dropped)
 
     def _complain(self, part: BrokenToolCall) -> None:
         log.warning("the model wrote a tool call that cannot be made: %s", part.problem)
@@ -103,6 +107,11 @@ class Reply:
             raise VoiceAgentError(
                 f"The model wrote a tool call that cannot be made: {part.problem}.", code="invalid_tool_call"
             )
+
+
+def _heard(slots: Sequence[Slot]) -> int:
+    """How many positions are of sound."""
+    return sum(isinstance(slot, AudioRow) for slot in slots)
 
 
 @dataclass(slots=True)

@@ -26,8 +26,9 @@ from voiceagent.engine.slots import Turn, item_pieces
 from voiceagent.errors import CapacityError, InputError
 from voiceagent.models.placement import Placement
 from voiceagent.models.step_audio2.context import Context
+from voiceagent.models.step_audio2.fitting import fit
 from voiceagent.models.step_audio2.generate import Generation, LanguageModel, Later
-from voiceagent.models.step_audio2.prompt import Prompt, render_answer, render_turn
+from voiceagent.models.step_audio2.prompt import Layout, Prompt, layout_turn, render_answer
 from voiceagent.models.step_audio2.sampling import Sampling
 from voiceagent.models.step_audio2.scribe import Scribe
 from voiceagent.models.step_audio2.think import thought_limit
@@ -61,6 +62,9 @@ class StepAudioRunner:
     token2wav: Token2Wav
     limits: Limits = field(default_factory=Limits)
     _contexts: dict[int, Context] = field(default_factory=dict)  # least recently used first
+    _first: dict[int, str] = field(
+        default_factory=dict
+    )  # item that each session's prompt begins with, if cut
     _live: Counter[int] = field(default_factory=Counter)  # replies of a session that are not finished
     _speech_stream: Any = None  # torch.cuda.Stream
 
@@ -187,7 +191,7 @@ class StepAudioRunner:
         """
         options = turn.options
         voice = self._voice(options.voice)
-        prompt = self._render(turn.items, options)
+        prompt, dropped = self._fit(turn.session, turn.items, options)
         sampling = self.language.sampling(
             temperature=options.temperature,
             top_p=options.top_p,
@@ -213,10 +217,12 @@ class StepAudioRunner:
             generation,
             Splitter(self.language.tokenizer, spoken=spoken, think=prompt.think),
             prompt,
-            cached=generation.prefill.reused,
+            cached=generation.prefill.reused - generation.prefill.ahead,
+            dropped=dropped,
             sampling=sampling,
             max_tokens=options.max_tokens,
             speech=speech,
+            one_call=not options.parallel_calls,
         )
 
     def listen(self, session: int, pieces: tuple[Piece, ...]) -> Caption:
@@ -226,7 +232,8 @@ class StepAudioRunner:
 
     def prepare(self, session: int, items: tuple[Item, ...], options: api.Options) -> Ahead:
         """The session's context, to be made to hold what a prompt of these items begins with."""
-        return Ahead(self._context(session), self._render(items, options).slots)
+        prompt, _ = self._fit(session, items, options)
+        return Ahead(self._context(session), prompt.slots)
 
     def read(self, job: Reply | Caption | Ahead, positions: int) -> bool:
         """Read on in a prompt."""
@@ -264,9 +271,12 @@ class StepAudioRunner:
     def _said(self, job: Reply, token: int | None) -> Written:
         if job.splitter.thinking:
             return self._thought(job, token)
-        if token is not None:
-            return job.written(job.splitter.feed(token))
-        return job.written(job.splitter.finish(), ended=job.ended())
+        if token is None:
+            return job.written(job.splitter.finish(), ended=job.ended())
+        written = job.written(job.splitter.feed(token))
+        if written.calls and job.one_call:  # what would follow is another call
+            return replace(written, ended="stop")
+        return written
 
     def _thought(self, job: Reply, token: int | None) -> Written:
         """A token of the thought; behind the last one the reply's own generation begins."""
@@ -318,6 +328,7 @@ class StepAudioRunner:
     def close(self, session: int) -> None:
         """Drop the session's context."""
         context = self._contexts.pop(session, None)
+        self._first.pop(session, None)
         if context is not None:
             context.close()
 
@@ -344,8 +355,26 @@ class StepAudioRunner:
         context = self._context(session)
         self.language.encode([(context, piece) for item in items for piece in item_pieces(item)])
 
-    def _render(self, items: Sequence[Item], options: api.Options) -> Prompt:
-        return render_turn(
+    def _fit(
+        self, session: int, items: Sequence[Item], options: api.Options
+    ) -> tuple[Prompt, tuple[str, ...]]:
+        """The prompt, and the ids of the items that had to be left out of it."""
+        layout = self._layout(items, options)
+        first = fit(
+            items,
+            layout,
+            context=self.context_tokens,
+            reply=options.max_tokens or self.language.max_new_tokens,
+            ratio=options.keep_ratio,
+            limit=options.keep_tokens,
+            floor=self._first.get(session, ""),
+        )
+        if first > layout.lead:
+            self._first[session] = items[first].id
+        return layout.prompt(first), tuple(item.id for item in items[layout.lead : first])
+
+    def _layout(self, items: Sequence[Item], options: api.Options) -> Layout:
+        return layout_turn(
             items,
             instructions=options.instructions,
             tools=options.tools,

@@ -30,7 +30,7 @@ from voiceagent.core.events import (
 from voiceagent.core.history import Item, Piece
 from voiceagent.core.utterances import WINDOW
 from voiceagent.engine.api import EngineClient, EngineEvent, EngineSession, Ready
-from voiceagent.errors import EngineError, VoiceAgentError
+from voiceagent.errors import TOO_LONG, EngineError, InputError, VoiceAgentError
 
 PATIENCE_S = 120.0  #: without any word from the engine for so long, a job gives up
 
@@ -81,6 +81,8 @@ class Job:
         self._session.send(StartTurn(1, tuple(items), options))
         while True:
             event = await self._next()
+            if isinstance(event, TurnFailed) and event.code == TOO_LONG:
+                raise InputError(event.message, code=event.code, param="messages")
             if isinstance(event, TurnFailed):
                 raise VoiceAgentError(event.message, code=event.code)
             if isinstance(event, Output):

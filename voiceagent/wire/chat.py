@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from voiceagent.core.events import Modality, Tool, TurnOptions, Usage
+from voiceagent.core.events import Modality, Tool, Truncation, TurnOptions, Usage
 from voiceagent.core.history import AssistantItem, SystemItem, TextContent, ToolCallItem, ToolResultItem
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError
@@ -108,6 +108,7 @@ class ChatRequest(msgspec.Struct):
     audio: AudioParam | None = None
     tools: Annotated[list[ToolParam], Meta(max_length=128)] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedChoice | None = None
+    parallel_tool_calls: bool | None = None
     temperature: Annotated[float, Meta(ge=0.0, le=2.0)] | None = None
     top_p: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
     max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
@@ -184,6 +185,8 @@ def decode(body: bytes, *, voices: Sequence[str], instructions: str, can_think: 
         instructions=instructions,
         tools=_tools(asked.tools or []),
         tool_choice=_choice(asked.tool_choice),
+        parallel_calls=asked.parallel_tool_calls is not False,
+        truncation=Truncation(ratio=None),  # who sends the whole conversation decides what of it is read
         voice=name if name in voices else "",
         temperature=asked.temperature,
         top_p=asked.top_p,
@@ -374,7 +377,7 @@ DONE = b"data: [DONE]\n\n"
 def show_usage(usage: Usage) -> dict[str, Any]:
     """Tokens as chat completions count them."""
     read = usage.input_text + usage.input_audio
-    written = usage.output_text + usage.output_audio + usage.output_thought
+    written = usage.output_text + usage.output_audio
     return {
         "prompt_tokens": read,
         "completion_tokens": written,

@@ -108,7 +108,7 @@ class AudioPatch(msgspec.Struct):
 
 
 class TokenLimits(msgspec.Struct, omit_defaults=True):
-    """Of a truncation policy."""
+    """Of a truncation: the most that the conversation may take behind instructions and tools."""
 
     post_instructions: Annotated[int, Meta(ge=0)] | None = None
 
@@ -213,6 +213,7 @@ class ResponseParam(msgspec.Struct):
     audio: ResponseAudio | None = None
     tools: Tools | None = None
     tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     max_output_tokens: TokenLimit | None = None
     temperature: Temperature | None = None
     metadata: Metadata | None = None

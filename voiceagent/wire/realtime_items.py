@@ -189,6 +189,11 @@ def usage(given: Usage | None) -> dict[str, Any] | None:
             "audio_tokens": given.input_audio,
             "image_tokens": 0,
             "cached_tokens": given.input_cached,
+            "cached_tokens_details": {
+                "text_tokens": given.input_cached - given.input_cached_audio,
+                "audio_tokens": given.input_cached_audio,
+                "image_tokens": 0,
+            },
         },
         "output_token_details": {
             "text_tokens": given.output_text,

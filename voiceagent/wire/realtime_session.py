@@ -8,7 +8,15 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET
 
-from voiceagent.core.events import ItemReference, Modality, ServerVad, SessionConfig, Tool, TurnOptions
+from voiceagent.core.events import (
+    ItemReference,
+    Modality,
+    ServerVad,
+    SessionConfig,
+    Tool,
+    Truncation,
+    TurnOptions,
+)
 from voiceagent.core.history import Item
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire import realtime_items as items
@@ -18,7 +26,7 @@ from voiceagent.wire.dialect import WireError
 # semantic_vad is mapped to a patient server_vad: its eagerness decides how long a silence ends the turn.
 EAGERNESS_SILENCE_MS = {"low": 1200, "medium": 700, "high": 400, "auto": 700}
 MAX_SCHEMA_BYTES = 32 * 1024
-AS_THEY_CAME = ("instructions", "parallel_tool_calls", "truncation", "reasoning", "temperature")
+AS_THEY_CAME = ("instructions", "parallel_tool_calls", "reasoning", "temperature")
 REACTIONS = ("create_response", "interrupt_response", "idle_timeout_ms")
 """What of turn detection is about replies."""
 Kind = Literal["realtime", "transcription"]
@@ -62,7 +70,7 @@ class Session:
             "instructions": base.instructions,
             "tools": [_show_core_tool(tool) for tool in base.tools],
             "tool_choice": base.tool_choice,
-            "parallel_tool_calls": False,
+            "parallel_tool_calls": base.parallel_calls,
             "max_output_tokens": base.max_tokens or "inf",
             "temperature": base.temperature,
             "tracing": None,
@@ -144,6 +152,8 @@ class Session:
             shown["tools"] = [_show_core_tool(tool) for tool in tools]
         if patch.tool_choice is not None:
             shown["tool_choice"] = msgspec.to_builtins(patch.tool_choice)
+        if patch.truncation is not None:
+            shown["truncation"] = msgspec.to_builtins(patch.truncation)
         if patch.max_output_tokens is not None:
             shown["max_output_tokens"] = patch.max_output_tokens
         if patch.think is not None and self._may_think(patch.think, param="session.think"):
@@ -240,6 +250,8 @@ class Session:
             replies=not self._writes,
             lead_ms=self.shown["output_lead_ms"],
             think=self.shown["think"] == "on",
+            truncation=_core_truncation(self.shown["truncation"]),
+            parallel_calls=self.shown["parallel_tool_calls"],
             speed=audio["output"]["speed"],
         )
 
@@ -297,6 +309,10 @@ class Session:
             repetition_penalty=base.repetition_penalty,
             max_tokens=base.max_tokens if limit is None else _core_limit(limit),
             think=think,
+            truncation=base.truncation,
+            parallel_calls=base.parallel_calls
+            if asked.parallel_tool_calls is None
+            else asked.parallel_tool_calls,
             speed=base.speed if output.speed is None else output.speed,
             metadata=asked.metadata,
             conversation=asked.conversation != "none",
@@ -383,6 +399,13 @@ def _show_core_tool(tool: Tool) -> dict[str, Any]:
 def _core_choice(shown: str | dict[str, Any]) -> str:
     """auto, none, required, or the name of the function."""
     return shown if isinstance(shown, str) else str(shown["name"])
+
+
+def _core_truncation(shown: str | dict[str, Any]) -> Truncation:
+    if isinstance(shown, dict):
+        limits = shown.get("token_limits") or {}
+        return Truncation(shown["retention_ratio"], limits.get("post_instructions"))
+    return Truncation() if shown == "auto" else Truncation(ratio=None)
 
 
 def _core_limit(shown: int | str) -> int | None:

@@ -41,6 +41,7 @@ class Context:
         self._network, self._pool, self._reader, self._patch = network, pool, reader, patch
         self._rows: dict[int, Tensor] = {}
         self._slots: list[Slot] = []
+        self._early: int | None = None  # where that begins which was read ahead of its prompt
 
     def __del__(self) -> None:
         self.sequence.free()  # a conversation that was dropped without `close` must not keep its pages
@@ -99,7 +100,8 @@ class Context:
             EngineError: an audio row's piece was not encoded, or there is no slot.
             CapacityError: the pages do not suffice (code "kv_full").
         """
-        self.begin(slots, keep=len(slots))
+        kept = self.begin(slots, keep=len(slots))
+        self._early = kept if self._early is None else self._early
         self.read(slots, positions=len(slots) if positions is None else positions)
         return len(self._slots) == len(slots)
 
@@ -131,6 +133,11 @@ class Context:
         self.sequence.reserve(len(slots))
         return len(self._slots)
 
+    def take_early(self) -> int:
+        """How many of the positions held were read ahead, since the last prompt; the next call begins to count anew."""
+        early, self._early = self._early, None
+        return 0 if early is None else max(0, len(self._slots) - early)
+
     @torch.inference_mode()
     def read(self, slots: Sequence[Slot], *, positions: int) -> None:
         """Computes up to `positions` more of the slots that `begin` was called with; those held are its first ones."""
@@ -155,6 +162,8 @@ class Context:
         """
         self.sequence.truncate(length)
         del self._slots[length:]
+        if self._early is not None:
+            self._early = min(self._early, length)
 
     # --- other contexts -----------------------------------------------------------------------------------------
 

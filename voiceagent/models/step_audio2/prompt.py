@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, assert_never
 
 from voiceagent.core.history import (
@@ -46,6 +46,7 @@ class AudioRow(NamedTuple):
     row: int
 
 
+Said = AssistantItem | SystemItem | UserItem | ToolResultItem
 Slot = int | AudioRow
 """One position of the prompt. Two equal slots mean the same embedding, so prompts compare by common prefix."""
 
@@ -83,6 +84,34 @@ class Prompt:
     spoken: bool
     think: bool = False
     script: Script | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A conversation rendered in its parts, so that old turns can be left out before it is read.
+
+    Attributes:
+        head: the instructions, the system items in front and the tools.
+        lead: how many items are in the head.
+        turns: the rest, oldest first: the index of a turn's first item, and its slots.
+        opening: the beginning of the reply.
+        forced, spoken, think, script: as in `Prompt`.
+    """
+
+    head: tuple[Slot, ...]
+    lead: int
+    turns: tuple[tuple[int, tuple[Slot, ...]], ...]
+    opening: tuple[Slot, ...]
+    forced: tuple[int, ...] = ()
+    spoken: bool = False
+    think: bool = False
+    script: Script | None = None
+
+    def prompt(self, first: int = 0) -> Prompt:
+        """The prompt without the turns before item `first`; the head is always in it."""
+        turns = (slot for at, slots in self.turns if at >= first for slot in slots)
+        slots = (*self.head, *turns, *self.opening)
+        return Prompt(slots, self.forced, spoken=self.spoken, think=self.think, script=self.script)
 
 
 def ta4_interleave(text_ids: Sequence[int], audio_ids: Sequence[int], ids: SpecialIds) -> list[int]:
@@ -160,73 +189,74 @@ def render(
         spoken: open the turn with `<tts_start>`.
         variant: the checkpoint's.
     """
+    layout = _layout(items, instructions=instructions, tools=tools, tokenizer=tokenizer, variant=variant)
     start = [tokenizer.ids.tts_start] if spoken else []
+    return (*layout.prompt().slots, *start)
+
+
+def _layout(
+    items: Sequence[Item],
+    *,
+    instructions: str,
+    tools: Sequence[ToolSpec],
+    tokenizer: TextTokenizer,
+    variant: Variant,
+    thought: bool = False,
+) -> Layout:
+    """All closed turns, and the header of the reply, or of the thought before it."""
     if variant is Variant.BASE:
-        return (*_continued(items, instructions=instructions, tokenizer=tokenizer), *start)
-    return (
-        *_conversation(items, instructions=instructions, tools=tools, tokenizer=tokenizer),
-        *_header("assistant", tokenizer),
-        *start,
-    )
-
-
-def _conversation(
-    items: Sequence[Item], *, instructions: str, tools: Sequence[ToolSpec], tokenizer: TextTokenizer
-) -> list[Slot]:
-    """All closed turns."""
-    out: list[Slot] = []
-    if instructions:
-        out += _turn("system", instructions, tokenizer)
+        turns = tuple(
+            (at, tuple(_continued(item, calls, tokenizer))) for at, item, calls in _with_calls(items)
+        )
+        return Layout(tuple(tokenizer.encode(instructions)), 0, turns, ())
+    head: list[Slot] = _turn("system", instructions, tokenizer) if instructions else []
     lead = 0
     while lead < len(items) and isinstance(first := items[lead], SystemItem):
-        out += _item(first, tokenizer)
+        head += _item(first, tokenizer)
         lead += 1
     if tools:
-        out += _turn("tool_json_schemas", tools_json(tools), tokenizer)
-    for item, calls in _with_calls(items[lead:]):
-        if item is None or isinstance(item, AssistantItem):
-            out += _assistant(item, calls, tokenizer)
-        else:
-            out += _item(item, tokenizer)
-    return out
+        head += _turn("tool_json_schemas", tools_json(tools), tokenizer)
+    turns = tuple(
+        (at, tuple(_assistant(item, calls, tokenizer)))
+        if item is None or isinstance(item, AssistantItem)
+        else (at, tuple(_item(item, tokenizer)))
+        for at, item, calls in _with_calls(items, lead)
+    )
+    opening = _header("assistant", tokenizer, OPENING if thought else "")
+    return Layout(tuple(head), lead, turns, tuple(opening))
 
 
-def _continued(items: Sequence[Item], *, instructions: str, tokenizer: TextTokenizer) -> list[Slot]:
-    """The conversation as a Base checkpoint takes it: what was said, one behind the other."""
-    out: list[Slot] = [*tokenizer.encode(instructions)]
-    for item, calls in _with_calls(items):
-        match item:
-            case None | AssistantItem():
-                text, body = _reply(item, calls, tokenizer)
-                out += [*tokenizer.encode(text), *body]
-            case UserItem():
-                out += _content(_parts(item), tokenizer)
-            case SystemItem():
-                out += tokenizer.encode(item.text)
-            case ToolResultItem():
-                out += tokenizer.encode(item.output)
-            case _:
-                assert_never(item)
-    return out
+def _continued(item: Said | None, calls: Sequence[ToolCallItem], tokenizer: TextTokenizer) -> Sequence[Slot]:
+    """A turn as a Base checkpoint takes it: just what was said."""
+    match item:
+        case None | AssistantItem():
+            text, body = _reply(item, calls, tokenizer)
+            return [*tokenizer.encode(text), *body]
+        case UserItem():
+            return _content(_parts(item), tokenizer)
+        case SystemItem():
+            return tokenizer.encode(item.text)
+        case ToolResultItem():
+            return tokenizer.encode(item.output)
+        case _:
+            assert_never(item)
 
 
-Said = AssistantItem | SystemItem | UserItem | ToolResultItem
-
-
-def _with_calls(items: Sequence[Item]) -> Iterator[tuple[Said | None, Sequence[ToolCallItem]]]:
-    """The items, each reply with the tool calls right after it; (None, calls) where calls follow no reply."""
-    at = 0
+def _with_calls(
+    items: Sequence[Item], at: int = 0
+) -> Iterator[tuple[int, Said | None, Sequence[ToolCallItem]]]:
+    """The items from index `at` on, each reply with the tool calls right after it; None where calls follow no reply."""
     while at < len(items):
         item, end = items[at], at + 1
         if isinstance(item, AssistantItem | ToolCallItem):
             while end < len(items) and isinstance(items[end], ToolCallItem):
                 end += 1
         calls = [call for call in items[at:end] if isinstance(call, ToolCallItem)]
-        yield (None if isinstance(item, ToolCallItem) else item), calls
+        yield at, (None if isinstance(item, ToolCallItem) else item), calls
         at = end
 
 
-def render_turn(
+def layout_turn(
     items: Sequence[Item],
     *,
     instructions: str,
@@ -237,8 +267,8 @@ def render_turn(
     variant: Variant = Variant.CHAT,
     think: bool = False,
     script: str = "",
-) -> Prompt:
-    """`render`, with the client's tool choice and its wish for a thought obeyed.
+) -> Layout:
+    """`render` in its parts, with the client's tool choice and its wish for a thought obeyed.
 
     Args:
         items, instructions, tools, tokenizer, spoken, variant: as for `render`.
@@ -267,13 +297,20 @@ def render_turn(
     elif tool_choice != "auto":
         forced = _forced_call(tool_choice, () if variant is Variant.BASE else tools, tokenizer)
         spoken = think = False
-    if think:
-        turns = _conversation(items, instructions=instructions, tools=tools, tokenizer=tokenizer)
-        return Prompt((*turns, *_header("assistant", tokenizer, OPENING)), (), spoken=False, think=True)
-    slots = render(
-        items, instructions=instructions, tools=tools, tokenizer=tokenizer, spoken=spoken, variant=variant
+    layout = _layout(
+        items, instructions=instructions, tools=tools, tokenizer=tokenizer, variant=variant, thought=think
     )
-    return Prompt(slots=slots, forced=tuple(forced), spoken=spoken, script=lines)
+    if think:
+        return replace(layout, think=True)
+    start = [tokenizer.ids.tts_start] if spoken else []
+    return replace(
+        layout, opening=(*layout.opening, *start), forced=tuple(forced), spoken=spoken, script=lines
+    )
+
+
+def render_turn(items: Sequence[Item], **asked: Any) -> Prompt:
+    """The whole prompt of `layout_turn`, whose arguments it takes; nothing is left out."""
+    return layout_turn(items, **asked).prompt()
 
 
 def render_answer(prompt: Prompt, thought: str, *, tokenizer: TextTokenizer, spoken: bool) -> Prompt:

@@ -26,10 +26,14 @@ class Later(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """How many positions of a prompt the context already held, and how many are to be computed."""
+    """How many positions of a prompt the context already held, and how many are to be computed.
+
+    `ahead` of the reused ones were computed for this prompt, only before it was asked for.
+    """
 
     reused: int
     computed: int
+    ahead: int = 0
 
 
 class Generation:
@@ -64,7 +68,7 @@ class Generation:
         self._slots = (*prompt.slots, *prompt.forced)
         # The last slot is left to the first step, whose scores say what follows it.
         kept = context.begin(self._slots, keep=len(self._slots) - 1)
-        self.prefill = Prefill(reused=kept, computed=len(self._slots) - kept)
+        self.prefill = Prefill(kept, computed=len(self._slots) - kept, ahead=context.take_early())
         self._version = context.version
         last = self._slots[-1]
         if isinstance(last, AudioRow):
