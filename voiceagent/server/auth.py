@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import time
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from voiceagent.config import ServerConfig
 from voiceagent.errors import ConfigError, VoiceAgentError
@@ -18,6 +18,8 @@ from voiceagent.server.ephemeral import PREFIX, EphemeralKey, EphemeralKeys
 
 SUBPROTOCOL = "realtime"
 KEY_PREFIX = "openai-insecure-api-key."
+OF_EPHEMERAL_KEYS = ("/v1/realtime", "/v1/live/sessions", "/v1/models", "/v1/voices")
+"""What a page may ask for with a key that was made for it."""
 
 
 class Refused(VoiceAgentError):
@@ -61,12 +63,18 @@ class Gatekeeper:
             )
 
     def check(
-        self, headers: Mapping[str, str], *, subprotocols: Sequence[str] = (), page: bool = False
+        self,
+        headers: Mapping[str, str],
+        *,
+        path: str = "/v1/realtime",
+        subprotocols: Sequence[str] = (),
+        page: bool = False,
     ) -> EphemeralKey | None:
         """Raises Refused unless the request may go on; returns the ephemeral key that it came with, if it did.
 
         Args:
             headers: request headers, case-insensitive.
+            path: what is asked for.
             subprotocols: what the client offers in Sec-WebSocket-Protocol.
             page: the request is for the page's own files, which hold no secret and need no key.
         """
@@ -74,11 +82,18 @@ class Gatekeeper:
         origin = headers.get("Origin")
         if origin is not None:
             self._check_origin(origin, headers.get("Host", ""))
-        return None if page else self._check_key(_key_of(headers, subprotocols))
+        if page:
+            return None
+        key = self._check_key(_key_of(headers, subprotocols))
+        if key is not None and path not in OF_EPHEMERAL_KEYS:
+            raise _refused_key(
+                "An ephemeral key opens sessions, and no more.", "Ask from your own server, with its API key."
+            )
+        return key
 
     def _check_host(self, host: str) -> None:
         # DNS rebinding: a page of another site may resolve its own name to 127.0.0.1, but it cannot forge Host.
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _split(f"//{host}").hostname or ""
         if is_loopback(self.config.host) and not is_loopback(name):
             raise Refused(
                 f"The host name {name!r} is not this server's.",
@@ -88,7 +103,7 @@ class Gatekeeper:
             )
 
     def _check_origin(self, origin: str, host: str) -> None:
-        parts = urlsplit(origin)
+        parts = _split(origin)
         own = parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower() and host != ""
         if not own and origin not in self.config.allowed_origins:
             raise Refused(
@@ -107,13 +122,22 @@ class Gatekeeper:
                 )
             return key
         # Compare with every key so that the time does not tell which one was nearly right.
-        matches = [hmac.compare_digest(given.encode(), known.encode()) for known in self.config.api_keys]
+        raw = given.encode(errors="surrogateescape")  # a header may hold any bytes
+        matches = [hmac.compare_digest(raw, known.encode()) for known in self.config.api_keys]
         if self.config.api_keys and not any(matches):
             raise _refused_key(
                 "Incorrect API key provided." if given else "No API key provided.",
                 "Send it as Authorization: Bearer KEY, or as the subprotocol openai-insecure-api-key.KEY.",
             )
         return None
+
+
+def _split(text: str) -> SplitResult:
+    """An address in its parts; empty ones if it is none."""
+    try:
+        return urlsplit(text)
+    except ValueError:
+        return urlsplit("")
 
 
 def _key_of(headers: Mapping[str, str], subprotocols: Sequence[str]) -> str:
