@@ -14,14 +14,16 @@ from aiohttp import web
 from voiceagent.config import Config
 from voiceagent.core.controller import Controller
 from voiceagent.core.events import ServerVad, SessionConfig
+from voiceagent.core.journal import Opened
 from voiceagent.engine.api import EngineClient, EngineSession, Ready
 from voiceagent.errors import CapacityError, EngineError, VoiceAgentError
 from voiceagent.server.auth import SUBPROTOCOL, Gatekeeper, Refused
 from voiceagent.server.connection import Connection
 from voiceagent.server.ephemeral import EphemeralKey
+from voiceagent.server.recorder import Recorded, Recorder, Recordings
 from voiceagent.server.session import Session
 from voiceagent.wire import realtime_secrets
-from voiceagent.wire.dialect import EXPIRED, Dialect
+from voiceagent.wire.dialect import EXPIRED, Dialect, WireError
 from voiceagent.wire.live import LiveDialect
 from voiceagent.wire.realtime import RealtimeDialect
 from voiceagent.wire.realtime_session import Kind, kind_of
@@ -51,12 +53,16 @@ class Calls:
         config: checked configuration.
         engine: where the sessions of the calls are opened.
         gate: keeps the ephemeral keys.
+        recordings: where calls are recorded that ask for it.
     """
 
-    def __init__(self, config: Config, engine: EngineClient, gate: Gatekeeper) -> None:
+    def __init__(
+        self, config: Config, engine: EngineClient, gate: Gatekeeper, recordings: Recordings | None = None
+    ) -> None:
         self._config = config
         self._engine = engine
         self._gate = gate
+        self._recordings = recordings
         self._connections: set[Connection] = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
@@ -87,12 +93,15 @@ class Calls:
         key = request[KEY]
         preset = None if key is None else key.session
         model = request.query.get("model")
-        dialect = self._realtime_dialect(name, ready, model=model, preset=preset, kind=kind)
+        dialect = self._realtime_dialect(
+            name, ready, model=model, preset=preset, kind=kind, recorded=self._to_record(request)
+        )
         return await self._call(request, upgrade, name, dialect)
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         """WS /v1/live/sessions. What an ephemeral key presets is of the other protocol, and not heeded here."""
         upgrade = self._upgrade(max(self._config.limits.message_bytes, LIVE_MESSAGE_BYTES))
+        self._to_record(request)
         ready = self._admit(request, upgrade)
         if isinstance(ready, web.Response):
             return ready
@@ -135,10 +144,10 @@ class Calls:
         return web.WebSocketResponse(
             protocols=(SUBPROTOCOL,),
             heartbeat=self._config.server.ping_interval_s,
+            autoping=False,  # pings count as messages; see Connection
             max_msg_size=message_bytes,
             compress=False,  # PCM gains nothing, and it costs 56 KiB a connection
             timeout=CLOSING_S,
-            autoping=False,  # pings count as messages; see Connection
         )
 
     def _admit(self, request: web.Request, upgrade: web.WebSocketResponse) -> Ready | web.Response:
@@ -148,7 +157,14 @@ class Calls:
         return self._engine.ready or json_error(_NOT_READY, 503)
 
     def _realtime_dialect(
-        self, name: str, ready: Ready, *, model: str | None, preset: str | None, kind: Kind = "realtime"
+        self,
+        name: str,
+        ready: Ready,
+        *,
+        model: str | None,
+        preset: str | None,
+        kind: Kind = "realtime",
+        recorded: bool = False,
     ) -> RealtimeDialect:
         """`preset`: the session that an ephemeral key carries, whose type may be another than the usual one."""
         if preset is not None and realtime_secrets.type_of(preset) == "transcription":
@@ -160,6 +176,7 @@ class Calls:
             voices=ready.voices,
             can_think=ready.can_think,
             kind=kind,
+            recorded=recorded,
         )
         if preset is not None:
             dialect.preset(preset)
@@ -168,20 +185,44 @@ class Calls:
     async def _call(
         self, request: web.Request, upgrade: web.WebSocketResponse, name: str, dialect: _Dialect
     ) -> web.StreamResponse:
-        controller = Controller(
-            dialect.config,
-            id_prefix=f"item_{name}_",
-            audio_budget=self._config.limits.history_audio_mb << 20,
-        )
+        opened = Opened(dialect.config, f"item_{name}_", self._config.limits.history_audio_mb << 20)
+        controller = Controller(opened.config, id_prefix=opened.id_prefix, audio_budget=opened.audio_budget)
         longest = max(self._config.limits.message_bytes, LIVE_MESSAGE_BYTES)
         connection = Connection(upgrade, request, self._config.limits, longest=longest)
         clock = asyncio.get_running_loop().time
-        session = Session(name=name, controller=controller, dialect=dialect, line=connection, clock=clock)
+        recorder = self._recorder(request, name, opened, now=clock())
+        decider = controller if recorder is None else Recorded(controller, recorder)
+        session = Session(name=name, controller=decider, dialect=dialect, line=connection, clock=clock)
         try:
             engine_session = await self._engine.open_session(session.on_engine)
+            return await self._converse(request, upgrade, connection, session, engine_session)
         except EngineError as error:  # full, or it went down this moment
             return json_error(error, 503)
-        return await self._converse(request, upgrade, connection, session, engine_session)
+        finally:
+            if recorder is not None:
+                recorder.close(clock())
+
+    def _recorder(self, request: web.Request, name: str, opened: Opened, *, now: float) -> Recorder | None:
+        """Of a call that asks to be recorded."""
+        if not self._to_record(request) or self._recordings is None:
+            return None
+        return self._recordings.open(name, opened, now=now)
+
+    def _to_record(self, request: web.Request) -> bool:
+        """Whether the call asks to be recorded.
+
+        Raises:
+            WireError: it does, and there is nowhere to record it.
+        """
+        asked = request.query.get("record") == "true"
+        if asked and self._recordings is None:
+            raise WireError(
+                "This server records nothing.",
+                code="recording_unavailable",
+                param="record",
+                remedy="Leave record out, or set recording.folder in the server's configuration.",
+            )
+        return asked
 
     async def _converse(
         self,

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
-from voiceagent.core.controller import Controller
 from voiceagent.engine.api import EngineSession
 from voiceagent.errors import VoiceAgentError
 from voiceagent.units import MODEL_RATE
@@ -36,11 +35,24 @@ class Line(Protocol):
         """Closes the connection after what is queued."""
 
 
+class Decider(Protocol):
+    """The controller as a session sees it."""
+
+    def handle(self, event: core.Event, now: float) -> list[act.Action]:
+        """What to do about one event."""
+
+    def handle_timeout(self, now: float) -> list[act.Action]:
+        """What to do because time has passed."""
+
+    def next_deadline(self) -> float | None:
+        """When `handle_timeout` wants to be called."""
+
+
 class Session:
     """One call: a dialect, a controller and an engine session, bound together until `end`."""
 
     def __init__(
-        self, *, name: str, controller: Controller, dialect: Dialect, line: Line, clock: Callable[[], float]
+        self, *, name: str, controller: Decider, dialect: Dialect, line: Line, clock: Callable[[], float]
     ) -> None:
         self.name = name
         self._controller = controller

@@ -34,6 +34,7 @@ class RealtimeDialect:
         voices: the engine's voices.
         can_think: whether the model can think before it answers.
         kind: a conversation, or a session that only writes down what it hears.
+        recorded: the session is told that it is.
     """
 
     def __init__(
@@ -45,10 +46,13 @@ class RealtimeDialect:
         voices: Iterable[str],
         can_think: bool = False,
         kind: Kind = "realtime",
+        recorded: bool = False,
     ) -> None:
         self._session = Session(
             base, session_id=session_id, model=model, voices=tuple(voices), can_think=can_think, kind=kind
         )
+        if recorded:
+            self._session.shown["recorded"] = True
         self._writer = Writer(session_id)
         self._event = self._writer.event
         self._responses = Responses(self._session, prefix=session_id, writer=self._writer)
