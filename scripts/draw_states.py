@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from voiceagent.core.asides import MAX_ASIDES
 from voiceagent.core.controller import CONFIRM
 from voiceagent.core.ear import STARVED_S, TAIL
 from voiceagent.core.endpoint import ONSET_WINDOWS, WINDOW
@@ -50,7 +51,7 @@ def draw() -> str:
         "Pairs that occur (x), and those that occur when only the voice asks for turns and may always interrupt (X):",
         "| |" + "".join(f" {mouth.name} |" for mouth in Mouth) + "\n|---|" + "---|" * len(Mouth) + "\n"
         + "\n".join(f"| {ear.name} |" + "".join(f" {mark(ear, mouth)} |" for mouth in Mouth) for ear in Ear),
-        RULES.format(confirm=milliseconds(CONFIRM), way=f"{WAY_S * 1000:g} ms"),
+        RULES.format(confirm=milliseconds(CONFIRM), asides=MAX_ASIDES, way=f"{WAY_S * 1000:g} ms"),
     ]  # fmt: skip
     return "\n\n".join(parts).replace(".\n\n- **", ".\n- **")
 
@@ -79,7 +80,13 @@ RULES = """## Rules between them
   does not, the way to the ear is assumed to take {way}. If the client then says where its player stood
   (`ItemTruncate`),
   it is believed up to what time allows.
-- **Everything late is dropped**: what the engine says of a turn that is not the live one changes nothing.
+- **A voice that began before our turn** is no cough, however short: it is announced at once, and interrupts once it has
+  lasted {confirm} of the turn.
+- **Turns beside the conversation** (`TurnOptions.conversation` false, asides.py), at most {asides} at once, have no part in
+  these machines: no voice stops them, their audio is sent as it is made and is not heard, nothing of them is in the
+  history. They read the conversation, and of a reply in the making what was told. Each is cancelled by its number; the
+  end of the call and the engine's death end them all.
+- **Everything late is dropped**: what the engine says of a turn that is not open changes nothing.
 - **The engine may die**: the live turn fails, what was sent of it is heard and kept; until `EngineUp` every turn fails
   at once with `engine_down`.
 - **A commit by the client** never asks for a reply. With turn detection on it takes what was received and not yet

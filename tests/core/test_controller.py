@@ -514,24 +514,6 @@ def test_a_turn_that_only_calls_tools_leaves_no_message() -> None:
     assert [type(i).__name__ for i in call.controller.history] == ["ToolCallItem"]
 
 
-def test_out_of_band_turns_leave_the_conversation_alone() -> None:
-    call = Call(MANUAL)
-    call.do(ev.ItemCreate(user("kept", "u1")))
-    audio = UserItem("", (AudioContent((Piece(0, np.zeros(500_000, np.float32)),)),))
-    options = ev.TurnOptions(conversation=False, input=(ev.ItemReference("u1"), audio))
-    made = call.do(ev.Respond(options))
-    assert kinds(made) == ["TurnOpened", "EncodePiece", "EncodePiece", "StartTurn"]
-    start = only(made, act.StartTurn)
-    assert start.items[0] == user("kept", "u1")
-    assert start.options.input == start.items
-    call.say(1, 5, text="Aside")
-    call.do(ev.ToolCalled(1, "c", "f", "{}"))
-    assert only(call.end(1), act.TurnClosed).item.text == "Aside"
-    assert call.items == ["u1"]
-    call.wait(0.01)
-    assert kinds(call.do(ev.OutputClear())) == ["Flush"]
-
-
 def test_a_reference_to_nothing_is_an_error() -> None:
     call = Call(MANUAL)
     made = call.do(ev.Respond(ev.TurnOptions(input=(ev.ItemReference("u1"),)), "e4"))
@@ -874,3 +856,36 @@ def test_what_is_played_cuts_the_reply_and_leaves_nothing_behind() -> None:
     closed = only(made[-1:], act.TurnClosed)
     assert (closed.turn, closed.status) == (2, "completed")
     assert call.controller.history.items == ()
+
+
+def test_an_answer_that_can_wait_outlasts_an_utterance_that_is_not_answered_and_a_request_that_fails() -> (
+    None
+):
+    call = Call(replace(VAD, turn_detection=ev.ServerVad(create_response=False)))
+    call.hear(20, 0.9)
+    call.do(ev.RespondSoon())
+    options = ev.TurnOptions(input=(ev.ItemReference("nobody"),))
+    assert kinds(call.do(ev.Respond(options))) == ["Error"]
+    assert "StartTurn" in kinds(call.hear(17, 0.0))
+
+
+def test_who_began_to_speak_before_we_did_is_heard_however_short() -> None:
+    call = Call()
+    call.hear(10, 0.0)
+    call.hear(2, 0.9)  # not yet known to be a voice
+    call.do(ev.Respond(ev.TurnOptions()))
+    made = call.hear(4, 0.9)
+    assert kinds(made) == ["SpeechStarted"], "nothing is to be interrupted so soon"
+    made = call.hear(17, 0.0)
+    assert "Committed" in kinds(made)
+    assert "TurnClosed" not in kinds(made)
+
+
+def test_settings_do_not_let_us_speak_over_a_voice_that_is_weighed() -> None:
+    call = Call(replace(VAD, lead_ms=100))
+    call.ask()
+    call.say(1, 50)
+    call.hear(4, 0.9)
+    assert call.controller.mouth is Mouth.HELD
+    assert kinds(call.do(ev.Configure(replace(VAD, lead_ms=1000)))) == []
+    assert kinds(call.do(ev.Configure(replace(VAD, lead_ms=1000, turn_detection=None)))) == ["SendAudio"]

@@ -12,11 +12,12 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from world import World, numbered
+from world import Job, World, numbered
 
 from voiceagent.core import events as ev
 from voiceagent.core.history import TextContent, UserItem
 
+STOPS = [ev.Cancel(), ev.OutputClear(), ev.TurnFailed(1, "x", "y"), ev.EngineUp(), ev.RespondSoon()]
 EXAMPLES = int(os.environ.get("CORE_STATEFUL_EXAMPLES", "200"))
 
 
@@ -50,10 +51,15 @@ class Calls(RuleBasedStateMachine):
     def time_passes(self, seconds: float, punctual: bool) -> None:
         self.world.pass_time(seconds, punctual=punctual)
 
-    @precondition(lambda self: self.world.live is not None)
-    @rule(tokens=st.sampled_from([1, 5, 25, 60]), words=st.booleans())
-    def the_engine_speaks(self, tokens: int, words: bool) -> None:
-        world, job = self.world, self.world.jobs[self.world.live or 0]
+    def open_job(self, which: int) -> Job:
+        """One of the turns that are open: that of the conversation, or one beside it."""
+        turns = sorted({*self.world.asides, *([] if self.world.live is None else [self.world.live])})
+        return self.world.jobs[turns[which % len(turns)]]
+
+    @precondition(lambda self: self.world.live is not None or self.world.asides)
+    @rule(tokens=st.sampled_from([1, 5, 25, 60]), words=st.booleans(), which=st.integers(0, 4))
+    def the_engine_speaks(self, tokens: int, words: bool, which: int) -> None:
+        world, job = self.world, self.open_job(which)
         if words:
             job.plan.append(ev.TextOut(job.turn, " word", (0,)))
         if job.spoken:
@@ -62,10 +68,13 @@ class Calls(RuleBasedStateMachine):
             )
         world.work(job)
 
-    @precondition(lambda self: self.world.live is not None)
-    @rule(end=st.sampled_from(["stop", "stop", "max_tokens", "cancelled", "failed", "tool"]))
-    def the_engine_ends(self, end: str) -> None:
-        job = self.world.jobs[self.world.live or 0]
+    @precondition(lambda self: self.world.live is not None or self.world.asides)
+    @rule(
+        end=st.sampled_from(["stop", "stop", "max_tokens", "cancelled", "failed", "tool"]),
+        which=st.integers(0, 4),
+    )
+    def the_engine_ends(self, end: str, which: int) -> None:
+        job = self.open_job(which)
         if end == "tool":
             job.plan.append(ev.ToolCalled(job.turn, "call", "f", "{}"))
             end = "stop"
@@ -95,13 +104,19 @@ class Calls(RuleBasedStateMachine):
         )
         self.world.give(ev.Respond(options))
 
+    @precondition(lambda self: self.world.asides)
+    @rule(which=st.integers(0, 3))
+    def the_client_cancels_one_beside(self, which: int) -> None:
+        turns = sorted(self.world.asides)
+        self.world.give(ev.Cancel(turns[which % len(turns)]))
+
     @rule(request=st.sampled_from([ev.Commit(), ev.Clear()]))
     def the_client_ends_or_clears(self, request: ev.Event) -> None:
         self.world.disturb_with(request)
 
-    @rule(request=st.sampled_from([ev.Cancel(), ev.OutputClear(), ev.TurnFailed(1, "x", "y"), ev.EngineUp()]))
+    @rule(request=st.sampled_from(STOPS))
     def something_stops(self, request: ev.Event) -> None:
-        if not isinstance(request, ev.TurnFailed) or self.world.live != 1:
+        if not isinstance(request, ev.TurnFailed) or not self.world.is_open(1):
             self.world.give(request)
 
     @precondition(lambda self: len(self.world.controller.history) > 0)

@@ -19,6 +19,7 @@ from simplayer import Player
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core.asides import MAX_ASIDES
 from voiceagent.core.controller import Controller
 from voiceagent.core.history import AssistantItem, AudioContent, TextContent, UserItem
 from voiceagent.core.tables import REACHABLE, REACHABLE_BY_VOICE
@@ -63,6 +64,11 @@ class Job:
     flushed: bool = False
     cancelled: bool = False
 
+    @property
+    def beside(self) -> bool:
+        """Beside the conversation: the world plays nothing that could be mistaken for it."""
+        return not self.in_history
+
 
 @dataclass
 class World:
@@ -78,6 +84,8 @@ class World:
     utterances: list[tuple[int, int]] = field(default_factory=list)
     jobs: dict[int, Job] = field(default_factory=dict)
     live: int | None = None
+    asides: set[int] = field(default_factory=set)  # open beside the conversation
+    aside_items: set[str] = field(default_factory=set)
     opened: int = 0
     speaking: tuple[str, int] | None = None  # announced utterance
     answer_due: bool = False
@@ -91,6 +99,8 @@ class World:
     asked: set[str] = field(default_factory=set)  # items whose words are awaited
     states: set[tuple[Any, Any]] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
+    last_pair: tuple[Any, Any] | None = None
+    last_history: Any = None
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -143,6 +153,8 @@ class World:
 
     def give(self, event: ev.Event) -> list[act.Action]:
         self.events += 1
+        if isinstance(event, ev.ItemTruncate):
+            self.stop_playing(event.item_id)
         made = self.controller.handle(event, self.t)
         self.check(made, event)
         if self.acks and not self.acked and self.player.played:
@@ -150,13 +162,21 @@ class World:
             self.give(ev.Played(max(self.player.played), 0))
         return made
 
+    def stop_playing(self, item_id: str) -> None:
+        """Who says how much of a reply they heard has stopped playing it."""
+        for job in self.jobs.values():
+            if job.item_id == item_id:
+                self.player.flush(job.turn)
+                self.fastest.flush(job.turn)
+
     # --- what happens -------------------------------------------------------------------------------------------
 
     def run(self, events: int) -> None:
         while self.events < events:
             self.step()
-        self.come_to_rest()
-        self.check_runs()
+        if self.rng.random() < 0.8:  # otherwise the line breaks in the midst of it
+            self.come_to_rest()
+            self.check_runs()
         self.end_call()
 
     def step(self) -> None:
@@ -224,8 +244,15 @@ class World:
                 self.check_interrupted(open_before)
 
     def busy(self) -> bool:
-        owed = self.acks and any(j.sent > j.acked and not j.flushed for j in self.jobs.values())
+        owed = self.acks and any(j.sent > j.acked and not j.flushed for j in self.replies())
         return self.live is not None or self.player.waiting > 0 or self.fading() or owed
+
+    def replies(self) -> list[Job]:
+        """The turns of the conversation."""
+        return [job for job in self.jobs.values() if not job.beside]
+
+    def is_open(self, turn: int) -> bool:
+        return turn == self.live or turn in self.asides
 
     def fading(self) -> bool:
         """The controller may not yet be sure that the last audio was heard."""
@@ -235,12 +262,12 @@ class World:
         """The engine says something of a turn; rarely of one that is long over."""
         choices = [job for job in self.jobs.values() if job.plan]
         stale = self.rng.random() < 0.1
-        chosen = [job for job in choices if (job.turn == self.live) is not stale]
+        chosen = [job for job in choices if self.is_open(job.turn) is not stale]
         if not chosen or not self.up:
             return
         job = self.rng.choice(chosen)
         event = job.plan.pop(0)
-        if job.turn == self.live:
+        if self.is_open(job.turn):
             self.note_made(job, event)
             if job.ended:
                 job.plan = [event] if self.rng.random() < 0.2 else []
@@ -304,7 +331,7 @@ class World:
     def request(self) -> None:
         rng = self.rng
         ids = [item.id for item in self.controller.history] + ["nobody"]
-        match rng.randrange(12):
+        match rng.randrange(13):
             case 0:
                 self.disturb_with(ev.Commit("e"))
             case 1:
@@ -319,7 +346,7 @@ class World:
                 )
                 self.give(ev.Respond(options, "e"))
             case 5:
-                self.give(ev.Cancel(rng.choice((None, self.live, 10**6)), "e"))
+                self.give(ev.Cancel(rng.choice((None, self.live, 10**6, *self.asides)), "e"))
             case 6:
                 self.give(ev.ItemTruncate(rng.choice(ids), rng.choice((0, 500, 10**6))))
             case 7:
@@ -334,6 +361,8 @@ class World:
                 self.give(ev.ItemCreate(item, place))
             case 10:
                 self.give(ev.OutputClear())
+            case 11:
+                self.give(ev.RespondSoon())
             case _:
                 self.configure()
 
@@ -376,26 +405,30 @@ class World:
         for turn in list(self.player.played) if self.acks else ():
             self.acknowledge(turn)
         assert self.live is None, "a turn never ended"
+        assert not self.asides, "a turn beside the conversation never ended"
         assert self.controller.mouth.name == "IDLE", "the mouth did not come to rest"
         assert self.controller.ear.name == "QUIET", "the ear did not come to rest"
         assert self.controller.next_deadline() is None, "something still waits"
 
     def rest_engine(self) -> None:
-        job = self.jobs.get(self.live) if self.live is not None else None
-        if job is None:
-            return
-        if not job.plan and not job.ended:
-            job.plan = [ev.TurnEnded(job.turn, "stop", ev.Usage(), ())]
-        self.work(job)
+        for turn in (self.live, *self.asides):
+            job = self.jobs.get(turn) if turn is not None else None
+            if job is None:
+                continue
+            if not job.plan and not job.ended:
+                job.plan = [ev.TurnEnded(job.turn, "stop", ev.Usage(), ())]
+            self.work(job)
 
     def work(self, job: Job) -> None:
         """The engine says all that it has of a turn, while that is open."""
-        while job.plan and job.turn == self.live:
+        while job.plan and self.is_open(job.turn):
             event = job.plan.pop(0)
             self.note_made(job, event)
             self.give(event)
 
     def note_made(self, job: Job, event: ev.TurnEvent) -> None:
+        if job.ended:
+            return  # an engine that goes on behind its end is not listened to
         match event:
             case ev.TextOut(_, text):
                 job.text += text
@@ -407,8 +440,14 @@ class World:
 
     def end_call(self) -> None:
         event = self.rng.choice((ev.Detached(), ev.Hangup("bye")))
+        running = {turn for turn in (self.live, *self.asides) if turn is not None}
+        at_work = {turn for turn in running if not self.jobs[turn].ended}
+        self.answer_due = False  # nobody is left to hear it
         made = self.give(event)
         assert any(isinstance(a, act.Close) for a in made) == isinstance(event, ev.Hangup)
+        assert {a.turn for a in made if isinstance(a, act.CancelTurn)} == at_work, "the engine works on"
+        closed = [a.turn for a in made if isinstance(a, act.TurnClosed)]
+        assert sorted(closed) == (sorted(running) if isinstance(event, ev.Hangup) else [])
         assert self.controller.handle(ev.Commit(), self.t) == []
         assert self.controller.handle_timeout(self.t + 9) == []
         assert self.controller.next_deadline() is None
@@ -416,24 +455,36 @@ class World:
     # --- the oracles ----------------------------------------------------------------------------------------------
 
     def check(self, made: list[act.Action], event: ev.Event | None) -> None:
-        refused = isinstance(event, ev.Respond) and self.live is not None
-        idle_cancel = isinstance(event, ev.Cancel) and (self.live is None or event.turn == 10**6)
+        talk = isinstance(event, ev.Respond) and event.options.conversation
+        refused = talk and self.live is not None
+        crowded = isinstance(event, ev.Respond) and not talk and len(self.asides) == MAX_ASIDES
+        idle_cancel = isinstance(event, ev.Cancel) and event.turn not in self.asides
+        idle_cancel = idle_cancel and (self.live is None or event.turn == 10**6)
+        self.answer_due = self.answer_due or isinstance(event, ev.RespondSoon)
         codes = [action.code for action in made if isinstance(action, act.Error)]
         assert refused == ("conversation_already_has_active_response" in codes)
+        assert crowded == ("too_many_active_responses" in codes)
         assert idle_cancel == ("response_cancel_not_active" in codes)
         for number, action in enumerate(made):
             self.seen.add(type(action).__name__)
             self.check_action(action, made[number + 1 :], event)
         pair = (self.controller.ear, self.controller.mouth)
-        assert pair in (REACHABLE_BY_VOICE if self.voice_only else REACHABLE), f"{pair} is not in the table"
-        self.states.add(pair)
+        if pair != self.last_pair:
+            assert pair in (REACHABLE_BY_VOICE if self.voice_only else REACHABLE), (
+                f"{pair} is not in the table"
+            )
+            self.states.add(pair)
+            self.last_pair = pair
         if self.fastest.waiting:
             self.quiet_from = self.t + self.fastest.waiting / 24_000
         deadline = self.controller.next_deadline()
         if deadline is not None and event is None:
             assert deadline > self.t, "a deadline that has passed"
-        ids = [item.id for item in self.controller.history]
-        assert len(ids) == len(set(ids)), "two items of one id"
+        if self.controller.history is not self.last_history:
+            self.last_history = self.controller.history
+            ids = [item.id for item in self.last_history]
+            assert len(ids) == len(set(ids)), "two items of one id"
+            assert self.aside_items.isdisjoint(ids), "what was said beside the conversation is in it"
         if self.answer_due and self.live is None and self.controller.ear.name == "QUIET":
             raise AssertionError("an utterance was not answered")
 
@@ -447,21 +498,23 @@ class World:
                 self.on_closed(action)
             case act.Flush(turn):
                 job = self.jobs[turn]
+                assert not job.beside, "what is not our voice cannot be silenced"
                 assert not job.flushed, "flushed twice"
                 job.flushed = True
                 self.player.flush(turn)
                 self.fastest.flush(turn)
             case act.CancelTurn(turn):
-                assert turn == self.live
+                assert self.is_open(turn)
                 self.jobs[turn].cancelled = True
             case act.TurnTool(turn, item_id):
-                assert turn == self.live
+                assert self.is_open(turn)
                 self.jobs[turn].calls.append(item_id)
+                self.aside_items.update([item_id] if self.jobs[turn].beside else [])
             case act.TurnThought(turn):
-                assert turn == self.live
+                assert self.is_open(turn)
                 assert not self.jobs[turn].text, "a thought behind the words"
             case act.TurnText(turn, item_id):
-                assert turn == self.live
+                assert self.is_open(turn)
                 assert "thought" not in action.delta
                 assert item_id == self.jobs[turn].item_id
             case act.ItemTruncated(item_id):
@@ -506,14 +559,14 @@ class World:
                 pass
 
     def on_opened(self, action: act.TurnOpened, rest: list[act.Action]) -> None:
-        assert self.live is None, "two turns at once"
+        options = action.options
         assert action.turn > self.opened
-        self.live = self.opened = action.turn
-        self.answer_due = False
+        self.opened = action.turn
         starts = [a for a in rest if isinstance(a, act.StartTurn)]
         assert bool(starts) == self.up
-        options = action.options
         for start in starts:
+            assert start.turn == action.turn
+            self.check_unfinished(start)
             pieces = [p for i in start.items if isinstance(i, UserItem) for p in audio_of(i)]
             assert {piece.id for piece in pieces} <= self.encoded, "a piece that the engine was not told of"
         self.jobs[action.turn] = Job(
@@ -526,6 +579,23 @@ class World:
             item_id=action.item_id,
             previous=action.previous_item_id,
         )
+        if options.conversation:
+            assert self.live is None, "two turns of the conversation at once"
+            self.live = action.turn
+            self.answer_due = False
+        else:
+            assert action.previous_item_id is None
+            self.asides.add(action.turn)
+            self.aside_items.add(action.item_id)
+            assert len(self.asides) <= MAX_ASIDES
+
+    def check_unfinished(self, start: act.StartTurn) -> None:
+        """Of a reply in the making, who reads along sees what the client was told."""
+        live = None if self.live is None else self.jobs[self.live]
+        for item in start.items:
+            if live is not None and item.id == live.item_id:
+                assert isinstance(item, AssistantItem)
+                assert (item.text, item.audio_ids) == (live.text, live.ids)
 
     def imagine(self, turn: int, options: ev.TurnOptions) -> list[ev.TurnEvent]:
         """The script of a turn: numbered samples, words of one token each."""
@@ -550,7 +620,11 @@ class World:
 
     def on_sound(self, action: act.SendAudio) -> None:
         job = self.jobs[action.turn]
-        assert action.turn == self.live, "audio of a turn that is not open"
+        assert self.is_open(action.turn), "audio of a turn that is not open"
+        if job.beside:
+            self.take_sound(job, action)
+            assert job.sent == job.made, "audio beside the conversation is sent as it is made"
+            return
         assert not job.flushed, "audio after the flush"
         assert not job.cancelled
         assert not self.line_busy, "audio for a line that is busy"
@@ -558,13 +632,7 @@ class World:
         over = vad is not None and vad.interrupt_response and job.interruptible and not run.disturbed
         if over and run.end == self.judged and self.opened_at[action.turn] <= run.start:
             assert run.end - run.start <= ONSET_WINDOWS, "we speak on over a voice"
-        size = len(action.pcm)
-        assert size > 0
-        assert job.sent + size <= job.made, "audio that nobody made"
-        assert np.array_equal(action.pcm, numbered(action.turn, job.sent, size)), (
-            "samples lost, doubled or moved"
-        )
-        job.sent += size
+        size = self.take_sound(job, action)
         self.player.receive(action.turn, size, self.t)
         self.fastest.receive(action.turn, size, self.t)
         self.player.advance(self.t)
@@ -573,9 +641,24 @@ class World:
             lead = max(self.config.lead_ms * 24, 2 * TOKEN)
             assert self.fastest.waiting <= lead + 2, "more is ahead than the lead allows"
 
+    def take_sound(self, job: Job, action: act.SendAudio) -> int:
+        """Account for samples that were sent; returns how many."""
+        size = len(action.pcm)
+        assert size > 0
+        assert job.sent + size <= job.made, "audio that nobody made"
+        assert np.array_equal(action.pcm, numbered(action.turn, job.sent, size)), (
+            "samples lost, doubled or moved"
+        )
+        job.sent += size
+        return size
+
     def on_closed(self, action: act.TurnClosed) -> None:
         job = self.jobs[action.turn]
-        assert action.turn == self.live, "closed twice, or never opened"
+        assert self.is_open(action.turn), "closed twice, or never opened"
+        if job.beside:
+            self.asides.remove(action.turn)
+            self.check_aside_closed(job, action)
+            return
         self.live = None
         if action.status in ("completed", "incomplete"):
             assert job.ended, "closed before the engine was done"
@@ -594,20 +677,28 @@ class World:
             assert job.cancelled or job.ended, "the engine works on"
             self.check_heard(job, action.item)
 
+    def check_aside_closed(self, job: Job, action: act.TurnClosed) -> None:
+        """All that was made was told and is in the end; nobody's voice has to do with it."""
+        assert action.reason != "turn_detected"
+        assert job.ended or job.cancelled or not self.up or action.status == "failed"
+        assert (action.status in ("completed", "incomplete")) <= job.ended
+        assert (action.status == "cancelled") == job.cancelled
+        assert job.sent == job.made
+        told = (action.item.text, action.item.samples) if action.item is not None else ("", 0)
+        assert told == (job.text, job.made)
+
     def check_place(self, job: Job, item: AssistantItem | None) -> None:
         """What a turn made stands right behind what it answers."""
         ids = [given.id for given in self.controller.history]
         made = ([] if item is None or item.id not in ids else [item.id]) + job.calls
-        if not job.in_history:
-            assert not set(made) & set(ids)
-        elif job.jostled:
+        if job.jostled:
             pass
         elif job.previous is None:
             assert ids[: len(made)] == made
         elif job.previous in ids and (item is None or item.id in ids):
             at = ids.index(job.previous) + 1
             assert ids[at : at + len(made)] == made, "a reply in the wrong place"
-        assert not job.in_history or set(job.calls) <= set(ids), "a tool call was lost"
+        assert set(job.calls) <= set(ids), "a tool call was lost"
 
     def check_heard(self, job: Job, item: AssistantItem | None) -> None:
         """Never ahead of the player; and not far behind what it must have played."""
@@ -683,7 +774,7 @@ class World:
         vad, run = self.config.turn_detection, self.runs[-1]
         if vad is None or not vad.interrupt_response or run.disturbed or self.live != open_before:
             return
-        sounding = [job for job in self.jobs.values() if job.sent and not job.flushed]
+        sounding = [job for job in self.replies() if job.sent and not job.flushed]
         last = self.jobs[self.live] if self.live is not None else sounding[-1] if sounding else None
         if last is None or (self.live is None and not self.fastest.waiting):
             return

@@ -1,4 +1,4 @@
-"""The controller of one call: the ear and our replies, and the rules between them; events in, actions out.
+"""The controller of one call: the ear, our replies, and the rules between them; events in, actions out.
 
 It is pure: time comes in as `now`, ids are counters, nothing is logged. `handle` takes any event in any state; a
 request that cannot be met gives an `Error` action and changes nothing. STATES.md draws the machines (tables.py).
@@ -11,9 +11,11 @@ from typing import assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core.asides import Asides
 from voiceagent.core.conversation import AUDIO_BUDGET, Conversation
 from voiceagent.core.ear import GROWING, Listener
 from voiceagent.core.history import AudioContent, History, Item, Piece, UserItem
+from voiceagent.core.making import DOWN, Making
 from voiceagent.core.replies import Replies
 from voiceagent.core.tables import Ear, Mouth, Voice
 from voiceagent.core.transcripts import Transcripts
@@ -40,7 +42,9 @@ class Controller:
             self._talk.new_piece,
             piece_samples=PIECE_SAMPLES if config.replies else GROWING,
         )
-        self._replies = Replies(self._talk, config.lead_ms)
+        self._making = Making(self._talk)
+        self._replies = Replies(self._talk, self._making, config.lead_ms)
+        self._asides = Asides(self._making)
         self._transcripts = Transcripts(self._talk, keep_audio=config.replies)
         self._utterance_id: str | None = None  # id told to the client for the utterance in progress
         self._opened_at = 0  # input sample at which the mouth left IDLE
@@ -101,7 +105,7 @@ class Controller:
                 | ev.TurnEnded()
                 | ev.TurnFailed()
             ):
-                return self._replies.on_engine(event, self._now)
+                return self._replies.on_engine(event, self._now) + self._asides.on_engine(event)
             case ev.Played(turn, samples):
                 self._replies.mouth.acknowledge(turn, samples)
                 return []
@@ -111,11 +115,11 @@ class Controller:
             case ev.TranscriptDelta() | ev.Transcript() | ev.TranscriptFailed():
                 return self._transcripts.on_engine(event)
             case ev.EngineDown():
-                self._replies.engine_up = False
-                made = self._replies.fail("engine_down", "The engine stopped and is being restarted.")
+                self._making.engine_up = False
+                made = self._replies.fail(DOWN) + self._asides.fail(DOWN)
                 return made + self._transcripts.on_engine(event)
             case ev.EngineUp():
-                self._replies.engine_up = True
+                self._making.engine_up = True
                 return self._transcripts.on_engine(event)
             case ev.Detached() | ev.Hangup():
                 return self._on_end_of_call(event)
@@ -147,7 +151,7 @@ class Controller:
                 self._config = config
                 self._ear.configure(config.turn_detection)
                 self._replies.mouth.configure(config.lead_ms)
-                return made + self._let_go()
+                return made if self._weighs() else made + self._let_go()
             case ev.ItemCreate():
                 return self._on_item_create(event)
             case ev.ItemDelete():
@@ -213,7 +217,7 @@ class Controller:
         if not pieces:
             return []
         end = samples_to_ms(self._ear.buffer.start, rate=MODEL_RATE)
-        self._due = self._answers()
+        self._due = self._due or self._answers()
         item_id = self._talk.new_item_id()
         added = self._talk.add_user(item_id, tuple(pieces))
         return [act.IdleTimedOut(item_id, start, end), *_encode(pieces), *added]
@@ -236,15 +240,19 @@ class Controller:
 
     def _weigh(self) -> list[act.Action]:
         """Somebody speaks. Over a turn of ours that may be an interruption: hold, and see whether it lasts."""
-        if self.mouth is Mouth.IDLE or not self._interruptible():
+        if not self._weighs():
             return []
         self._replies.mouth.held = True
-        if self._ear.judged - max(self._ear.run_start, self._opened_at) < CONFIRM:
-            return []
-        made: list[act.Action] = [] if self._utterance_id is not None else [self._announce()]
-        return made + self._silence("turn_detected")
+        lasts = self._ear.judged - max(self._ear.run_start, self._opened_at) >= CONFIRM
+        made: list[act.Action] = []
+        if self._utterance_id is None and (lasts or self._ear.run_start < self._opened_at):
+            made.append(self._announce())  # who began before we did is no cough
+        return made + self._silence("turn_detected") if lasts else made
 
-    def _interruptible(self) -> bool:
+    def _weighs(self) -> bool:
+        """Whether the voice that we hear, if we hear one, may interrupt us."""
+        if self._ear.state is not Ear.SPEECH or self.mouth is Mouth.IDLE:
+            return False
         turn = self._replies.mouth.live or self._replies.mouth.audible[-1]
         vad = self._ear.vad
         return vad is not None and vad.interrupt_response and turn.options.interruptible
@@ -270,7 +278,7 @@ class Controller:
         before = self.history
         made = self._commit(whole=False)
         if self.history is not before:
-            self._due = self._answers()
+            self._due = self._due or self._answers()
         return made + self._let_go()
 
     def _full(self, pieces: list[Piece]) -> list[act.Action]:
@@ -311,16 +319,21 @@ class Controller:
     # --- requests -------------------------------------------------------------------------------------------
 
     def _on_respond(self, event: ev.Respond) -> list[act.Action]:
+        if not event.options.conversation:
+            unfinished = self._replies.unfinished
+            return self._asides.start(event.options, unfinished=unfinished, event_id=event.event_id)
         if self._replies.mouth.live is not None:
             message = "The conversation already has an active response: await response.done, or cancel it."
             return [act.Error("conversation_already_has_active_response", message, event_id=event.event_id)]
         return self._start(event.options, event_id=event.event_id)
 
     def _start(self, options: ev.TurnOptions, *, event_id: str | None = None) -> list[act.Action]:
-        if self.mouth is Mouth.IDLE:
-            self._opened_at = self._ear.judged
-        self._due = self._ahead = False
-        return self._replies.start(options, event_id=event_id)
+        idle = self.mouth is Mouth.IDLE
+        made = self._replies.start(options, event_id=event_id)
+        if not any(isinstance(action, act.Error) for action in made):
+            self._opened_at = self._ear.judged if idle else self._opened_at
+            self._due = self._ahead = False
+        return made
 
     def _on_play(self, event: ev.Play) -> list[act.Action]:
         made = self._silence("client_cancelled")
@@ -328,6 +341,8 @@ class Controller:
         return made + self._replies.play(event.pcm, event.options, self._now)
 
     def _on_cancel(self, event: ev.Cancel) -> list[act.Action]:
+        if event.turn is not None and event.turn in self._asides:
+            return self._asides.cancel(event.turn)
         live = self._replies.mouth.live
         if live is None or event.turn not in (None, live.id):
             message = "Cancellation failed: no active response found."
@@ -339,7 +354,8 @@ class Controller:
         promised = {
             self._utterance_id,
             self._transcripts.growing,
-            live.item_id if live is not None else None,
+            *(live.item_ids if live is not None else ()),
+            *self._asides.item_ids,
         }
         if event.item.id in promised:
             message = f"The id {event.item.id!r} belongs to an item that is being made."
@@ -350,7 +366,7 @@ class Controller:
         ]
 
     def _on_end_of_call(self, event: ev.EndOfCall) -> list[act.Action]:
-        made = self._silence("hangup")
+        made = self._silence("hangup") + self._asides.stop("hangup")
         self._over = True
         if isinstance(event, ev.Hangup):
             return [*made, act.Close(event.code, event.reason)]

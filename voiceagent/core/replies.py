@@ -1,18 +1,18 @@
-"""Our turns: how one opens, what the engine makes of it, how it ends, and what of it stays in the conversation.
+"""Our turns in the conversation: what the engine makes of one, how it ends, and what of it stays.
 
 It joins the mouth to the conversation and knows nothing of the ear: whether to speak, to hold or to stop is the
-controller's decision.
+controller's decision. Turns beside the conversation are in asides.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
 from voiceagent.core.conversation import Conversation
-from voiceagent.core.history import AssistantItem, ToolCallItem
+from voiceagent.core.history import AssistantItem
+from voiceagent.core.making import AWAY, GAVE_UP, Making
 from voiceagent.core.mouth import Speaker
 from voiceagent.core.turn import Pcm, Turn
 from voiceagent.units import VOICE_RATE, ms_to_samples, samples_to_ms
@@ -23,14 +23,13 @@ class Replies:
 
     Args:
         talk: the conversation that they belong to.
+        making: opens turns.
         lead_ms: how far audio is sent ahead of its playing; None = unpaced.
     """
 
-    def __init__(self, talk: Conversation, lead_ms: int | None) -> None:
+    def __init__(self, talk: Conversation, making: Making, lead_ms: int | None) -> None:
         self.mouth = Speaker(lead_ms)
-        self.engine_up = True
-        self._talk = talk
-        self._turns = 0
+        self._talk, self._making = talk, making
         # Turns of the last cut, and the most that can have been heard of each: a client that then says where its
         # player really stood may be believed up to there.
         self._cut: dict[str, tuple[Turn, int]] = {}
@@ -39,27 +38,15 @@ class Replies:
 
     def start(self, options: ev.TurnOptions, *, event_id: str | None = None) -> list[act.Action]:
         """Opens a turn; there must be no live one. An `Error` if `options.input` names an unknown item."""
-        resolved = self._talk.resolve(options)
-        if isinstance(resolved, str):
-            message = f"There is no item {resolved!r} to refer to."
-            return [act.Error("item_reference_invalid_item_id", message, "response.input", event_id)]
-        items, fresh = resolved
-        previous = self._talk.history.last_id if options.conversation else None
-        self._turns += 1
-        turn = Turn(self._turns, self._talk.new_item_id(), options, previous)
-        self.mouth.live = turn
-        made: list[act.Action] = [act.TurnOpened(turn.id, turn.item_id, options, previous)]
-        if not self.engine_up:
-            return made + self.fail("engine_down", "The engine is being restarted: try again shortly.")
-        if options.input is not None:
-            options = replace(options, input=items)
-        made += [act.EncodePiece(piece) for piece in fresh]
-        return [*made, act.StartTurn(turn.id, items, options)]
+        opened = self._making.open(options, event_id=event_id)
+        if isinstance(opened, act.Error):
+            return [opened]
+        self.mouth.live, made = opened
+        return made if self._making.engine_up else made + self.fail(AWAY)
 
     def play(self, pcm: Pcm, options: ev.TurnOptions, now: float) -> list[act.Action]:
         """Opens a turn that is made already: 24 kHz samples from elsewhere. There must be no live one."""
-        self._turns += 1
-        turn = Turn(self._turns, self._talk.new_item_id(), options, None)
+        turn = self._making.new_turn(options)
         turn.add_audio(ev.AudioOut(turn.id, 0, pcm, ()))
         turn.ended = ev.TurnEnded(turn.id, "stop", ev.Usage(), ())
         self.mouth.live = turn
@@ -73,35 +60,29 @@ class Replies:
         if live is None or event.turn != live.id or live.ended is not None:
             return []
         match event:
-            case ev.TurnStarted():
-                return []
-            case ev.ThoughtOut(_, text):
-                return [act.TurnThought(live.id, text)] if text else []
-            case ev.TextOut():
-                return self._on_text(live, event)
             case ev.AudioOut():
                 live.add_audio(event)
                 return self.pump(now)
-            case ev.ToolCalled(_, call_id, name, arguments):
-                call = ToolCallItem(self._talk.new_item_id(), call_id, name, arguments)
-                live.calls.append(call)
-                return [act.TurnTool(live.id, call.id, call_id, name, arguments)]
             case ev.TurnEnded(_, "cancelled"):
-                return self.fail("engine_error", "The engine gave the turn up.")
+                return self.fail(GAVE_UP)
             case ev.TurnEnded():
                 live.ended = event
                 return []
             case ev.TurnFailed(_, code, message):
-                return self.fail(code, message)
+                return self.fail(act.TurnError(code, message))
+            case ev.TextOut(_, text):
+                if text:
+                    self._show(live)
+                return self._making.tell(live, event)
+            case ev.TurnStarted() | ev.ThoughtOut() | ev.ToolCalled():
+                return self._making.tell(live, event)
             case _:
                 assert_never(event)
 
-    def _on_text(self, live: Turn, event: ev.TextOut) -> list[act.Action]:
-        live.add_text(event)
-        if not event.text:
-            return []
-        self._show(live)
-        return [act.TurnText(live.id, live.item_id, event.text)]
+    @property
+    def unfinished(self) -> AssistantItem | None:
+        """The live turn's message with the words that the client was told; the history knows only its place."""
+        return None if self.mouth.live is None else self.mouth.live.item()
 
     def pump(self, now: float) -> list[act.Action]:
         """Sends what may be sent now."""
@@ -133,13 +114,12 @@ class Replies:
             return self._closed(turn, turn.item(), "incomplete", "max_output_tokens")
         return self._closed(turn, turn.item(), "completed", None)
 
-    def fail(self, code: str, message: str) -> list[act.Action]:
+    def fail(self, error: act.TurnError) -> list[act.Action]:
         """The engine cannot go on with the live turn: what was sent stays and is heard, what was not is gone."""
         live = self.mouth.live
         if live is None or live.ended is not None:
             return []
         self.mouth.close()
-        error = act.TurnError(code, message)
         return self._closed(live, live.heard_item(live.sent), "failed", "error", error)
 
     def silence(self, reason: act.CloseReason, now: float) -> list[act.Action]:
@@ -175,7 +155,7 @@ class Replies:
         if turn.options.conversation:
             bounded = self._talk.close_turn(item, turn.calls, turn.previous_item_id)
         usage = None if turn.ended is None else turn.ended.usage
-        return [act.TurnClosed(turn.id, status, reason, item, usage, error), *bounded]
+        return [act.TurnClosed(turn.id, status, reason, item, usage, error), *turn.forgotten(), *bounded]
 
     def _keep_heard(self, turn: Turn, samples: int) -> list[act.Action]:
         item = turn.heard_item(samples)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from voiceagent.core.actions import ForgetPieces
 from voiceagent.core.events import AudioOut, TextOut, TurnEnded, TurnOptions
 from voiceagent.core.history import AssistantItem, ToolCallItem, cut_to_heard
 from voiceagent.units import TOKEN_SAMPLES, spoken_at
@@ -25,6 +26,7 @@ class Turn:
 
     Attributes:
         previous_item_id: the item behind which its items go.
+        pieces: audio that came with its own input; the engine has no use for it afterwards.
         sound: all its audio, for those who ask for it later; empty if it is beside the conversation.
         pending: audio that was not sent yet.
         generated, sent: samples at 24 kHz.
@@ -38,6 +40,7 @@ class Turn:
     item_id: str
     options: TurnOptions
     previous_item_id: str | None
+    pieces: tuple[int, ...] = ()
     text: str = ""
     text_ids: list[int] = field(default_factory=list)
     audio_ids: list[int] = field(default_factory=list)
@@ -56,6 +59,11 @@ class Turn:
     def spoken(self) -> bool:
         """Whether it is a turn of speech."""
         return self.options.modalities == "audio"
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """Ids that its items have or will have."""
+        return (self.item_id, *(call.id for call in self.calls))
 
     def add_text(self, event: TextOut) -> None:
         """More text; it may be cut again where this text ends."""
@@ -94,6 +102,10 @@ class Turn:
             return cut_to_heard(item, samples)
         tokens = AUDIO_PER_TEXT * max(len(self.text_ids), 1)
         return cut_to_heard(item, samples, length=spoken_at(tokens * TOKEN_SAMPLES, item.speed))
+
+    def forgotten(self) -> list[ForgetPieces]:
+        """What the engine may forget when the turn is closed."""
+        return [ForgetPieces(self.pieces)] if self.pieces else []
 
     def item(self) -> AssistantItem | None:
         """Its message with all that was generated; None if there is none to speak of."""

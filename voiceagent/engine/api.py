@@ -122,7 +122,10 @@ class Function(Message, frozen=True):
 
 
 class Options(Message, frozen=True):
-    """What one turn asks of the model; None and an empty voice = the checkpoint's default."""
+    """What one turn asks of the model; None and an empty voice = the checkpoint's default.
+
+    `beside`: beside the conversation, at the same time as a turn of it; nobody waits for it.
+    """
 
     spoken: bool
     instructions: str
@@ -137,6 +140,7 @@ class Options(Message, frozen=True):
     think: bool = False
     speed: float = 1.0
     script: str = ""
+    beside: bool = False
     parallel_calls: bool = True
     keep_ratio: float | None = 0.8
     keep_tokens: int | None = None

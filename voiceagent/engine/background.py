@@ -87,7 +87,7 @@ class Background:
     def _early(self, table: SlotTable) -> Iterator[Chore]:
         for session, early in self.early.items():
             slot = table.get(session)
-            if slot is not None and not slot.turns and not slot.missing(early.items):
+            if slot is not None and not slot.talk() and not slot.missing(early.items):
                 yield Chore("prepare", session, "", early.arrived)
 
     def _captions(self) -> Iterator[Chore]:

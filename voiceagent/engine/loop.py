@@ -30,6 +30,7 @@ from voiceagent.engine.scheduler import (
     may_rest,
     may_wait,
     plan,
+    without_idlers,
 )
 from voiceagent.engine.slots import MAX_WAITING_TURNS, Slot, SlotTable, Stage, Turn, item_pieces
 from voiceagent.errors import CapacityError, VoiceAgentError
@@ -122,9 +123,10 @@ class Loop:
 
     def _plan(self) -> Step | None:
         lane_free = self._lane is None or not self._lane.busy
-        turns = [slot.turns[0] for slot in self._table if slot.turns]
+        turns = [turn for slot in self._table for turn in (*slot.talk()[:1], *slot.asides())]
         views = [self._view(turn, lane_free) for turn in turns if self._may_run(turn, lane_free)]
         now, limits = self._clock(), self._runner.limits
+        views = without_idlers(views, now)
         if self._lane is not None:  # language goes on beside it
             speaking = [view for view in views if view.may_speak]
             views = [view for view in views if not view.may_speak]
@@ -145,11 +147,14 @@ class Loop:
             stage=turn.stage,
             deadline=turn.deadline(),
             need=turn.need(),
-            sounding=turn.playing_until is not None or (turn.quiet_tokens > 0 and not turn.options.spoken),
+            sounding=turn.beside
+            or turn.playing_until is not None
+            or (turn.quiet_tokens > 0 and not turn.options.spoken),
             missing=slot.missing(turn.items) if waiting and slot is not None else (),
             ready_ids=len(turn.waiting_ids) if may_speak else 0,
             wanted_ids=max(1, self._runner.wanted(turn.job)) if may_speak else 1,
             vocoding=turn.vocoding,
+            beside=turn.beside,
         )
 
     @staticmethod
@@ -213,13 +218,15 @@ class Loop:
         try:
             if slot is None:
                 raise CapacityError("The engine has no slot for this session.")
-            if len(slot.turns) >= MAX_WAITING_TURNS:
-                raise CapacityError(f"{len(slot.turns)} turns of this session are waiting already.")
+            rivals = slot.asides() if command.options.beside else slot.talk()
+            if len(rivals) >= MAX_WAITING_TURNS:
+                raise CapacityError(f"{len(rivals)} turns of this session are waiting already.")
             items = tuple(item_from_wire(item, slot.pieces) for item in command.items)
         except VoiceAgentError as error:
             self._emit(api.Failed(command.session, command.turn, error.code, str(error)))
             return
-        self._drop_early(command.session)
+        if not command.options.beside:
+            self._drop_early(command.session)
         slot.turns.append(Turn(command.session, command.turn, items, command.options, self._clock()))
 
     def _cancel(self, command: api.Cancel) -> None:
@@ -465,11 +472,16 @@ class Loop:
         else:
             log.error("turn %d of session %d failed", turn.turn, turn.session, exc_info=error)
             code, message = "internal_error", f"The engine failed on this turn ({type(error).__name__})."
-            self._runner.close(turn.session)  # half-written caches are worth less than a fresh prefill
-            slot = self._table.get(turn.session)
-            if slot is not None:
-                slot.encoded.clear()
+            if not turn.beside:  # that one has its own, and they are gone
+                self._drop_caches(turn.session)
         self._emit(api.Failed(turn.session, turn.turn, code, message))
+
+    def _drop_caches(self, session: int) -> None:
+        """Half-written caches are worth less than a fresh prefill."""
+        self._runner.close(session)
+        slot = self._table.get(session)
+        if slot is not None:
+            slot.encoded.clear()
 
     def _free(self, turn: Turn) -> None:
         """Give back what a turn that is no longer in the table holds; not under the hands of the vocoder."""
@@ -508,4 +520,5 @@ class Loop:
         slot, found = self._find(session, turn)
         assert slot is not None
         assert found is not None, "planned from the table a moment ago"
+        found.served_at = self._clock()
         return slot, found

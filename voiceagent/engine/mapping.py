@@ -125,6 +125,7 @@ def options_to_wire(options: TurnOptions) -> api.Options:
         think=options.think,
         speed=options.speed,
         script=options.script,
+        beside=not options.conversation,
         parallel_calls=options.parallel_calls,
         keep_ratio=options.truncation.ratio,
         keep_tokens=options.truncation.limit,

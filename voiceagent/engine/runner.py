@@ -184,6 +184,8 @@ class StepAudioRunner:
     def begin(self, turn: Turn) -> Reply:
         """Render the prompt, open the speech stream, and reserve positions for prompt and reply.
 
+        A turn beside the conversation gets a context of its own, which shares what both begin with.
+
         Raises:
             InputError: an unknown voice, an impossible tool choice, a sampling value out of range, a full context, or
                 a thought is asked of a model that cannot think.
@@ -205,13 +207,19 @@ class StepAudioRunner:
         spoken = options.spoken if prompt.think else prompt.spoken
         with self._on_speech():
             speech = self.token2wav.open(voice) if spoken else None
+        context = self._context(turn.session)
+        if turn.beside:
+            context = context.fork()
         try:
-            generation = self._with_room(turn.session, prompt, sampling, limit=limit, both=options.max_tokens)
+            generation = self._with_room(context, prompt, sampling, limit=limit, both=options.max_tokens)
         except BaseException:
             if isinstance(speech, SpeechState):
                 speech.close()
+            if turn.beside:
+                context.close()
             raise
-        self._live[turn.session] += 1
+        if not turn.beside:
+            self._live[turn.session] += 1
         return Reply(
             turn.session,
             generation,
@@ -222,6 +230,7 @@ class StepAudioRunner:
             sampling=sampling,
             max_tokens=options.max_tokens,
             speech=speech,
+            beside=turn.beside,
             one_call=not options.parallel_calls,
         )
 
@@ -291,7 +300,8 @@ class StepAudioRunner:
             )
             left = None if job.max_tokens is None else job.max_tokens - job.thought_tokens
             job.generation.close()
-            job.generation = self._with_room(job.session, answer, job.sampling, limit=left)
+            context = job.generation.context if job.beside else self._context(job.session)
+            job.generation = self._with_room(context, answer, job.sampling, limit=left)
         return replace(job.written(parts), reading=not job.splitter.thinking)
 
     def wanted(self, job: Reply) -> int:
@@ -319,6 +329,9 @@ class StepAudioRunner:
             return
         if isinstance(job.speech, SpeechState):
             job.speech.close()
+        if job.beside:
+            job.generation.context.close()
+            return
         self._live[job.session] -= 1
         if not self._live[job.session]:
             del self._live[job.session]
@@ -388,7 +401,7 @@ class StepAudioRunner:
 
     def _with_room(
         self,
-        session: int,
+        context: Context,
         prompt: Prompt,
         sampling: Sampling,
         *,
@@ -399,7 +412,6 @@ class StepAudioRunner:
 
         With a thought, `limit` is its own, and what is reserved holds the reply behind it too: `both` together.
         """
-        context = self._context(session)
         reply = self.language.max_new_tokens if limit is None else limit
         if prompt.think:
             reply = reply + self.language.max_new_tokens if both is None else both

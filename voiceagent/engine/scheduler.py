@@ -52,7 +52,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class TurnView:
-    """What the scheduler sees of a turn that may run (the first one of its session).
+    """What the scheduler sees of a turn that may run: the first one of its conversation, or one beside it.
 
     Attributes:
         deadline: seconds; when its listener starts to miss something.
@@ -63,6 +63,7 @@ class TurnView:
         ready_ids: speech ids that the vocoder could have now.
         wanted_ids: how many it wants for its next step.
         vocoding: the vocoder is at work on it.
+        beside: it is beside a conversation, and nobody waits for it.
     """
 
     session: int
@@ -75,6 +76,7 @@ class TurnView:
     ready_ids: int
     wanted_ids: int
     vocoding: bool = False
+    beside: bool = False
 
     @property
     def may_speak(self) -> bool:
@@ -176,7 +178,7 @@ def plan(
     only when nobody is hurt.
 
     Args:
-        turns: the first turn of every session that may run.
+        turns: those that may run: the first one of every conversation, and those beside one.
         chores: work in the background.
         now: seconds, on the clock of the deadlines.
         limits: how much fits into one step.
@@ -194,6 +196,16 @@ def plan(
     return _language(turns, writing, early, chores, now, limits, reads)
 
 
+def without_idlers(turns: Sequence[TurnView], now: float) -> list[TurnView]:
+    """The turns that have a claim now.
+
+    One beside a conversation waits until no conversation is in a hurry, anybody's, or until it is late itself: its
+    deadline moves on with each of its steps, so it then goes on at a slow pace.
+    """
+    calm = all(view.beside or (view.sounding and view.deadline - now > HURRY_S) for view in turns)
+    return [view for view in turns if calm or not view.beside or view.deadline <= now]
+
+
 def _language(
     turns: Sequence[TurnView],
     writing: Sequence[TurnView],
@@ -206,7 +218,7 @@ def _language(
     """The language model's next step; `writing` are the turns that wait for it, the most urgent one first."""
     reading = [view for view in writing if view.reads]
     decoding = [view for view in writing if not view.reads]
-    hurried = [view for view in decoding if view.need - now < HURRY_S]
+    hurried = [view for view in decoding if not view.beside and view.need - now < HURRY_S]
     patience = READS_SOUNDING if any(view.sounding for view in hurried) else READS_WAITING
     theirs = bool(hurried) and reads >= patience
     if reading and not theirs:
@@ -263,8 +275,9 @@ def _decode(
 
     Captions fill the batch up.
     """
-    if decoding and decoding[0].need - now < HURRY_S:
-        horizon = max(decoding[0].need, now) + JOIN_S
+    first = next((view.need for view in decoding if not view.beside), None)
+    if first is not None and first - now < HURRY_S:
+        horizon = max(first, now) + JOIN_S
         decoding = [view for view in decoding if view.need <= horizon]
     decoding = decoding[: limits.batch]
     writes = [c for c in quiet if c.kind == "write" and _may_transcribe(turns, c, now)]

@@ -27,6 +27,8 @@ SOUND_PATIENCE_S = (
 )
 TOKEN_S = TOKEN_SAMPLES / VOICE_RATE  #: sound of one speech id
 TEXT_PATIENCE_S = 0.05  #: a reader takes some 20 tokens a second
+ASIDE_PATIENCE_S = 2.0  #: a turn beside the conversation waits so long for a calm moment,
+ASIDE_PACE_S = 0.25  #: and then so long between two steps
 MAX_WAITING_TURNS = 4  #: of one session; a controller that keeps to its tables never has more than two
 
 
@@ -61,17 +63,29 @@ class Turn:
     seq: int = 0  #: number of the next audio message
     playing_until: float | None = None  #: when a listener who heard the first sound at once would run dry
     quiet_tokens: int = 0  #: tokens since the last sound
+    served_at: float | None = None  #: when it had its last step
     call_count: int = 0  #: tool calls so far
 
+    @property
+    def beside(self) -> bool:
+        """Whether it is beside the conversation."""
+        return self.options.beside
+
     def deadline(self) -> float:
-        """When the listener starts to miss something; the chunk with the earliest one is spoken first."""
+        """When the listener starts to miss something; the chunk with the earliest one is spoken first.
+
+        Nobody listens to a turn beside the conversation: its deadline is a pace that it must not fall behind.
+        """
+        if self.beside:
+            patience = ASIDE_PATIENCE_S if self.served_at is None else ASIDE_PACE_S
+            return (self.served_at or self.arrived) + patience
         if not self.options.spoken:
             return self.arrived + FIRST_SOUND_S + TEXT_PATIENCE_S * self.quiet_tokens
         return self._dry_at() + SOUND_PATIENCE_S * self.quiet_tokens
 
     def need(self) -> float:
         """When the language model must go on: what lies in tokens already is sound to come."""
-        if not self.options.spoken:
+        if self.beside or not self.options.spoken:
             return self.deadline()
         return max(self.deadline(), self._dry_at() + TOKEN_S * len(self.unsent_ids) / self.options.speed)
 
@@ -102,13 +116,21 @@ class Turn:
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """One session: its audio and its turns, the first of which is the one that runs."""
+    """One session: its audio and its turns, of which the first and all that are beside the conversation run."""
 
     session: int
     pieces: dict[int, Piece] = field(default_factory=dict)
     encoded: set[int] = field(default_factory=set)
     turns: deque[Turn] = field(default_factory=deque)
     doomed: set[int] = field(default_factory=set)  #: pieces to be forgotten once no turn names them
+
+    def talk(self) -> tuple[Turn, ...]:
+        """The turns of the conversation, one after the other."""
+        return tuple(turn for turn in self.turns if not turn.beside)
+
+    def asides(self) -> tuple[Turn, ...]:
+        """The turns beside the conversation, all at once."""
+        return tuple(turn for turn in self.turns if turn.beside)
 
     def idle_doomed(self) -> tuple[int, ...]:
         """The doomed pieces that no turn names; they are doomed no longer."""

@@ -1,0 +1,86 @@
+"""What all turns of ours have in common: how one opens, and what the client is told of it while the engine makes it.
+
+It knows neither the mouth nor how a turn ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from voiceagent.core import actions as act
+from voiceagent.core import events as ev
+from voiceagent.core.conversation import Conversation
+from voiceagent.core.history import AssistantItem, ToolCallItem
+from voiceagent.core.turn import Turn
+
+DOWN = act.TurnError("engine_down", "The engine stopped and is being restarted.")
+AWAY = act.TurnError("engine_down", "The engine is being restarted: try again shortly.")
+GAVE_UP = act.TurnError("engine_error", "The engine gave the turn up.")
+
+
+class Making:
+    """Opens turns and tells of them.
+
+    Args:
+        talk: the conversation that they read.
+
+    Attributes:
+        engine_up: whether there is an engine to ask; without one, what is opened is to fail at once.
+    """
+
+    def __init__(self, talk: Conversation) -> None:
+        self.engine_up = True
+        self._talk = talk
+        self._turns = 0
+
+    def new_turn(self, options: ev.TurnOptions, previous_item_id: str | None = None) -> Turn:
+        """A turn with a number of its own."""
+        self._turns += 1
+        return Turn(self._turns, self._talk.new_item_id(), options, previous_item_id)
+
+    def open(
+        self, options: ev.TurnOptions, *, event_id: str | None, unfinished: AssistantItem | None = None
+    ) -> tuple[Turn, list[act.Action]] | act.Error:
+        """Opens a turn and asks the engine for it; an `Error` if `options.input` names an unknown item.
+
+        Args:
+            options: of the turn.
+            event_id: of the request.
+            unfinished: what is known of a message that the history holds without its words as yet.
+        """
+        resolved = self._talk.resolve(options)
+        if isinstance(resolved, str):
+            message = f"There is no item {resolved!r} to refer to."
+            return act.Error("item_reference_invalid_item_id", message, "response.input", event_id)
+        items, fresh = resolved
+        if unfinished is not None:
+            items = tuple(unfinished if item.id == unfinished.id else item for item in items)
+        turn = self.new_turn(options, self._talk.history.last_id if options.conversation else None)
+        made: list[act.Action] = [act.TurnOpened(turn.id, turn.item_id, options, turn.previous_item_id)]
+        if self.engine_up:
+            if options.input is not None:
+                options = replace(options, input=items)
+            turn.pieces = tuple(piece.id for piece in fresh)
+            made += [act.EncodePiece(piece) for piece in fresh]
+            made.append(act.StartTurn(turn.id, items, options))
+        return turn, made
+
+    def tell(
+        self, turn: Turn, event: ev.TurnStarted | ev.ThoughtOut | ev.TextOut | ev.ToolCalled
+    ) -> list[act.Action]:
+        """Thoughts, words and calls, as the engine says them."""
+        match event:
+            case ev.TurnStarted():
+                return []
+            case ev.ThoughtOut(_, text):
+                return [act.TurnThought(turn.id, text)] if text else []
+            case ev.TextOut(_, text):
+                turn.add_text(event)
+                return [act.TurnText(turn.id, turn.item_id, text)] if text else []
+            case ev.ToolCalled(_, call_id, name, arguments):
+                call = ToolCallItem(self._talk.new_item_id(), call_id, name, arguments)
+                turn.calls.append(call)
+                return [act.TurnTool(turn.id, call.id, call_id, name, arguments)]
+            case _:
+                assert_never(event)
