@@ -297,6 +297,21 @@ async def test_bytes_in_headers_are_refused_like_anything_else(caplog: pytest.Lo
             assert status in (400, 401, 403), field
 
 
+async def test_what_is_no_http_is_refused_without_a_traceback_or_a_key_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with keyed(caplog) as (site, _, _):
+        for lines in (
+            f"GET /v1/models HTTP/9.9\r\nAuthorization: Bearer {RIGHT}",
+            f"GET /v1/models HTTP/1.1\r\nAuthorization Bearer {RIGHT}",
+            f"GET /v1/models HTTP/1.1\r\n\x00Authorization: Bearer {RIGHT}",
+            f"Bearer {RIGHT}",
+        ):
+            status, _ = await asked(site, f"{lines}\r\nHost: localhost\r\n\r\n".encode())
+            assert status == 400
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 async def test_a_key_opens_two_sessions_at_once_and_they_share_nothing() -> None:
     """By a key of the server and by an ephemeral one: documented, and no accident."""
     async with serving(keys=(RIGHT,)) as site:

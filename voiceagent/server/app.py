@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from voiceagent import __version__
 from voiceagent.config import Config, ServerConfig
@@ -24,6 +25,7 @@ from voiceagent.wire import openapi
 from voiceagent.wire.dialect import WireError
 
 log = logging.getLogger("voiceagent.server")
+http_log = logging.getLogger("voiceagent.http")
 
 REQUEST_BYTES = 32 << 20  #: of a JSON request with audio in it
 PAGE_FILES = {
@@ -85,7 +87,7 @@ class Server:
         chat = ChatRest(self._engine, instructions=self._config.instructions)
         app.router.add_post("/v1/chat/completions", chat.completions)
         app.router.add_get("/v1/voices", self._voices)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, logger=http_log)
         await self._runner.setup()
         host, port = self._config.server.host, self._config.server.port
         try:
@@ -190,6 +192,15 @@ class Server:
         return web.FileResponse(
             self._page / name, headers={**PAGE_HEADERS, "Content-Type": f"{kind}; charset=utf-8"}
         )
+
+
+def _is_fault_of_ours(record: logging.LogRecord) -> bool:
+    """Requests that are no HTTP are not worth a traceback, whose text would hold a piece of them, a key maybe."""
+    cause = record.exc_info[1] if record.exc_info else None
+    return not isinstance(cause, HttpProcessingError)
+
+
+http_log.addFilter(_is_fault_of_ours)
 
 
 def _listen_error(error: OSError, host: str, port: int) -> ConfigError:
