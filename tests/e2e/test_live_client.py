@@ -14,6 +14,7 @@ from voiceagent.config import Config, ServerConfig
 from voiceagent.engine.fake import FakeEngine, Script, numbered
 from voiceagent.server.app import Server
 from voiceagent.units import TOKEN_SAMPLES
+from voiceagent.wire.live import TAIL
 
 TOOL = {"type": "function", "name": "get_time", "parameters": {"type": "object"}}
 
@@ -41,7 +42,7 @@ async def test_everything_that_its_methods_can_ask() -> None:
             await call.until("session.usage.updated")
             assert call.text("input") == "what I said"
             whole = numbered(session=1, turn=1, start=0, count=10 * TOKEN_SAMPLES)
-            assert np.array_equal(np.frombuffer(bytes(call.audio), "<i2"), whole)
+            assert np.array_equal(np.frombuffer(bytes(call.audio), "<i2"), np.concatenate([whole, TAIL]))
             fixture = base64.b64encode(bytes(4800)).decode()
             await call.send("session.output_audio.fixture.play", audio=fixture, event_id="f")
             assert (await call.until("session.output_audio.fixture.played")).client_event_id == "f"

@@ -19,6 +19,7 @@ from websockets.exceptions import InvalidStatus
 
 from voiceagent.engine.fake import Script, numbered
 from voiceagent.units import TOKEN_SAMPLES
+from voiceagent.wire.live import TAIL
 
 _strict: TypeAdapter[Any] = TypeAdapter(ServerEvent)
 TOOL = {"type": "function", "name": "get_time", "parameters": {"type": "object"}}
@@ -73,7 +74,7 @@ async def test_a_spoken_turn_found_by_the_server() -> None:
         assert call.text("input") == "what I said"
         assert call.text("output").startswith("I heard")
         whole = numbered(session=1, turn=1, start=0, count=10 * TOKEN_SAMPLES)
-        assert np.array_equal(call.sound(), whole)
+        assert np.array_equal(call.sound(), np.concatenate([whole, TAIL]))
         await call.send("session.close", event_id="bye")
         closed = await call.until("session.closed")
         assert (closed["reason"], closed["client_event_id"]) == ("close_requested", "bye")
@@ -141,9 +142,8 @@ async def test_both_protocols_share_the_engine_and_its_slots() -> None:
         for call, word, number in ((one, "one", 1), (two, "two", 2)):
             await call.until("session.usage.updated")
             assert call.text("output") == f"You said: {word}"
-            assert np.array_equal(
-                call.sound(), numbered(session=number, turn=1, start=0, count=5 * TOKEN_SAMPLES)
-            )
+            whole = numbered(session=number, turn=1, start=0, count=5 * TOKEN_SAMPLES)
+            assert np.array_equal(call.sound(), np.concatenate([whole, TAIL]))
 
 
 async def test_who_is_not_let_in() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,7 +38,9 @@ from voiceagent.client import (
 from voiceagent.client.conn import address
 from voiceagent.client.events import decode
 from voiceagent.client.memory import TURNS, Memory
-from voiceagent.engine.fake import Script, numbered
+from voiceagent.config import Config, ServerConfig
+from voiceagent.engine.fake import FakeEngine, Script, numbered
+from voiceagent.server.app import Server
 from voiceagent.units import TOKEN_SAMPLES
 
 QUESTION = Path(__file__).resolve().parent.parent / "data" / "questions" / "hours.flac"
@@ -117,6 +120,42 @@ async def test_what_cannot_be_reached_says_why(tmp_path: Path) -> None:
     async with serving() as site:
         with pytest.raises(ClientError, match=r"\(404\)") as caught:
             await RealtimeClient(f"ws://127.0.0.1:{site.port}/v1/nothing").__aenter__()
+
+
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(cert), "-keyout", str(key)]
+    subprocess.run([*command, *names], check=True, capture_output=True)
+    return cert, key
+
+
+async def test_a_certificate_of_the_servers_own(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    engine = FakeEngine(Script(speech_ids=5))
+    await engine.start()
+    server = Server(Config(server=ServerConfig(port=0, tls_cert=str(cert), tls_key=str(key))), engine)
+    url = f"https://127.0.0.1:{(await server.start())[1]}"
+    try:
+        async with RealtimeClient(url, ca=cert) as client:
+            assert (await client.ask_text("hello")).said == "You said: hello"
+        with pytest.raises(ClientError, match=r"--ca FILE\.pem") as caught:
+            await RealtimeClient(url).__aenter__()
+        assert (caught.value.code, caught.value.retryable) == ("untrusted_certificate", False)
+    finally:
+        await server.stop()
+        await engine.stop()
 
 
 async def test_not_connected_is_a_clear_error() -> None:

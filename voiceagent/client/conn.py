@@ -124,10 +124,13 @@ class RealtimeClient:
         self.session = created["session"]
 
     def _trust(self) -> ssl.SSLContext | None:
-        if not self.url.startswith("wss:") or self._ca is None:
+        if not self.url.startswith("wss:"):
             return None
         try:
-            return ssl.create_default_context(cafile=self._ca)
+            context = ssl.create_default_context()
+            if self._ca is not None:
+                context.load_verify_locations(self._ca)
+            return context
         except (OSError, ssl.SSLError) as error:
             raise ClientError(
                 f"Cannot use the certificate {self._ca}: {error}.", code="invalid_certificate"

@@ -32,6 +32,8 @@ from voiceagent.wire.realtime_items import from_base64
 from voiceagent.wire.realtime_writer import Writer
 
 FIXTURE_S = 30
+TAIL = np.zeros(VOICE_RATE // 2, np.int16)
+"""Sent behind a reply: the published service never stops sending, and some players know by the quiet that it ended."""
 SPANS = 64  #: utterances whose transcript may still come
 CLOSE_REQUESTED = "close_requested"
 APPENDED = {
@@ -298,9 +300,12 @@ class LiveDialect:
     def _closed(self, action: act.TurnClosed, speech: _Speech, now: _Started) -> Iterator[str]:
         self._speech = None
         if action.status != "cancelled":
-            yield from self._audio(speech.encoder.finish())
             if action.status != "failed":
                 yield from self._said(speech, *now.timeline.say(0))
+            if action.status == "completed" and speech.fixture is None and not speech.calls:
+                now.timeline.say(len(TAIL))
+                yield from self._audio(speech.encoder.push(TAIL))
+            yield from self._audio(speech.encoder.finish())
         if speech.fixture is not None:
             if action.status == "completed":
                 yield self._event("session.output_audio.fixture.played", **speech.fixture)
