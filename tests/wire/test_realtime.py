@@ -189,6 +189,64 @@ def test_a_response_keeps_its_format_when_the_session_changes() -> None:
     assert done["response"]["audio"]["output"]["format"] == {"type": "audio/pcm", "rate": 24000}
 
 
+@pytest.mark.parametrize("conversation", ["auto", "none"])
+def test_a_response_may_have_a_format_of_its_own(conversation: str) -> None:
+    phone = Phone(turn_detection=None)
+    wanted = {"output": {"format": {"type": "audio/pcmu"}}}
+    (created,) = say(phone, "response.create", response={"audio": wanted, "conversation": conversation})
+    assert created["response"]["audio"]["output"]["format"] == {"type": "audio/pcmu"}
+    told = tell(phone, audio_tokens=25) + tell(phone, end="stop")
+    deltas = [base64.b64decode(e["delta"]) for e in told if e["type"] == "response.output_audio.delta"]
+    assert sum(map(len, deltas)) == 8000
+    (created,) = say(phone, "response.create")
+    assert created["response"]["audio"]["output"]["format"] == {"type": "audio/pcm", "rate": 24000}
+
+
+def test_responses_beside_the_conversation_are_told_each_in_its_own_order() -> None:
+    phone = Phone(turn_detection=None)
+    say(phone, "response.create")
+    beside = {"conversation": "none", "output_modalities": ["text"], "metadata": {"topic": "mood"}}
+    (created,) = say(phone, "response.create", response=beside)
+    assert created["response"]["conversation_id"] is None
+    told = [
+        *tell(phone, turn=1, text="Good day."),
+        *tell(phone, turn=2, text="cheer"),
+        *tell(phone, turn=1, audio_tokens=2),
+        *tell(phone, turn=2, text="ful"),
+        *tell(phone, turn=2, end="stop"),
+        *tell(phone, turn=1, end="stop"),
+    ]
+    mine = [event for event in told if created["response"]["id"] in json.dumps(event)]
+    mine = [event for event in mine if event["type"] != "response.latency"]
+    assert types(mine) == [
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.output_text.delta",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.done",
+    ]
+    assert mine[-1]["response"]["metadata"] == {"topic": "mood"}
+    assert types(told).count("response.done") == 2
+    assert len(phone.controller.history) == 1
+
+
+def test_one_beside_is_cancelled_by_its_id_only() -> None:
+    phone = Phone(turn_detection=None)
+    (beside,) = say(phone, "response.create", response={"conversation": "none"})
+    (error,) = say(phone, "response.cancel", event_id="e1")
+    assert (error["error"]["code"], error["error"]["event_id"]) == ("response_cancel_not_active", "e1")
+    (done,) = say(phone, "response.cancel", response_id=beside["response"]["id"])
+    assert done["response"]["status"] == "cancelled"
+    for _ in range(4):
+        say(phone, "response.create", response={"conversation": "none"})
+    (error,) = say(phone, "response.create", event_id="e2", response={"conversation": "none"})
+    assert error["error"]["code"] == "too_many_active_responses"
+    assert error["error"]["param"] == "response.conversation"
+
+
 def test_a_new_input_format_begins_behind_what_was_sent() -> None:
     dialect = Phone(turn_detection=None).dialect
 

@@ -293,6 +293,7 @@ def test_a_response_may_differ_from_the_session() -> None:
         temperature=0.0,
         metadata={"a": "b"},
         conversation=False,
+        format="audio/pcm",
         input=(ItemReference("i"), UserItem("", (TextContent("x"),))),
     )
     assert options(session, max_output_tokens=5).max_tokens == 5
@@ -305,7 +306,10 @@ def test_a_response_may_differ_from_the_session() -> None:
         ({"metadata": {str(i): "" for i in range(17)}}, "response.metadata"),
         ({"input": [{"type": "item_reference"}]}, "response.input[0].id"),
         ({"input": [{"type": "mcp_call"}]}, "response.input[0].type"),
-        ({"audio": {"output": {"format": {"type": "audio/pcmu"}}}}, "response.audio.output.format"),
+        (
+            {"audio": {"output": {"format": {"type": "audio/pcm", "rate": 8000}}}},
+            "response.audio.output.format.rate",
+        ),
         ({"tools": [{"type": "mcp"}]}, "response.tools[0].type"),
         ({"instructions": "x" * 70_000}, "response.instructions"),
     ],

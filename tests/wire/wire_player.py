@@ -7,7 +7,8 @@ transcription session`), the others are JSON behind one character:
     < server event         audio likewise; checked
     ! what the engine does {"voice_ms": n} {"quiet_ms": n} {"text": s} {"audio_tokens": n}
                            {"tool": name, "arguments": s} {"end": reason} {"fail": code} {"thought": s}
-                           {"hears": s} {"transcript": s} {"unheard": code}, of the newest turn or user item;
+                           {"hears": s} {"transcript": s} {"unheard": code}, of the newest turn or user item
+                           ("turn": n names another);
                            {"down": true} and {"up": true}
     + seconds              time passes
 
@@ -128,26 +129,27 @@ class Phone:
             self.sent += [str(frame) for frame in self.dialect.render(action)]
 
     def _engine_events(self, does: dict[str, Any]) -> list[core.Event]:
+        turn = does.get("turn", self.turn)
         match does:
             case {"voice_ms": ms}:
                 return self._probabilities(ms, 0.95)
             case {"quiet_ms": ms}:
                 return self._probabilities(ms, 0.02)
             case {"thought": text}:
-                return [core.ThoughtOut(self.turn, text)]
+                return [core.ThoughtOut(turn, text)]
             case {"text": text}:
-                return [core.TextOut(self.turn, text, (1,))]
+                return [core.TextOut(turn, text, (1,))]
             case {"audio_tokens": count}:
                 self.seq += 1
                 pcm = np.zeros(count * TOKEN_SAMPLES, np.int16)
-                return [core.AudioOut(self.turn, self.seq - 1, pcm, (7,) * count)]
+                return [core.AudioOut(turn, self.seq - 1, pcm, (7,) * count)]
             case {"tool": name, "arguments": arguments}:
-                return [core.ToolCalled(self.turn, f"call_{self.turn}", name, arguments)]
+                return [core.ToolCalled(turn, f"call_{turn}", name, arguments)]
             case {"end": reason}:
                 usage = core.Usage(40, 25, 30, 12, 48, does.get("thought_tokens", 0))
-                return [core.TurnEnded(self.turn, reason, usage, (1, 2))]
+                return [core.TurnEnded(turn, reason, usage, (1, 2))]
             case {"fail": code}:
-                return [core.TurnFailed(self.turn, code, "It broke.")]
+                return [core.TurnFailed(turn, code, "It broke.")]
             case {"hears": text}:
                 return [core.TranscriptDelta(self.user_item, text)]
             case {"transcript": text}:

@@ -83,7 +83,8 @@ class TurnOptions:
         speed: of the speech, at the same pitch; 2 = twice as fast.
         script: a spoken reply says exactly this; empty = the model finds the words.
         interruptible: a voice may stop it (besides `ServerVad.interrupt_response`).
-        conversation: False = out of band: the history is read but neither the reply nor `input` is added to it.
+        metadata, format: the dialect's own: what the client named it by, and how its audio goes out.
+        conversation: False = beside it (asides.py): it is read, but neither the reply nor `input` is added to it.
         input: the model sees these items instead of the history; None = the history.
     """
 
@@ -104,6 +105,7 @@ class TurnOptions:
     script: str = ""
     interruptible: bool = True
     metadata: Mapping[str, str] | None = None
+    format: str | None = None
     conversation: bool = True
     input: tuple[Item | ItemReference, ...] | None = None
 
@@ -244,7 +246,7 @@ class Play:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Stop the turn of this number; None = whichever is active."""
+    """Stop the turn of this number; None = the one of the conversation."""
 
     turn: int | None = None
     event_id: str | None = None

@@ -14,7 +14,7 @@ from voiceagent.core.captions import Captions, Pace, Word
 from voiceagent.core.history import AssistantItem
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.codecs import AudioEncoder
-from voiceagent.wire.realtime_session import Session
+from voiceagent.wire.realtime_session import Session, shown_format
 from voiceagent.wire.realtime_writer import Writer
 
 TurnAction = (
@@ -61,7 +61,7 @@ class Responses:
     """The responses of one connection.
 
     Args:
-        session: whose audio format a response takes when it opens.
+        session: whose audio format a response takes when it opens, unless it was asked for in another.
         prefix: unique among the sessions of a server; part of the ids made here.
         writer: writes the events.
     """
@@ -108,7 +108,8 @@ class Responses:
         return f"resp_{self._prefix}_{turn}"
 
     def _opened(self, action: act.TurnOpened) -> Iterator[str]:
-        audio_format = self._session.output_format
+        asked = action.options.format
+        audio_format = self._session.output_format if asked is None else shown_format(asked)
         response = _Response(
             id=self._id(action.turn),
             item_id=action.item_id,

@@ -282,14 +282,9 @@ class Session:
             )
         base = self.to_core().turn_options()
         output = (asked.audio.output if asked.audio is not None else None) or ev.OutputAudioPatch()
+        own_format = None
         if output.format is not None:
-            where = "response.audio.output.format"
-            if show_format(output.format, param=where) != self.output_format:
-                raise WireError(
-                    "A response has the audio format of its session.",
-                    param=where,
-                    remedy="Change it with session.update.",
-                )
+            own_format = show_format(output.format, param="response.audio.output.format")["type"]
         modality: Modality = (
             base.modalities if asked.output_modalities is None else asked.output_modalities[0]
         )
@@ -315,6 +310,7 @@ class Session:
             else asked.parallel_tool_calls,
             speed=base.speed if output.speed is None else output.speed,
             metadata=asked.metadata,
+            format=own_format,
             conversation=asked.conversation != "none",
             input=None
             if asked.input is None
@@ -362,7 +358,12 @@ def show_format(given: ev.Format, *, param: str) -> dict[str, Any]:
             param=f"{param}.rate",
             remedy=f"Send and expect {rate} Hz, or leave the rate out.",
         )
-    return {"type": given.type, "rate": rate} if given.type == "audio/pcm" else {"type": given.type}
+    return shown_format(given.type)
+
+
+def shown_format(kind: str) -> dict[str, Any]:
+    """An audio format as the session shows it."""
+    return {"type": kind, "rate": RATES[kind]} if kind == "audio/pcm" else {"type": kind}
 
 
 def checked_tools(given: Sequence[ev.Tool], *, param: str) -> tuple[Tool, ...]:
