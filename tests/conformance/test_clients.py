@@ -35,6 +35,7 @@ SCENARIOS = (
     "out_of_band",
     "reconnect",
 )
+TRANSCRIPTION = ("connect", "spoken", "commit")
 LIVE = ("start", "spoken", "tool", "delegate", "append", "mute", "close", "reconnect")
 AT_ONCE = 3  #: clients; their audio is paced, so most of the time each of them listens
 LIMIT_S = 600.0
@@ -81,6 +82,20 @@ CLIENTS = {
     ),
     "live_livekit": Client(
         "LiveKit openai.realtime.GPTLiveModel", (PYTHON, "live_livekit.py"), "http", scenarios=LIVE
+    ),
+    "stt_openai_py": Client("openai (Python)", (PYTHON, "stt_openai_py.py"), "http", scenarios=TRANSCRIPTION),
+    "stt_openai_js": Client(
+        "openai (JavaScript, ws)", ("node", "stt_openai_js.mjs"), "https", scenarios=TRANSCRIPTION
+    ),
+    "stt_pipecat": Client(
+        "Pipecat OpenAIRealtimeSTTService", (PYTHON, "stt_pipecat.py"), "ws", scenarios=TRANSCRIPTION
+    ),
+    "stt_livekit": Client(
+        "LiveKit openai.STT",
+        (PYTHON, "stt_livekit.py"),
+        "http",
+        frozenset({"commit"}),
+        scenarios=TRANSCRIPTION,
     ),
 }
 CASES = [(name, scenario) for name, client in CLIENTS.items() for scenario in client.scenarios]
@@ -154,6 +169,12 @@ The scenarios: connect, configure the session, a spoken question answered in aud
 with its result, an interruption with truncation, a cancelled response, a response outside of the conversation,
 and a second connection.
 """
+TRANSCRIPTION_HEAD = """\
+## Realtime protocol, transcription
+
+The scenarios: connect and configure, an utterance that the server finds, an utterance that the client ends; each
+written down word by word.
+"""
 LIVE_HEAD = """\
 ## Live protocol
 
@@ -170,7 +191,8 @@ has its types, and WebRTC).
 def table(done: Mapping[str, Run]) -> str:
     """RESULTS.md: nothing in it changes from run to run unless a result or a version does."""
     rows = [HEAD]
-    for head, scenarios in ((REALTIME_HEAD, SCENARIOS), (LIVE_HEAD, LIVE)):
+    tables = ((REALTIME_HEAD, SCENARIOS), (TRANSCRIPTION_HEAD, TRANSCRIPTION), (LIVE_HEAD, LIVE))
+    for head, scenarios in tables:
         rows.append(head)
         rows.append("| client | version | " + " | ".join(name.replace("_", " ") for name in scenarios) + " |")
         rows.append("|---|---|" + "---|" * len(scenarios))

@@ -354,3 +354,40 @@ def test_a_model_that_cannot_think_says_so_and_nothing_changes() -> None:
     assert not apply(session, think="off").think
     assert session.shown["think"] is None
     assert not options(session, think="off").think
+
+
+def listener(**config: Any) -> Session:
+    base = SessionConfig(**config)
+    return Session(base, session_id="s", model="m", voices=("anna",), kind="transcription")
+
+
+def test_a_session_that_only_transcribes_says_and_means_so() -> None:
+    session = listener(instructions="Be kind.")
+    core = session.to_core()
+    assert (core.replies, core.transcribe) == (False, True)
+    assert set(session.visible) == {"type", "object", "id", "include", "audio"}
+    assert set(session.visible["audio"]) == {"input"}
+    semantic = {"type": "semantic_vad", "eagerness": "high"}
+    assert apply(session, type="transcription", audio={"input": {"turn_detection": semantic}}).turn_detection
+    assert session.visible["audio"]["input"]["turn_detection"] == semantic
+    apply(session, audio={"input": {"transcription": None}})
+    assert session.visible["audio"]["input"]["transcription"] == {"model": "builtin"}
+
+
+@pytest.mark.parametrize(("kind", "other"), [("realtime", "transcription"), ("transcription", "realtime")])
+def test_the_type_of_a_session_does_not_change(kind: Any, other: str) -> None:
+    session = Session(SessionConfig(), session_id="s", model="m", voices=("anna",), kind=kind)
+    apply(session, type=kind)
+    with pytest.raises(WireError) as error:
+        apply(session, type=other)
+    assert (error.value.code, error.value.param) == ("unsupported_session_type", "session.type")
+
+
+def test_models_without_turn_detection_get_none_unless_it_is_asked_for() -> None:
+    whisper = {"transcription": {"model": "gpt-realtime-whisper"}}
+    session = listener()
+    assert apply(session, audio={"input": {"transcription": {"language": "en"}}}).turn_detection is not None
+    assert apply(session, audio={"input": whisper}).turn_detection is None
+    assert apply(session, audio={"input": {"turn_detection": {"type": "server_vad"}}}).turn_detection
+    assert apply(session, audio={"input": whisper}).turn_detection is not None
+    assert apply(fresh(), audio={"input": whisper}).turn_detection is not None

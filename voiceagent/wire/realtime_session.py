@@ -29,6 +29,8 @@ MAX_SCHEMA_BYTES = 32 * 1024
 AS_THEY_CAME = ("instructions", "parallel_tool_calls", "reasoning", "temperature")
 REACTIONS = ("create_response", "interrupt_response", "idle_timeout_ms")
 """What of turn detection is about replies."""
+COMMITTED = ("gpt-realtime-whisper", "gpt-live-transcribe")
+"""Transcription models that know no turn detection where they come from: their clients end each utterance."""
 Kind = Literal["realtime", "transcription"]
 OBJECTS: dict[Kind, str] = {"realtime": "realtime.session", "transcription": "realtime.transcription_session"}
 NULLABLE = ("tracing", "prompt", "include", "output_lead_ms")
@@ -60,6 +62,7 @@ class Session:
         self._voices = tuple(voices)
         self._can_think = can_think
         self._base = base
+        self._detects = False  # the client has said how turns are found
         self._vad = base.turn_detection or ServerVad()
         self.shown: dict[str, Any] = {
             "type": kind,
@@ -177,6 +180,9 @@ class Session:
             shown["transcription"] = None if off else named or {"model": "builtin"}
         if patch.turn_detection is not UNSET:
             shown["turn_detection"] = self._turn_detection(patch.turn_detection)
+        elif self._writes and patch.transcription is not UNSET and not self._detects:
+            model = shown["transcription"].get("model", "")
+            shown["turn_detection"] = None if model.startswith(COMMITTED) else shown["turn_detection"]
         return shown
 
     def _output(self, patch: ev.OutputAudioPatch) -> dict[str, Any]:
@@ -190,6 +196,7 @@ class Session:
         return shown
 
     def _turn_detection(self, given: ev.TurnDetection | None) -> dict[str, Any] | None:
+        self._detects = True
         if given is None:
             return None
         now: dict[str, Any] = self.shown["audio"]["input"]["turn_detection"] or {}
