@@ -21,6 +21,7 @@ from voiceagent.errors import ConfigError
 
 ENV_PREFIX = "VOICEAGENT_"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+SWITCH = ("auto", "on", "off")
 VARIANTS = ("auto", "chat", "think", "base")
 
 
@@ -38,6 +39,9 @@ class ServerConfig:
     allowed_origins: tuple[str, ...] = ()
     tls_cert: str = ""
     tls_key: str = ""
+    custom_voices: str = "auto"  #: may clients bring voices of their own? on, off, or auto: only on loopback
+    voice_folder: str = ""  #: where those are kept; empty = in memory, until the server stops
+    max_custom_voices: int = 32  #: of all clients together, those of single sessions included
     handshake_timeout_s: float = 5.0
     ping_interval_s: float = 20.0
 
@@ -259,6 +263,7 @@ def _convert_flag(value: Any) -> bool:
 def _check(config: Config) -> None:
     ranges: list[tuple[str, float, float, float]] = [
         ("server.port", config.server.port, 0, 65535),
+        ("server.max_custom_voices", config.server.max_custom_voices, 0, 1000),
         ("engine.max_sessions", config.engine.max_sessions, 1, 4096),
         ("engine.max_batch", config.engine.max_batch, 1, 1024),
         ("engine.kv_memory_mb", config.engine.kv_memory_mb, 0, 1 << 24),
@@ -279,13 +284,17 @@ def _check(config: Config) -> None:
                 remedy=f"Use a value from {low:g} to {high:g}.",
                 param=name,
             )
-    for name, known in (("dtype", DTYPES), ("speech_dtype", DTYPES), ("variant", VARIANTS)):
-        chosen = getattr(config.engine, name)
-        if chosen not in known:
+    for name, chosen, words in (
+        ("engine.dtype", config.engine.dtype, DTYPES),
+        ("engine.speech_dtype", config.engine.speech_dtype, DTYPES),
+        ("engine.variant", config.engine.variant, VARIANTS),
+        ("server.custom_voices", config.server.custom_voices, SWITCH),
+    ):
+        if chosen not in words:
             raise ConfigError(
-                f"engine.{name} = {chosen!r} is not known.",
-                remedy=f"Use one of: {', '.join(known)}.",
-                param=f"engine.{name}",
+                f"{name} = {chosen!r} is not known.",
+                remedy=f"Use one of: {', '.join(words)}.",
+                param=name,
             )
 
 

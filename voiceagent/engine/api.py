@@ -8,7 +8,7 @@ arrives late can be dropped by comparison. The messages mirror `core.events` and
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -35,6 +35,9 @@ from voiceagent.core.events import (
     TurnStarted,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from voiceagent.engine.voices import Keeper
 
 EngineEvent = (
     SpeechProb | TurnStarted | ThoughtOut | TextOut | AudioOutEvent | ToolCalled | TurnEnded | TurnFailed
@@ -215,6 +218,19 @@ class Write(Message, frozen=True):
     more: bool = False
 
 
+class Enrol(Message, frozen=True):
+    """Make a voice of the bytes of a sound file, for all sessions; answered by `Enrolled` or `NotEnrolled`."""
+
+    name: str
+    data: bytes
+
+
+class Dismiss(Message, frozen=True):
+    """Forget a voice that was enrolled; what is being said with it is said to its end."""
+
+    name: str
+
+
 class CloseSession(Message, frozen=True):
     """Forget the session and all of its state."""
 
@@ -232,7 +248,19 @@ class Shutdown(Message, frozen=True):
 
 
 Command = (
-    OpenSession | Audio | Encode | Forget | Prepare | Begin | Cancel | Write | CloseSession | Ping | Shutdown
+    OpenSession
+    | Audio
+    | Encode
+    | Forget
+    | Prepare
+    | Begin
+    | Cancel
+    | Write
+    | CloseSession
+    | Ping
+    | Enrol
+    | Dismiss
+    | Shutdown
 )
 
 
@@ -361,6 +389,24 @@ class Unwritten(Message, frozen=True):
     message: str
 
 
+class Enrolled(Message, frozen=True):
+    """Turns may ask for the voice; `clip` is its recording as a plain WAV file, of which it can be made again."""
+
+    name: str
+    clip: bytes
+    seconds: float
+
+
+class NotEnrolled(Message, frozen=True):
+    """No voice came of a recording: it cannot be used, there is no room for it, or the engine failed on it."""
+
+    name: str
+    kind: Literal["input", "overloaded", "engine"]
+    code: str
+    message: str
+    remedy: str
+
+
 class Refused(Message, frozen=True):
     """There is no room for the session; `remedy` says what would help."""
 
@@ -401,6 +447,8 @@ Reply = (
     | Refused
     | Pong
     | Fatal
+    | Enrolled
+    | NotEnrolled
 )
 
 
@@ -424,6 +472,10 @@ class EngineSession(Protocol):
 
 class EngineClient(Protocol):
     """An engine as the server sees it: local process, fake, or another machine."""
+
+    @property
+    def voices(self) -> Keeper:
+        """The voices that clients bring; there while the engine is down too."""
 
     @property
     def ready(self) -> Ready | None:

@@ -15,7 +15,7 @@ import socket
 from asyncio.subprocess import DEVNULL, Process
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from voiceagent.core.history import Item, Piece
 from voiceagent.engine import api, mapping
 from voiceagent.engine.pipe import Pipe, WorkerSpec, environment
 from voiceagent.engine.slots import item_pieces
+from voiceagent.engine.voices import Keeper
 from voiceagent.errors import CapacityError, CheckpointError, ConfigError, EngineError, VoiceAgentError
 
 BACKOFF_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  #: before the first, second, ... restart in a row
@@ -95,7 +96,7 @@ class LocalSession:
             error = EngineError("The engine is being restarted.", code="engine_down")
             self._fail_soon(action.turn, error)
             return
-        options = action.options
+        options = replace(action.options, voice=self.engine.voices.known(action.options.voice))
         named = [piece for item in action.items for piece in item_pieces(item)]
         try:
             wire = self._send_items(action.items)
@@ -109,7 +110,7 @@ class LocalSession:
     def _prepare(self, action: Prepare) -> None:
         """Nobody waits for it: an engine that is away need not hear of it."""
         if self.engine.ready is not None:
-            wire = self._send_items(action.items)
+            wire = self._send_items(action.items)  # whose voice it is does not matter to reading
             self.engine.post(api.Prepare(self.number, wire, mapping.options_to_wire(action.options)))
 
     def _send_items(self, items: tuple[Item, ...]) -> tuple[api.WireItem, ...]:
@@ -174,6 +175,7 @@ class LocalEngine:
             load_s,
             backoff_s,
         )
+        self.voices = Keeper(self.post)
         self._ready: api.Ready | None = None
         self._pipe: Pipe | None = None
         self._process: Process | None = None
@@ -363,6 +365,7 @@ class LocalEngine:
 
     def _came_up(self, ready: api.Ready, *, restarted: bool) -> None:
         self._ready = ready
+        self.voices.came_up()
         for session in list(self._sessions.values()):
             session.sent.clear()
             self.post(api.OpenSession(session.number))
@@ -374,6 +377,7 @@ class LocalEngine:
         was_ready, self._ready, self._pipe = self._ready, None, None
         if was_ready is None:
             return
+        self.voices.went_down()
         retry_after = was_ready.load_seconds + self._backoff_s[min(self._streak, len(self._backoff_s) - 1)]
         if not self._stopping:
             log.error("the engine is down; %d sessions are told", len(self._sessions))
@@ -397,6 +401,8 @@ class LocalEngine:
             case api.Fatal():
                 kind = LOAD_ERRORS.get(reply.code, EngineError)
                 self._settle(kind(reply.message, code=reply.code, remedy=reply.remedy))
+            case api.Enrolled() | api.NotEnrolled():
+                self.voices.take(reply)
             case api.Refused():
                 log.error("session %d was refused: %s %s", reply.session, reply.message, reply.remedy)
             case _:

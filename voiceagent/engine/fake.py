@@ -25,41 +25,22 @@ from voiceagent.core import events
 from voiceagent.core.actions import CancelTurn, EncodePiece, ForgetPieces, Prepare, StartTurn, Transcribe
 from voiceagent.core.history import AudioContent, Item, Piece, TextContent, ToolResultItem, UserItem
 from voiceagent.engine import api
+from voiceagent.engine.fake_ear import EnergyStream as EnergyStream
 from voiceagent.engine.mapping import options_to_wire
 from voiceagent.engine.protocol import Pcm, Speech, Summary, ToolUse, Written
 from voiceagent.engine.scheduler import Limits
 from voiceagent.engine.slots import Turn
+from voiceagent.engine.voices import in_process
 from voiceagent.errors import CapacityError, EngineError, InputError
 from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE
 
 MODULUS = 32_749  #: a prime below 2^15, so that the pattern never falls in step with chunk sizes
-WINDOW = 512  #: samples per speech probability, as in the real detector
-LOUD = 0.01  #: root mean square above which the fake detector hears speech
 
 
 def numbered(*, session: int, turn: int, start: int, count: int) -> npt.NDArray[np.int16]:
     """Samples `start` .. `start + count` of a turn's reply; each value tells its place modulo `MODULUS`."""
     place = (np.arange(start, start + count) + 4_099 * turn + 1_217 * session) % MODULUS
     return (place - MODULUS // 2).astype(np.int16)
-
-
-class EnergyStream:
-    """A voice activity detector that goes by loudness: 0.95 for a window above `LOUD`, else 0.02."""
-
-    def __init__(self) -> None:
-        self._rest = np.zeros(0, np.float32)
-
-    def push(self, at: int, samples: npt.NDArray[np.float32]) -> list[tuple[int, float]]:
-        """As `models.silero.VadStream.push`: (end position of the window, probability) of each whole window."""
-        pending = np.concatenate([self._rest, samples])
-        start = at - len(self._rest)
-        whole = len(pending) // WINDOW * WINDOW
-        self._rest = pending[whole:]
-        heard = []
-        for offset in range(0, whole, WINDOW):
-            loudness = float(np.sqrt(np.mean(np.square(pending[offset : offset + WINDOW]))))
-            heard.append((start + offset + WINDOW, 0.95 if loudness > LOUD else 0.02))
-        return heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +230,7 @@ class FakeEngine:
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._written: dict[tuple[int, int], list[int]] = {}
         self._random = random.Random(self.script.seed)
+        self.voices = in_process(FakeRunner())
 
     @property
     def ready(self) -> api.Ready | None:
@@ -265,6 +247,7 @@ class FakeEngine:
         if on_progress is not None:
             on_progress(api.Loading("fake", 0.0))
         self.alive = True
+        self.voices.came_up()
         assert self.ready is not None
         return self.ready
 
@@ -287,6 +270,7 @@ class FakeEngine:
     def die(self, *, retry_after: float = 1.0) -> None:
         """As a killed process: all turns are gone, every session is told."""
         self.alive = False
+        self.voices.went_down()
         for task in self._tasks.values():
             task.cancel()
         for session in list(self.sessions.values()):
@@ -295,6 +279,7 @@ class FakeEngine:
     def revive(self) -> None:
         """As after a restart."""
         self.alive, self.hanging = True, False
+        self.voices.came_up()
         for session in list(self.sessions.values()):
             session._tell(events.EngineUp())
 
@@ -402,6 +387,7 @@ class FakeRunner:
         self.script = script or Script()
         self.limits = limits or Limits()
         self.encoded: set[tuple[int, int]] = set()
+        self.voices: dict[str, int] = {}  #: samples of the recordings that were enrolled
         self._random = random.Random(self.script.seed)
 
     def encode(self, pieces: Sequence[tuple[int, Piece]]) -> list[Exception | None]:
@@ -412,6 +398,14 @@ class FakeRunner:
     def forget(self, session: int, pieces: tuple[int, ...]) -> None:
         """Note that the pieces went."""
         self.encoded -= {(session, piece) for piece in pieces}
+
+    def add_voice(self, name: str, samples: npt.NDArray[np.float32]) -> None:
+        """Note that it came."""
+        self.voices[name] = len(samples)
+
+    def drop_voice(self, name: str) -> None:
+        """Note that it went."""
+        self.voices.pop(name, None)
 
     def begin(self, turn: Turn) -> FakeJob:
         """Look up the reply; act on a fault."""
@@ -492,4 +486,4 @@ class FakeRunner:
 
     def is_device_loss(self, error: BaseException) -> bool:
         """Only an `EngineError` counts, so that tests can plant one."""
-        return isinstance(error, EngineError)
+        return isinstance(error, EngineError) and not isinstance(error, CapacityError)

@@ -33,6 +33,7 @@ from voiceagent.engine.scheduler import (
     without_idlers,
 )
 from voiceagent.engine.slots import MAX_WAITING_TURNS, Slot, SlotTable, Stage, Turn, item_pieces
+from voiceagent.engine.voices import Desk
 from voiceagent.errors import CapacityError, VoiceAgentError
 
 LANE_STUCK_S = 3.0  #: a speech step takes some 0.3 s; after this long the heartbeat is withheld
@@ -51,6 +52,7 @@ class Loop:
         emit: takes each reply, in order.
         clock: seconds, monotonic.
         lane: where speech is decoded while the language model goes on; None = here, in turn.
+        desk: where voices are made of recordings, beside all else; None = here.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Loop:
         emit: Callable[[api.Reply], None],
         clock: Callable[[], float],
         lane: Lane | None = None,
+        desk: Lane | None = None,
     ) -> None:
         self._runner = runner
         self._table = SlotTable(max_sessions)
@@ -68,6 +71,7 @@ class Loop:
         self._clock = clock
         self._lane = lane
         self._background = Background()
+        self._voices = Desk(runner, self._table, emit=emit, lane=desk)
         self._reads = 0  # steps of the language model since its last token
 
     def command(self, command: api.Command) -> None:
@@ -92,6 +96,8 @@ class Loop:
             case api.Ping():
                 if self._lane is None or not self._lane.stuck(LANE_STUCK_S):
                     self._emit(api.Pong(command.number))
+            case api.Enrol() | api.Dismiss():
+                self._voices.command(command)
             case api.Audio() | api.Shutdown():
                 pass  # the worker's own: voice activity has its thread, and the end of the process its main
             case _:
@@ -157,9 +163,10 @@ class Loop:
             beside=turn.beside,
         )
 
-    @staticmethod
-    def _may_run(turn: Turn, lane_free: bool) -> bool:
-        """All but a turn that only waits for the speech decoder, while that is at work."""
+    def _may_run(self, turn: Turn, lane_free: bool) -> bool:
+        """All but a turn that only waits for the speech decoder, while that is at work, or for its voice."""
+        if turn.stage is Stage.WAITING and self._voices.coming(turn.options.voice):
+            return False
         return turn.stage is not Stage.DRAINING or (lane_free and not turn.vocoding)
 
     # --- commands -----------------------------------------------------------------------------------------------

@@ -65,8 +65,8 @@ class Speech:
 class Runner(Protocol):
     """Executes single steps. A step that fails loses its turn; `is_device_loss` says when it loses everything.
 
-    All calls come from one thread, except `vocode`: that comes from as many others as `limits.lanes` says, never
-    twice at once for one job.
+    All calls come from one thread, except `add_voice`, and `vocode`: that comes from as many others as `limits.lanes`
+    says, never twice at once for one job.
     """
 
     @property
@@ -106,6 +106,17 @@ class Runner(Protocol):
 
     def summary(self, job: Any) -> Summary:
         """Usage and ids of a reply so far."""
+
+    def add_voice(self, name: str, samples: npt.NDArray[np.float32]) -> None:
+        """Make a voice of (n,) samples at 24 kHz, from a thread of its own, one at a time.
+
+        Raises:
+            InputError: the recording cannot be used.
+            CapacityError: there is no memory for another voice.
+        """
+
+    def drop_voice(self, name: str) -> None:
+        """Forget a voice that was added, if there is one; turns that have begun go on with it."""
 
     def finish(self, job: Any) -> None:
         """The job is over, or given up: free what is its own. Once per job, never while it is vocoded."""

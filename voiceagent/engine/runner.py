@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from voiceagent.core.history import Item, Piece, TextContent, UserItem
@@ -36,6 +37,7 @@ from voiceagent.models.step_audio2.token2wav import CHUNKS, Speak, SpeechState, 
 from voiceagent.models.step_audio2.tokens import Splitter
 from voiceagent.models.step_audio2.variant import Variant
 from voiceagent.models.step_audio2.voice import Voice
+from voiceagent.units import VOICE_RATE
 
 SLICE = {"cpu": 64, "cuda": 512}
 """Positions of a prompt per step: some 25 ms on a CPU core with the pocket model, 10 ms on an H200 with a 7B."""
@@ -178,6 +180,17 @@ class StepAudioRunner:
         if context is not None:
             for piece in pieces:
                 context.discard(piece)
+
+    # --- voices -------------------------------------------------------------------------------------------------
+
+    def add_voice(self, name: str, samples: npt.NDArray[np.float32]) -> None:
+        """Make a voice of a recording, beside everything else."""
+        with self._on_speech():
+            self.token2wav.add(name, samples, VOICE_RATE)
+
+    def drop_voice(self, name: str) -> None:
+        """Forget it; its prompt stays for as long as a stream speaks with it."""
+        self.token2wav.remove(name)
 
     # --- prompts ------------------------------------------------------------------------------------------------
 

@@ -251,8 +251,15 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_LOAD_FAILED
     detectors.append(new_stream)
     outbox.put(ready)
-    lane = Lane(ears.commands.put, threads=runner.limits.lanes)
-    loop = Loop(runner, max_sessions=ready.max_sessions, emit=outbox.put, clock=time.monotonic, lane=lane)
+    lane, desk = Lane(ears.commands.put, threads=runner.limits.lanes), Lane(ears.commands.put)
+    loop = Loop(
+        runner,
+        max_sessions=ready.max_sessions,
+        emit=outbox.put,
+        clock=time.monotonic,
+        lane=lane,
+        desk=desk,
+    )
     try:
         serve(loop, ears.commands)
     except Exception as error:  # only a lost device comes this far: end at once, the server starts us anew

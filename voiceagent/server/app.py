@@ -21,6 +21,8 @@ from voiceagent.server.auth import Gatekeeper, Refused
 from voiceagent.server.calls import KEY, RETRY_AFTER_S, Calls, json_error
 from voiceagent.server.chat import ChatRest
 from voiceagent.server.door import Doors
+from voiceagent.server.voice_book import VoiceBook
+from voiceagent.server.voices import VoicesRest
 from voiceagent.wire import openapi
 from voiceagent.wire.dialect import WireError
 
@@ -60,6 +62,7 @@ class Server:
         self._page = page
         self._gate = Gatekeeper(config.server)
         self._calls = Calls(config, engine, self._gate)
+        self._book = VoiceBook(engine, config.server)
         self._doors = Doors(config.server.handshake_timeout_s)
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -70,8 +73,9 @@ class Server:
         """Listens; returns host and port.
 
         Raises:
-            ConfigError: the address cannot be listened on, or the certificate cannot be used.
+            ConfigError: the address cannot be listened on, or the certificate or the voices' folder cannot be used.
         """
+        await self._book.restore()
         tls = tls_context(self._config.server)
         app = web.Application(middlewares=[self._middleware], client_max_size=REQUEST_BYTES)
         app.router.add_get("/", self._index)
@@ -83,10 +87,10 @@ class Server:
         app.router.add_get("/v1/live/sessions", self._calls.live)
         app.router.add_post("/v1/realtime/client_secrets", self._calls.client_secrets)
         app.router.add_get("/web/{name}", self._file)
-        app.router.add_routes(AudioRest(self._engine).routes())
-        chat = ChatRest(self._engine, instructions=self._config.instructions)
+        app.router.add_routes(AudioRest(self._engine, voices=self._book).routes())
+        chat = ChatRest(self._engine, voices=self._book, instructions=self._config.instructions)
         app.router.add_post("/v1/chat/completions", chat.completions)
-        app.router.add_get("/v1/voices", self._voices)
+        app.router.add_routes(VoicesRest(self._book).routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, logger=http_log)
         await self._runner.setup()
         host, port = self._config.server.host, self._config.server.port
@@ -170,13 +174,7 @@ class Server:
         data = []
         if ready is not None:  # `voices` is an extra key of ours, for pages that let people choose one
             model = {"id": ready.model, "object": "model", "created": 0, "owned_by": "voiceagent"}
-            data.append({**model, "voices": list(ready.voices)})
-        return web.json_response({"object": "list", "data": data})
-
-    async def _voices(self, _: web.Request) -> web.Response:
-        ready = self._engine.ready
-        names = () if ready is None else ready.voices
-        data = [{"id": name, "object": "voice", "name": name} for name in names]
+            data.append({**model, "voices": list(self._book)})
         return web.json_response({"object": "list", "data": data})
 
     async def _index(self, _: web.Request) -> web.StreamResponse:

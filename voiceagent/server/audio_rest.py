@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import aclosing, closing, contextmanager
 from typing import IO
 
@@ -31,10 +31,15 @@ DISK_FROM = 8 << 20  #: larger uploads wait on disk
 
 
 class AudioRest:
-    """Handlers of /v1/audio/...; one or two engine slots are held while it works on a request."""
+    """Handlers of /v1/audio/...; one or two engine slots are held while it works on a request.
 
-    def __init__(self, engine: EngineClient) -> None:
-        self._engine = engine
+    Args:
+        engine: what does the work.
+        voices: names that speech may ask for, as they are at the time; others fall back to the first.
+    """
+
+    def __init__(self, engine: EngineClient, *, voices: Collection[str]) -> None:
+        self._engine, self._voices = engine, voices
 
     def routes(self) -> list[web.RouteDef]:
         """What to add to the application."""
@@ -72,8 +77,8 @@ class AudioRest:
     async def speech(self, request: web.Request) -> web.StreamResponse:
         """Text as a sound file that is sent while it is made."""
         asked = wire.decode_speech(await request.read())
-        ready = loaded(self._engine)
-        voice = asked.voice_name if asked.voice_name in ready.voices else ""
+        loaded(self._engine)
+        voice = asked.voice_name if asked.voice_name in self._voices else ""
         options = TurnOptions(
             modalities="audio", instructions=asked.instructions, voice=voice, speed=asked.speed
         )

@@ -6,6 +6,7 @@ import asyncio
 import io
 import secrets
 import time
+from collections.abc import Collection
 from contextlib import aclosing
 from typing import assert_never
 
@@ -25,17 +26,17 @@ from voiceagent.wire.dialect import WireError
 
 
 class ChatRest:
-    """The handler; `instructions` are for requests that bring none."""
+    """The handler; `instructions` are for requests that bring none, `voices` the names that there are at the time."""
 
-    def __init__(self, engine: EngineClient, *, instructions: str) -> None:
-        self._engine, self._instructions = engine, instructions
+    def __init__(self, engine: EngineClient, *, voices: Collection[str], instructions: str) -> None:
+        self._engine, self._voices, self._instructions = engine, voices, instructions
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         """Answers a conversation."""
         ready = loaded(self._engine)
         body = await request.read()
         asked = wire.decode(
-            body, voices=ready.voices, instructions=self._instructions, can_think=ready.can_think
+            body, voices=self._voices, instructions=self._instructions, can_think=ready.can_think
         )
         items = await _items(asked)
         answer = wire.Answer(f"chatcmpl-{secrets.token_hex(12)}", ready.model, int(time.time()), asked.spoken)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -153,7 +153,7 @@ class Chat:
 _decoder = msgspec.json.Decoder(ChatRequest)
 
 
-def decode(body: bytes, *, voices: Sequence[str], instructions: str, can_think: bool = False) -> Chat:
+def decode(body: bytes, *, voices: Collection[str], instructions: str, can_think: bool = False) -> Chat:
     """A request, checked.
 
     Args:

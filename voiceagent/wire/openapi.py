@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from voiceagent.wire import audio_rest, chat, realtime_secrets
+from voiceagent.wire import audio_rest, chat, realtime_secrets, voices
 
 _REF = "#/components/schemas/{name}"
 _JSON = "application/json"
@@ -31,7 +31,21 @@ def document(*, version: str) -> dict[str, Any]:
         },
         "paths": {
             "/v1/models": {"get": _operation("The model and its voices")},
-            "/v1/voices": {"get": _operation("The voices")},
+            "/v1/voices": {
+                "get": _operation("The voices: the model's own, then those that were enrolled"),
+                "post": _operation(
+                    "A voice of a recording of 3 to 10 s of one person's clear speech",
+                    body={"multipart/form-data": {"schema": _voice_form()}},
+                ),
+            },
+            "/v1/voices/{name}": {
+                "delete": {
+                    **_operation("Forget a voice that was enrolled"),
+                    "parameters": [
+                        {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+                    ],
+                }
+            },
             "/v1/chat/completions": {
                 "post": _operation(
                     "An answer to a conversation of text and sound", body={_JSON: {"schema": completion}}
@@ -78,6 +92,22 @@ def _form() -> dict[str, Any]:
             "language": {"type": "string"},
             "response_format": {"enum": list(audio_rest.TEXT_FORMATS), "default": "json"},
             "stream": {"type": "boolean", "default": False},
+        },
+    }
+
+
+def _voice_form() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["name", "audio"],
+        "properties": {
+            "name": {"type": "string", "pattern": f"^{voices.NAME.pattern}$"},
+            "audio": {"type": "string", "format": "binary", "description": "WAV, FLAC, MP3 or OGG, 10 MiB"},
+            "consent": {
+                "type": "string",
+                "maxLength": voices.MAX_CONSENT,
+                "description": "How the person whose voice it is agreed; kept beside it",
+            },
         },
     }
 

@@ -34,22 +34,23 @@ class ChunkEncoder:
         self.net, self.pool = conformer, pool
         self._low = [_Packed.of(layer) for layer in conformer.encoders]
         self._up = [_Packed.of(layer) for layer in conformer.up_encoders]
-        self._reach = 0
-        self._distances: tuple[list[Tensor], list[Tensor]] = ([], [])
+        # How many keys the projections reach, and those of both rates; replaced as a whole, as other threads read it.
+        self._distances: tuple[int, tuple[list[Tensor], list[Tensor]]] = (0, ([], []))
         self._outgrown: list[tuple[list[Tensor], list[Tensor]]] = []  # captured graphs may still read them
 
     def reserve(self, keys: int) -> None:
         """Projects the positions for up to so many keys and queries, in tokens; before a graph is captured."""
-        if keys <= self._reach:
+        reach, outgrown = self._distances
+        if keys <= reach:
             return
-        self._reach = max(keys, 2 * self._reach)
-        self._outgrown.append(self._distances)
+        reach = max(keys, 2 * reach)
+        self._outgrown.append(outgrown)
         stride = self.net.config.stride
         low, up = (
-            [layer.project(rate * self._reach) for layer in layers]
+            [layer.project(rate * reach) for layer in layers]
             for layers, rate in ((self._low, 1), (self._up, stride))
         )
-        self._distances = (low, up)
+        self._distances = (reach, (low, up))
 
     def __call__(self, x: Tensor, places: Places, *, span: int) -> Tensor:
         """Encodes the next chunk of every stream and remembers it.
@@ -90,8 +91,9 @@ class ChunkEncoder:
 
     def _table(self, rate: int, layer: int, keys: int, queries: int) -> Tensor:
         """(heads, head size, keys + queries) projections of the distances keys - 1 down to -queries."""
-        middle = self._reach * (self.net.config.stride if rate else 1)
-        return self._distances[rate][layer][..., middle - keys : middle + queries]
+        reach, distances = self._distances
+        middle = reach * (self.net.config.stride if rate else 1)
+        return distances[rate][layer][..., middle - keys : middle + queries]
 
     def _look_ahead(self, x: Tensor, slots: Tensor, new: Tensor) -> Tensor:
         part = self.net.pre_lookahead_layer

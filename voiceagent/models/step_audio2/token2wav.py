@@ -28,7 +28,7 @@ from voiceagent.models.step_audio2.flow_config import FlowConfig
 from voiceagent.models.step_audio2.hift import Hift, HiftPart, HiftState
 from voiceagent.models.step_audio2.t2w_graphs import BUCKETS
 from voiceagent.models.step_audio2.t2w_pool import FlowPool
-from voiceagent.models.step_audio2.voice import Voice, load_voices
+from voiceagent.models.step_audio2.voice import Voice, load_voices, new_voice
 
 CHUNKS = (12, 20, 25)
 """Ids that each chunk of a stream speaks; the last number holds from there on.
@@ -103,7 +103,7 @@ class Token2Wav:
     """A loaded speech decoder. It holds no stream's state, so any number of streams may be open at once.
 
     Attributes:
-        voices: by name; the first one is the default.
+        voices: by name, those that were added behind the checkpoint's own; the first one is the default.
     """
 
     def __init__(
@@ -114,10 +114,12 @@ class Token2Wav:
         *,
         chunks: Sequence[int] = CHUNKS,
         reference_compatible: bool = False,
+        folder: Path | None = None,
     ) -> None:
         if not chunks or min(chunks) < 1:
             raise ValueError(f"chunks must be positive: {chunks!r}")
         self.flow, self.hift, self.voices = flow, hift, voices
+        self._folder = folder  # of the networks that make voices
         self._chunks = tuple(chunks)
         self._reference = ReferenceSpeech(flow, hift) if reference_compatible else None
         self._prompts: dict[Voice, FlowPrompt] = {}
@@ -156,7 +158,9 @@ class Token2Wav:
         flow = Flow.load(folder, device=device, dtype=dtype, **room)
         hift = Hift.load(folder, device=device)
         voices = load_voices(folder, recordings=Path(recordings) if recordings else folder.parent)
-        decoder = cls(flow, hift, voices, chunks=chunks, reference_compatible=reference_compatible)
+        decoder = cls(
+            flow, hift, voices, chunks=chunks, reference_compatible=reference_compatible, folder=folder
+        )
         if flow.device.type == "cuda" and not reference_compatible:
             decoder.record()
         return decoder
@@ -165,6 +169,30 @@ class Token2Wav:
         """Records the passes of this chunk schedule as CUDA graphs, for batches of these sizes and the known voices."""
         self.flow.record(self._chunks, buckets=buckets)
         self.hift.record([self.flow.stride * size for size in self._chunks], buckets=buckets)
+
+    def add(self, name: str, samples: npt.NDArray[np.float32], rate: int) -> None:
+        """Makes a voice of a recording; streams may go on meanwhile, but no other voice may be made.
+
+        Args:
+            name: of the voice; one of that name is replaced.
+            samples: (L,) float32 in [-1, 1], mono.
+            rate: Hz.
+
+        Raises:
+            InputError: the recording cannot be used.
+            CapacityError: there is no room for its prompt.
+        """
+        assert self._folder is not None, "only one that was loaded can make voices"
+        voice = new_voice(samples, rate, name=name, folder=self._folder)
+        prompt = self.flow.prepare(voice)
+        self._prompts[voice] = prompt
+        self.voices[name] = voice
+
+    def remove(self, name: str) -> None:
+        """Forgets a voice; streams that speak with it go on. A name that is not there is fine."""
+        voice = self.voices.pop(name, None)
+        if voice is not None:
+            self._prompts.pop(voice, None)
 
     def open(self, voice: Voice, *, seed: int = 0) -> Stream:
         """A stream that has not begun; streams with one seed and the same ids sound the same.

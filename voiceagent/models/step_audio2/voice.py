@@ -78,6 +78,17 @@ def prepare_voice(
     return Voice(name, tokens, mel.T.contiguous(), vector)
 
 
+def new_voice(samples: Float, rate: int, *, name: str, folder: Path) -> Voice:
+    """As `prepare_voice`, with the networks of a token2wav folder, which are opened for this one voice."""
+    return prepare_voice(
+        samples,
+        rate,
+        name=name,
+        tokenizer=SpeechTokenizer(folder / speech_tokenizer.FILE),
+        encoder=SpeakerEncoder(folder / speaker.FILE),
+    )
+
+
 def load_voices(folder: Path, *, recordings: Path) -> dict[str, Voice]:
     """The voices of a checkpoint: one for each `*.wav` in `recordings`, named like the file, in their order.
 
