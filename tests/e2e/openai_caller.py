@@ -44,11 +44,12 @@ def plain(text: str) -> str:
 
 
 class Caller:
-    """One connection; `log` keeps every event, `audio` and `text` what each response said."""
+    """One connection; `log` keeps every event and `at` its time, `audio` and `text` what each response said."""
 
     def __init__(self, connection: AsyncRealtimeConnection) -> None:
         self.connection = connection
         self.log: list[Event] = []
+        self.at: list[float] = []  # when each event of the log came, seconds
         self.audio: dict[str, bytearray] = {}
         self.text: dict[str, str] = {}
 
@@ -63,6 +64,7 @@ class Caller:
             _strict.validate_json(raw)
         event = self.connection.parse_event(raw)
         self.log.append(event)
+        self.at.append(asyncio.get_running_loop().time())
         assert event.type != "error", event.error
         if event.type == "response.output_audio.delta":
             self.audio.setdefault(event.response_id, bytearray()).extend(base64.b64decode(event.delta))
@@ -116,6 +118,15 @@ class Caller:
 
     def samples(self, response: Event) -> np.ndarray[Any, np.dtype[np.int16]]:
         return np.frombuffer(bytes(self.audio.get(response.id, b"")), "<i2").astype(np.int16)
+
+    def dry_s(self, response: Event) -> float:
+        """Seconds for which a player that begins at the first sound of a response has nothing to play in it."""
+        until, dry = 0.0, 0.0
+        for event, at in zip(self.log, self.at, strict=True):
+            if event.type == "response.output_audio.delta" and event.response_id == response.id:
+                dry += max(0.0, at - until) if until else 0.0
+                until = max(at, until) + len(base64.b64decode(event.delta)) / 2 / RATE
+        return dry
 
 
 @asynccontextmanager

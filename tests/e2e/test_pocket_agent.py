@@ -113,3 +113,38 @@ async def test_four_conversations_at_once_each_get_their_own_answer(pocket_serve
     intents = ("hours", "price", "room_price", "order")
     answers = await asyncio.gather(*map(converse, intents))
     assert answers == [(plain(ASKED[intent]["reply"]), True) for intent in intents]
+
+
+async def test_a_response_beside_the_conversation_while_a_reply_is_spoken(pocket_server: str) -> None:
+    """Both come whole, and the listener has no more gaps than without; what is dry on a busy machine is dry in both."""
+    question = ASKED["hours"]
+    async with calling(pocket_server) as caller:
+        await caller.configure(output_lead_ms=1000)
+        alone = await caller.ask(question)
+        await caller.append(spoken(question))
+        await caller.connection.input_audio_buffer.commit()
+        await caller.connection.response.create()
+        await caller.until("response.output_audio.delta")
+        content: Any = [{"type": "input_text", "text": "my name is nick"}]
+        await caller.connection.response.create(
+            response={
+                "conversation": "none",
+                "output_modalities": ["text"],
+                "metadata": {"topic": "aside"},
+                "input": [{"type": "message", "role": "user", "content": content}],
+            }
+        )
+        done = [(await caller.until("response.done")).response for _ in range(2)]
+        aside, reply = sorted(done, key=lambda response: response.output_modalities, reverse=True)
+        assert (aside.status, aside.metadata, aside.conversation_id) == (
+            "completed",
+            {"topic": "aside"},
+            None,
+        )
+        assert "nick" in caller.said(aside)
+        assert reply.status == "completed"
+        assert caller.said(reply) == plain(question["reply"])
+        assert len(caller.samples(reply)) > RATE
+        assert caller.dry_s(reply) < caller.dry_s(alone) + 1.0
+        items = [event.item.id for event in caller.log if event.type == "conversation.item.done"]
+        assert aside.output[0].id not in items
