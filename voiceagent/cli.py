@@ -30,7 +30,7 @@ from voiceagent.engine.api import Ready
 from voiceagent.engine.client import LocalEngine
 from voiceagent.engine.pipe import WorkerSpec
 from voiceagent.errors import InputError, VoiceAgentError
-from voiceagent.launch import console, load, worker_spec
+from voiceagent.launch import console, load, run_server, worker_spec
 from voiceagent.server.app import Server, find_page
 from voiceagent.units import VOICE_RATE
 
@@ -207,7 +207,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
     worker = worker_spec(
         config
     )  # may download for a long time: outside of the event loop Ctrl-C ends it at once
-    asyncio.run(_serve(config, worker))
+    run_server(_serve(config, worker))
     return 0
 
 

@@ -39,6 +39,7 @@ from voiceagent.engine import api  # noqa: E402
 from voiceagent.engine.client import LocalEngine  # noqa: E402
 from voiceagent.engine.codec import FrameReader, encode  # noqa: E402
 from voiceagent.engine.pipe import WorkerSpec  # noqa: E402
+from voiceagent.launch import run_server  # noqa: E402
 from voiceagent.server.app import Server  # noqa: E402
 from voiceagent.units import MODEL_RATE, TOKEN_SAMPLES, VOICE_RATE  # noqa: E402
 
@@ -107,13 +108,11 @@ class EchoSpec:
 
 def serve(case: Case, *, sessions: int, core: int, engine_core: int, uvloop: bool) -> None:
     os.sched_setaffinity(0, {core})
+    work = _serve(case, sessions, engine_core)
     if uvloop:
-        import uvloop as loops
-
-        with asyncio.Runner(loop_factory=loops.new_event_loop) as runner:
-            runner.run(_serve(case, sessions, engine_core))
+        run_server(work)
     else:
-        asyncio.run(_serve(case, sessions, engine_core))
+        asyncio.run(work)
 
 
 async def _serve(case: Case, sessions: int, engine_core: int) -> None:

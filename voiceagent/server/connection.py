@@ -11,7 +11,7 @@ from collections.abc import Callable
 from aiohttp import WSMsgType, web
 
 from voiceagent.config import LimitsConfig
-from voiceagent.server.door import Door
+from voiceagent.server.door import READ_BYTES, Door
 from voiceagent.wire.budget import MessageBudget
 
 log = logging.getLogger("voiceagent.connection")
@@ -21,6 +21,9 @@ OUTBOX_HIGH = 256 << 10  #: with more than this waiting no audio is to be sent a
 OUTBOX_LOW = 64 << 10  #: until there is only so much
 UNREAD_BYTES = 256 << 10  #: whole messages that may wait in aiohttp, and more
 SEND_BUFFER_BYTES = 64 << 10  #: the kernel may hold this much; the default grows to 80 s of stale audio
+RECEIVE_BUFFER_BYTES = (
+    READ_BYTES  #: uvloop reads all that there is, up to 256 KiB, and aiohttp parses it in one go
+)
 OVERLOAD = 1013
 ROOM_BYTES = 32 << 10  #: with less than this waiting, a transport is not paused and takes a frame at once
 BACKLOG_POLL_S = 0.02  #: how often a reader that waits for the voice detector looks again
@@ -53,6 +56,7 @@ class Connection:
             raw = self._transport.get_extra_info("socket")
             if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
 
     def send(self, frame: str | bytes) -> None:
         """Queues a frame; nothing is queued after `close`."""
@@ -63,7 +67,9 @@ class Connection:
         if self._outbox_bytes > OUTBOX_BYTES:
             log.warning("a client does not read: %d bytes wait", self._outbox_bytes)
             self._abort()
-        elif self._outbox_bytes > OUTBOX_HIGH and not self._busy:  # soon: whoever sends is not to be called back
+        elif (
+            self._outbox_bytes > OUTBOX_HIGH and not self._busy
+        ):  # soon: whoever sends is not to be called back
             asyncio.get_running_loop().call_soon(self._tell, True)
         self._wake.set()
 
