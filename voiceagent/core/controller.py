@@ -184,7 +184,7 @@ class Controller:
         mouth = self._replies.mouth
         made = self._replies.complete()
         mouth.settle(self._now)
-        if mouth.state is Mouth.IDLE:
+        if mouth.idle:
             mouth.held = False
         if self._ear.state is Ear.SPEECH and self._utterance_id is None and not mouth.held:
             made.append(self._announce())
@@ -196,8 +196,9 @@ class Controller:
         return made
 
     def _watch_idleness(self) -> None:
-        if self.mouth is not Mouth.IDLE or self.ear is not Ear.QUIET:
-            self._spoke = self.mouth is not Mouth.IDLE
+        idle = self._replies.mouth.idle
+        if not idle or self._ear.state is not Ear.QUIET:
+            self._spoke = not idle
             self._idle_since = None
         elif self._spoke:
             self._spoke = False

@@ -48,6 +48,11 @@ class Speaker:
         return mouth_state(live=self.live is not None, audible=bool(self._playing), held=self.held)
 
     @property
+    def idle(self) -> bool:
+        """Whether `state` is `Mouth.IDLE`, which is asked at every event."""
+        return self.live is None and not self._playing
+
+    @property
     def audible(self) -> tuple[Turn, ...]:
         """Turns that have sent audio and were not heard to their end (the live one never is before it is closed)."""
         return tuple(self._playing)
