@@ -17,7 +17,7 @@ from voiceagent.engine.pipe import WorkerSpec
 from voiceagent.models.folder import find_model, recordings
 
 T = TypeVar("T")
-GC_OBJECTS = 10_000  #: new objects before the youngest are searched for cycles; at the default of 700 that took 4 %
+GC_OBJECTS = 10_000  #: new objects before the youngest are searched for cycles; 700, the default, took 4 %
 console = Console(stderr=True, highlight=False)
 
 

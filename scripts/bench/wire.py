@@ -406,13 +406,14 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     command += ["--sessions", str(options.sessions), "--core", str(first), "--engine-core", str(last)]
     command += ["--loop", options.loop]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdin is not None and server.stdout is not None
+        assert server.stdin is not None
+        assert server.stdout is not None
+        told, tells = server.stdin, server.stdout
 
         def ask() -> dict[str, Any]:
-            assert server.stdin is not None and server.stdout is not None
-            server.stdin.write("\n")
-            server.stdin.flush()
-            found: dict[str, Any] = json.loads(server.stdout.readline())
+            told.write("\n")
+            told.flush()
+            found: dict[str, Any] = json.loads(tells.readline())
             return found
 
         before_affinity = os.sched_getaffinity(0)
