@@ -239,6 +239,21 @@ class TurnError:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextUse:
+    """How full the model's context was behind a turn.
+
+    Attributes:
+        tokens: of instructions, tools, what was read of the conversation, and the reply.
+        limit: the most that there can be.
+        dropped: ids of the items that were left out from this turn on, for there was no room.
+    """
+
+    tokens: int
+    limit: int
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TurnOpened:
     """A reply began. Its message item, should it say or write anything, will be `item_id` behind `previous_item_id`.
 
@@ -293,8 +308,10 @@ class TurnClosed:
         status: completed, cancelled, failed, or incomplete (token limit).
         reason: None when completed.
         item: the reply as far as it was heard (interrupted) or sent (else); None if there was no message item.
-        usage: token counts, from the engine; None if it did not get to say.
+        usage: token counts, from the engine; of a turn that was cut its input and what had come of it; None if the
+            engine had not begun.
         error: with status failed.
+        context: None where usage is, or where the engine does not know.
     """
 
     turn: int
@@ -303,6 +320,7 @@ class TurnClosed:
     item: AssistantItem | None
     usage: Usage | None
     error: TurnError | None
+    context: ContextUse | None = None
 
 
 @dataclass(frozen=True, slots=True)

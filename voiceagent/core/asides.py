@@ -118,5 +118,5 @@ class Asides:
         error: act.TurnError | None = None,
     ) -> list[act.Action]:
         del self._live[turn.id]
-        usage = None if turn.ended is None else turn.ended.usage
-        return [act.TurnClosed(turn.id, status, reason, turn.item(), usage, error), *turn.forgotten()]
+        closed = act.TurnClosed(turn.id, status, reason, turn.item(), turn.usage, error, turn.context)
+        return [closed, *turn.forgotten()]

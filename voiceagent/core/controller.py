@@ -261,7 +261,7 @@ class Controller:
     def _prepare(self) -> act.Prepare:
         """What can be read of the next prompt: the conversation, and the full pieces of what is being said."""
         self._ahead = False
-        items: tuple[Item, ...] = self.history.items
+        items = self._talk.in_view
         if self._ear.pieces:
             items = (*items, UserItem(self._utterance_id or "", (AudioContent(self._ear.pieces),)))
         return act.Prepare(items, self._config.turn_options())

@@ -42,6 +42,7 @@ class Conversation:
         self.history = History()
         self._prefix = id_prefix
         self._audio_budget = audio_budget
+        self._left: set[str] = set()  # items that the model no longer sees
         self._items = 0
         self._pieces = 0
 
@@ -68,9 +69,22 @@ class Conversation:
         while len(self.history) > MAX_ITEMS:
             oldest = self.history.items[0]
             self.history = self.history.delete(oldest.id)
+            self._left.discard(oldest.id)
             made.append(act.ItemDeleted(oldest.id))
         self.history = self.history.within(self._audio_budget)
         return made if self.history is before else [*made, *self._forgotten(before)]
+
+    @property
+    def in_view(self) -> tuple[Item, ...]:
+        """What the model is shown of the conversation: all but what there was no room for at an earlier turn."""
+        return tuple(item for item in self.history if item.id not in self._left)
+
+    def leave(self, item_ids: Iterable[str]) -> list[act.Action]:
+        """There was no room for these items: they stay in the conversation and out of the model's sight, for good."""
+        gone = [item for item in self.in_view if item.id in set(item_ids)]
+        self._left |= {item.id for item in gone}
+        pieces = tuple(piece.id for item in gone for piece in item_pieces(item))
+        return [act.ForgetPieces(pieces)] if pieces else []
 
     def _forgotten(self, before: Iterable[Item]) -> list[act.Action]:
         """The engine need not keep the pieces that were in the conversation and are no longer."""
@@ -161,6 +175,7 @@ class Conversation:
             return [_unknown("item_delete_invalid_item_id", event.item_id, event.event_id)]
         before = self.history
         self.history = before.delete(event.item_id)
+        self._left.discard(event.item_id)
         return [act.ItemDeleted(event.item_id), *self._forgotten(before)]
 
     def retrieve(self, event: ev.ItemRetrieve) -> list[act.Action]:
@@ -201,7 +216,7 @@ class Conversation:
     def resolve(self, options: ev.TurnOptions) -> tuple[tuple[Item, ...], list[Piece]] | str:
         """What a turn is to answer, and pieces in it that are new; or the id of an item that does not exist."""
         if options.input is None:
-            return self.history.items, []
+            return self.in_view, []
         found: list[Item] = []
         fresh: list[Piece] = []
         for given in options.input:

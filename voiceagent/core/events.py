@@ -323,12 +323,12 @@ class Hangup:
 
 # --- from the engine --------------------------------------------------------------------------------------------
 
+
 @dataclass(frozen=True, slots=True)
 class LineBusy:
     """The line has as much to send as it may hold, or has room again: what could be said meanwhile waits here."""
 
     busy: bool
-
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,8 +71,10 @@ class Making:
     ) -> list[act.Action]:
         """Thoughts, words and calls, as the engine says them."""
         match event:
-            case ev.TurnStarted():
-                return []
+            case ev.TurnStarted(dropped=dropped):
+                turn.started = event
+                talks = turn.options.conversation and turn.options.input is None
+                return self._talk.leave(dropped) if talks else []
             case ev.ThoughtOut(_, text):
                 return [act.TurnThought(turn.id, text)] if text else []
             case ev.TextOut(_, text):

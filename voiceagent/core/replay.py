@@ -108,7 +108,9 @@ class _Run:
             event = entry.event
             if isinstance(event, OfTurn) and event.turn in begun:
                 if isinstance(event, ev.TurnEnded) and event.reason == "cancelled":
-                    event = replace(event, reason="stop")  # by us, which may not happen now; more there is not
+                    event = replace(
+                        event, reason="stop"
+                    )  # by us, which may not happen now; more there is not
                 self._parts.setdefault(event.turn, []).append((entry.time - begun[event.turn], event))
             elif event is not None:
                 self._push(entry.time, event)

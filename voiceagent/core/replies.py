@@ -154,8 +154,8 @@ class Replies:
         bounded: list[act.Action] = []
         if turn.options.conversation:
             bounded = self._talk.close_turn(item, turn.calls, turn.previous_item_id)
-        usage = None if turn.ended is None else turn.ended.usage
-        return [act.TurnClosed(turn.id, status, reason, item, usage, error), *turn.forgotten(), *bounded]
+        closed = act.TurnClosed(turn.id, status, reason, item, turn.usage, error, turn.context)
+        return [closed, *turn.forgotten(), *bounded]
 
     def _keep_heard(self, turn: Turn, samples: int) -> list[act.Action]:
         item = turn.heard_item(samples)

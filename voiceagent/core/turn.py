@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from voiceagent.core.actions import ForgetPieces
-from voiceagent.core.events import AudioOut, TextOut, TurnEnded, TurnOptions
+from voiceagent.core.actions import ContextUse, ForgetPieces
+from voiceagent.core.events import AudioOut, TextOut, TurnEnded, TurnOptions, TurnStarted, Usage
 from voiceagent.core.history import AssistantItem, ToolCallItem, cut_to_heard
 from voiceagent.units import TOKEN_SAMPLES, spoken_at
 
@@ -33,6 +33,7 @@ class Turn:
         base: place of its first sample on the playout clock.
         visible: the client was told of its message item (text or audio went out).
         ended: what the engine said at the end.
+        started: what it said at the beginning.
         closed: it is over for the wire; it may still be playing.
     """
 
@@ -54,6 +55,22 @@ class Turn:
     visible: bool = False
     ended: TurnEnded | None = None
     closed: bool = False
+    started: TurnStarted | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """As the engine counted it; of a turn that is cut its input and what came of it; None before it began."""
+        if self.ended is not None or self.started is None:
+            return None if self.ended is None else self.ended.usage
+        return replace(self.started.usage, output_text=len(self.text_ids), output_audio=len(self.audio_ids))
+
+    @property
+    def context(self) -> ContextUse | None:
+        """How full the context is behind it, if that is known."""
+        usage, started = self.usage, self.started
+        if usage is None or started is None or not started.limit:
+            return None
+        return ContextUse(usage.kept, started.limit, started.dropped)
 
     @property
     def spoken(self) -> bool:

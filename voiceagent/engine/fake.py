@@ -35,6 +35,7 @@ from voiceagent.errors import CapacityError, EngineError, InputError
 from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE
 
 MODULUS = 32_749  #: a prime below 2^15, so that the pattern never falls in step with chunk sizes
+CONTEXT = 16_384  #: tokens
 
 
 def numbered(*, session: int, turn: int, start: int, count: int) -> npt.NDArray[np.int16]:
@@ -55,6 +56,7 @@ class Script:
     transcript: str = (
         "something was said"  #: what every transcription says of every piece; "!fail" = it fails
     )
+    keeps: int = 0  #: items of a conversation that there is room for; 0 = for all
     thought: str = ""  #: what a turn that is to think thinks, word by word; empty = it cannot
     seed: int = 0
 
@@ -238,7 +240,7 @@ class FakeEngine:
         if not self.alive:
             return None
         return api.Ready(
-            "fake", "none", "none", ("default_female", "default_male"), 16_384, self._max_sessions, 0.0,
+            "fake", "none", "none", ("default_female", "default_male"), CONTEXT, self._max_sessions, 0.0,
             can_think=bool(self.script.thought),
         )  # fmt: skip
 
@@ -316,7 +318,9 @@ class FakeEngine:
             session._tell(events.TurnFailed(turn=turn, code=error.code, message=str(error)))
             return
         written = self._written[session.number, turn] = []
-        session._tell(events.TurnStarted(turn=turn))
+        dropped = tuple(item.id for item in action.items[: -script.keeps]) if script.keeps else ()
+        usage = events.Usage(input_text=1)
+        session._tell(events.TurnStarted(turn=turn, usage=usage, limit=CONTEXT, dropped=dropped))
         await asyncio.sleep(script.first_delay_s)
         if reply.fault == "fail":
             session._tell(events.TurnFailed(turn=turn, code="fake_fault", message="The script says so."))

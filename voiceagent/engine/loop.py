@@ -188,7 +188,10 @@ class Loop:
 
     def _take_piece(self, command: api.Encode) -> None:
         slot = self._table.get(command.session)
-        if slot is None or command.piece in slot.pieces:
+        if slot is None:
+            return
+        slot.doomed.discard(command.piece)
+        if command.piece in slot.pieces:
             return
         slot.pieces[command.piece] = piece_from_bytes(command.piece, command.pcm)
         self._background.pieces[command.session, command.piece] = self._clock()

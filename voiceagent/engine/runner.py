@@ -395,7 +395,7 @@ class StepAudioRunner:
             limit=options.keep_tokens,
             floor=self._first.get(session, ""),
         )
-        if first > layout.lead:
+        if first > layout.lead and not options.beside:
             self._first[session] = items[first].id
         return layout.prompt(first), tuple(item.id for item in items[layout.lead : first])
 

@@ -314,15 +314,14 @@ class LiveDialect:
         if action.error is not None:
             yield self._error(action.error.code, action.error.message)
         if action.usage is not None:
-            yield self._event("session.usage.updated", usage=_usage(now), **self._context(action.usage))
+            full = self._context(action.usage, action.context)
+            yield self._event("session.usage.updated", usage=_usage(now), **full)
 
-    def _context(self, usage: core.Usage) -> dict[str, Any]:
+    def _context(self, usage: core.Usage, use: act.ContextUse | None) -> dict[str, Any]:
         """How full the model's context is, if that is known; a thought does not stay in it."""
-        if not self._context_tokens:
-            return {}
-        used = usage.input_text + usage.input_audio + usage.output_text + usage.output_audio
-        ratio = min(1.0, (used - usage.output_thought) / self._context_tokens)
-        return {"context_window": {"usage_ratio": ratio}}
+        limit = self._context_tokens if use is None else use.limit
+        tokens = usage.kept if use is None else use.tokens
+        return {"context_window": {"usage_ratio": min(1.0, tokens / limit)}} if limit else {}
 
     def _span(self, item_id: str) -> list[int]:
         span = self._spans.setdefault(item_id, [0, 0])

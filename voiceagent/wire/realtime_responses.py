@@ -225,7 +225,7 @@ class Responses:
         final = self._show(response, action.status)
         final["usage"] = items.usage(action.usage)
         final["status_details"] = items.status_details(action.status, action.reason, action.error)
-        yield self._event("response.done", response=final)
+        yield self._event("response.done", response=final, **_context(action.context))
 
     def _show(self, response: _Response, status: str) -> dict[str, Any]:
         options = response.options
@@ -246,6 +246,13 @@ class Responses:
 
 def _word(word: Word) -> dict[str, Any]:
     return {"word": word.text, "start_time": word.start, "end_time": word.end}
+
+
+def _context(use: act.ContextUse | None) -> dict[str, Any]:
+    """Ours, beside `response` where no client minds it: how full the context is, and what had to be left out."""
+    if use is None:
+        return {}
+    return {"context": {"tokens": use.tokens, "limit": use.limit, "dropped_items": list(use.dropped)}}
 
 
 def _part(spoken: bool, text: str) -> dict[str, Any]:
