@@ -176,8 +176,8 @@ MUTANTS = (
         "return made + self._transcripts.finish(fresh)",
         "made += self._transcripts.finish(fresh)",
     ),
-    Mutant("interruptions are never confirmed", "controller", "< CONFIRM:", "< CONFIRM * 2:"),
-    Mutant("interruptions are confirmed at once", "controller", "< CONFIRM:", "< 0:"),
+    Mutant("interruptions are never confirmed", "controller", ">= CONFIRM", ">= CONFIRM * 2"),
+    Mutant("interruptions are confirmed at once", "controller", ">= CONFIRM", ">= 0"),
     Mutant(
         "the cough is kept",
         "controller",

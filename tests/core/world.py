@@ -118,7 +118,7 @@ class World:
             modalities="text" if rng.random() < 0.1 and not self.voice_only else "audio",
             turn_detection=vad,
             transcribe=rng.random() < 0.5,
-            replies=self.voice_only or rng.random() < 0.85,
+            replies=self.voice_only or rng.random() < 0.7,
             lead_ms=rng.choice((None, 40, 200, 300, 1000)),
             speed=(1.0, 0.5, 1.0, 1.3)[self.seed % 4],
         )
@@ -215,7 +215,8 @@ class World:
                 length = (
                     self.rng.randint(1, 2) if dice > 0.9 else self.rng.randint(3, 6 if dice > 0.6 else 60)
                 )
-                length = self.rng.randint(700, 1700) if dice < 0.006 else length  # pieces of 25 s
+                if dice < (0.006 if self.config.replies else 0.1):  # pieces of 25 s, or of 10 s
+                    length = self.rng.randint(700, 1700)
             else:
                 length = self.rng.randint(1, 8) if dice < 0.4 else self.rng.randint(8, 60)
             self.plan += [voice] * length
