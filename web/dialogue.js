@@ -3,6 +3,7 @@
 
 import { fromBase64 } from "./audio.js";
 import { TOOLS, answer } from "./tools.js";
+import { waterfall } from "./waterfall.js";
 
 const MAX_TOOL_ROUNDS = 4; // after one question; a model that calls tools for ever must stop
 // Answers to something that had settled itself by the time that the server read it.
@@ -34,6 +35,8 @@ export class Dialogue {
     this.cutNext = false; // the response that is about to begin was stopped already
     this.calls = [];
     this.rounds = 0;
+    this.measured = new Map(); // of items that were heard: the parts of their latency
+    this.waterfalls = new Map(); // of items: what the server says of it
     this.turn = null; // times of the question that is being answered, for its latency
     this.silenceMs = 0; // that ends a turn
     this.sentMs = 0; // audio sent in this session, and when the last of it was captured
@@ -255,9 +258,21 @@ export class Dialogue {
       };
       parts.total = parts.detect + parts.answer + parts.play;
       this.latencies.push(parts);
-      this.view.latency(id, parts);
+      this.measured.set(id, parts);
+      this.showLatency(id);
     }
     this.onChange();
+  }
+
+  /** What the server knows of the wait comes when the answer is made, before or after it begins to play. */
+  onLatency({ item_id, total_ms, parts }) {
+    this.waterfalls.set(item_id, { total_ms, parts });
+    this.showLatency(item_id);
+  }
+
+  showLatency(id) {
+    const measured = this.measured.get(id);
+    if (measured) this.view.latency(id, measured.total, waterfall(measured, this.waterfalls.get(id)));
   }
 }
 
@@ -278,6 +293,7 @@ const HANDLERS = {
   "response.output_audio.done": Dialogue.prototype.onAudioDone,
   "response.output_item.done": Dialogue.prototype.onItemDone,
   "output_audio_buffer.cleared": Dialogue.prototype.silence,
+  "response.latency": Dialogue.prototype.onLatency,
   "response.done": Dialogue.prototype.onDone,
   error: Dialogue.prototype.onError,
 };

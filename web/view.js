@@ -87,27 +87,36 @@ export class View {
     bubble.foot.append(element("span", "mark", `stopped after ${seconds(ms)}`));
   }
 
-  /** @param {{typed: boolean, total: number, detect: number, answer: number, play: number}} parts milliseconds */
-  latency(id, parts) {
+  /**
+   * How long an answer took to be heard: a bar, and behind it the parts one by one.
+   *
+   * @param {number} total milliseconds
+   * @param {{name: string, kind: string, words: string, ms: number, from: number}[]} parts they add up to it
+   */
+  latency(id, total, parts) {
     const bubble = this.bubbles.get(id);
     if (!bubble) return;
-    const what = [
-      ["detect", "to hear that you had finished"],
-      ["answer", "until the first sound arrived"],
-      ["play", "until it was played"],
-    ].filter(([name]) => !(parts.typed && name === "detect"));
-    const words = what.map(([name, text]) => `${seconds(parts[name])} ${text}`).join(", ");
+    const full = Math.max(FULL_BAR_MS, total);
     const bar = element("span", "bar");
-    for (const [name] of what) {
-      const part = element("span", name);
-      part.style.setProperty("--share", Math.min(1, parts[name] / Math.max(FULL_BAR_MS, parts.total)));
-      bar.append(part);
-    }
-    const meter = element("span", "latency");
-    meter.title = `Answered after ${seconds(parts.total)}: ${words}`;
     bar.setAttribute("aria-hidden", "true");
-    meter.append(bar, element("span", "", seconds(parts.total)), element("span", "unseen", ` to answer: ${words}`));
-    bubble.foot.prepend(meter);
+    for (const { kind, ms } of parts) bar.append(share(kind, ms / full));
+    const short = element("summary");
+    short.append(bar, element("span", "", seconds(total)), element("span", "unseen", " to answer"));
+    const list = element("ol");
+    for (const { kind, words, ms, from } of parts) {
+      const row = element("li");
+      const track = element("span", "track");
+      track.setAttribute("aria-hidden", "true");
+      track.append(share("space", from / total), share(kind, ms / total));
+      row.append(track, element("b", "", `${Math.round(ms)} ms`), element("span", "", words));
+      list.append(row);
+    }
+    const meter = element("details", "latency");
+    meter.append(short, list);
+    const old = bubble.foot.querySelector(".latency");
+    meter.open = old?.open ?? false;
+    if (old) old.replaceWith(meter);
+    else bubble.foot.prepend(meter);
     this.follow();
   }
 
@@ -171,6 +180,13 @@ export class View {
 
 export function seconds(ms) {
   return `${(ms / 1000).toFixed(2)} s`;
+}
+
+/** A piece of a bar: `part` of its width. */
+function share(kind, part) {
+  const piece = element("span", kind);
+  piece.style.setProperty("--share", part);
+  return piece;
 }
 
 function element(name, classes, text = "") {

@@ -205,3 +205,30 @@ def test_loudness_is_in_decibels(evaluate: Evaluate) -> None:
     assert low == 0
     assert 0.4 < middle < 0.8
     assert high == 1
+
+
+WATERFALL = """async ([measured, server]) => {
+    const { waterfall } = await import("/web/waterfall.js");
+    return waterfall(measured, server ?? undefined);
+}"""
+
+
+@pytest.mark.parametrize(
+    ("server", "names"),
+    [
+        (None, ["endpoint", "speech", "play"]),
+        ({"total_ms": 700, "parts": {"endpoint": 500, "encode": 0, "speech": 200}},
+         ["endpoint", "speech", "way", "play"]),
+        ({"total_ms": 990, "parts": {"endpoint": 540, "speech": 450}}, ["endpoint", "speech", "play"]),
+    ],
+)  # fmt: skip
+def test_the_parts_of_a_wait_add_up_to_what_the_page_measured(
+    evaluate: Evaluate, server: dict[str, Any] | None, names: list[str]
+) -> None:
+    measured = {"typed": False, "total": 1000, "detect": 520, "answer": 400, "play": 80}
+    parts = evaluate(WATERFALL, [measured, server])
+    assert [part["name"] for part in parts] == names
+    assert sum(part["ms"] for part in parts) == pytest.approx(1000)
+    assert [part["from"] for part in parts] == pytest.approx(
+        [sum(before["ms"] for before in parts[:n]) for n in range(len(parts))]
+    )

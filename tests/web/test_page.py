@@ -50,6 +50,14 @@ def test_a_spoken_question_is_captioned_answered_and_heard(
         assert latency["total"] == pytest.approx(latency["detect"] + latency["answer"] + latency["play"])
         assert latency["detect"] >= 300  # the pause that ends a turn is part of the wait
         expect(v.page.locator(".turn.agent .latency")).to_be_visible()
+        v.page.locator(".latency summary").click()
+        expect(v.page.locator(".latency li").first).to_contain_text(
+            "until it was clear that you had finished"
+        )
+        (told,) = [event for event in v.received if event["type"] == "response.latency"]
+        assert told["cause"] == "speech"
+        assert told["total_ms"] == sum(told["parts"].values())
+        assert told["parts"]["endpoint"] >= 300
         v.page.get_by_role("button", name="End the conversation").click()
         v.wait_status("off")
         assert all(len(appended(event)) == 960 for event in v.of("input_audio_buffer.append"))

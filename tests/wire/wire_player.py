@@ -38,6 +38,7 @@ OUR_KEYS = {"object", "id", "temperature", "output_lead_ms", "think", "reasoning
 OUR_EVENTS = {
     "response.thought.delta": {"type", "event_id", "response_id", "delta"},
     "response.thought.done": {"type", "event_id", "response_id", "text"},
+    "response.latency": {"type", "event_id", "response_id", "item_id", "cause", "total_ms", "parts"},
     "response.output_audio_transcript.words": {
         "type",
         "event_id",

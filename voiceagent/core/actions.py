@@ -6,7 +6,7 @@ its peer's business and ignores what is not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from voiceagent.core.events import Tool as Tool
 from voiceagent.core.events import TurnOptions as TurnOptions
 from voiceagent.core.events import Usage
 from voiceagent.core.history import AssistantItem, Item, Piece
+from voiceagent.core.waterfall import Waterfall
 
 TurnStatus = Literal["completed", "cancelled", "failed", "incomplete"]
 CloseReason = Literal["turn_detected", "client_cancelled", "max_output_tokens", "hangup", "error"]
@@ -312,6 +313,7 @@ class TurnClosed:
             engine had not begun.
         error: with status failed.
         context: None where usage is, or where the engine does not know.
+        latency: of the first that was sent of it; None if nothing was.
     """
 
     turn: int
@@ -321,6 +323,7 @@ class TurnClosed:
     usage: Usage | None
     error: TurnError | None
     context: ContextUse | None = None
+    latency: Waterfall | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from voiceagent.core.asides import Asides
 from voiceagent.core.conversation import AUDIO_BUDGET, Conversation
 from voiceagent.core.ear import GROWING, Listener
 from voiceagent.core.history import AudioContent, History, Item, Piece, UserItem
+from voiceagent.core.latency import Latency
 from voiceagent.core.making import DOWN, Making
 from voiceagent.core.replies import Replies
 from voiceagent.core.tables import Ear, Mouth, Voice
@@ -46,6 +47,7 @@ class Controller:
         self._replies = Replies(self._talk, self._making, config.lead_ms)
         self._asides = Asides(self._making)
         self._transcripts = Transcripts(self._talk, keep_audio=config.replies)
+        self._latency = Latency()
         self._utterance_id: str | None = None  # id told to the client for the utterance in progress
         self._opened_at = 0  # input sample at which the mouth left IDLE
         self._due = False  # an utterance is to be answered as soon as no turn is live
@@ -81,11 +83,17 @@ class Controller:
 
     def handle_timeout(self, now: float) -> list[act.Action]:
         """Time has passed: sends what may be sent, notices what was heard. Too early or too often is harmless."""
-        return [] if self._over else self._tick(now) + self._advance()
+        if self._over:
+            return []
+        made = self._tick(now) + self._advance()
+        return self._latency.observe(None, made, self._now)
 
     def handle(self, event: ev.Event, now: float) -> list[act.Action]:
         """What to do about one event. `now` in seconds on any clock that does not go back."""
-        return [] if self._over else self._tick(now) + self._dispatch(event) + self._advance()
+        if self._over:
+            return []
+        made = self._tick(now) + self._dispatch(event) + self._advance()
+        return self._latency.observe(event, made, self._now)
 
     def _dispatch(self, event: ev.Event) -> list[act.Action]:
         match event:
@@ -276,10 +284,12 @@ class Controller:
         if self._utterance_id is None:  # it was still weighed when its audio ceased to come
             self._ear.forget(everything=False)
             return self._let_go()
-        before = self.history
+        before, last_word = self.history, self._ear.last_word
         made = self._commit(whole=False)
         if self.history is not before:
             self._due = self._due or self._answers()
+            if self._answers():
+                self._latency.finished(last_word, self._now)
         return made + self._let_go()
 
     def _full(self, pieces: list[Piece]) -> list[act.Action]:

@@ -75,6 +75,11 @@ class Listener:
         return self._endpoint.judged
 
     @property
+    def last_word(self) -> float:
+        """When the last word of the utterance in progress was said, if its audio came as it was spoken."""
+        return self._heard_at - (self.judged - self._endpoint.speech_end) / MODEL_RATE
+
+    @property
     def deadline(self) -> float | None:
         """When the utterance in progress is over for want of news; None if there is none."""
         return None if self.state is Ear.QUIET else self._heard_at + STARVED_S

@@ -321,14 +321,14 @@ class Hangup:
     code: int = 1000
 
 
-# --- from the engine --------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class LineBusy:
     """The line has as much to send as it may hold, or has room again: what could be said meanwhile waits here."""
 
     busy: bool
+
+
+# --- from the engine --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,12 +347,14 @@ class TurnStarted:
         usage: of its input.
         limit: positions of the model's context; 0 = not known.
         dropped: ids of the items that were left out, for there was no room.
+        encoded: seconds for which the engine read the person's audio while the turn waited.
     """
 
     turn: int
     usage: Usage = Usage()
     limit: int = 0
     dropped: tuple[str, ...] = ()
+    encoded: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -306,6 +306,7 @@ class Started(Message, frozen=True):
     usage: Usage = Usage()
     limit: int = 0
     dropped: tuple[str, ...] = ()
+    encoded: float = 0.0
 
 
 class Thought(Message, frozen=True):

@@ -274,15 +274,22 @@ class Loop:
             slot = self._table.get(session)
             if slot is not None and number not in slot.encoded:
                 wanted.append((session, self._piece(slot, number)))
-        for (session, piece), outcome in zip(
-            wanted, self._isolated(self._runner.encode, wanted), strict=True
-        ):
+        began = self._clock()
+        outcomes = self._isolated(self._runner.encode, wanted)
+        self._note_encoding({session for session, _ in wanted}, self._clock() - began)
+        for (session, piece), outcome in zip(wanted, outcomes, strict=True):
             slot = self._table.get(session)
             assert slot is not None, "only a command closes it"
             if outcome is None:
                 slot.encoded.add(piece.id)
             else:
                 self._lose_piece(slot, piece.id, outcome)
+
+    def _note_encoding(self, sessions: set[int], seconds: float) -> None:
+        for session in sessions:
+            slot = self._table.get(session)
+            for turn in slot.turns if slot is not None else ():
+                turn.encoded += seconds if turn.stage is Stage.WAITING else 0.0
 
     def _piece(self, slot: Slot, number: int) -> Piece:
         """A piece that was forgotten while a waiting turn still named it is in the turn itself."""
@@ -368,7 +375,8 @@ class Loop:
                 turn.job = self._runner.begin(turn)
                 turn.stage = Stage.READING
                 begun = self._runner.summary(turn.job)
-                self._emit(api.Started(turn.session, turn.turn, begun.usage, begun.limit, begun.dropped))
+                known = begun.usage, begun.limit, begun.dropped
+                self._emit(api.Started(turn.session, turn.turn, *known, encoded=round(turn.encoded, 6)))
             if self._runner.read(turn.job, step.positions):
                 turn.stage = Stage.DECODING
         except Exception as error:  # the turn fails, the other sessions go on; device loss is told apart

@@ -174,7 +174,11 @@ def to_event(reply: SessionReply) -> api.EngineEvent:
             return events.SpeechProb(reply.at, reply.p)
         case api.Started():
             return events.TurnStarted(
-                turn=reply.turn, usage=reply.usage, limit=reply.limit, dropped=reply.dropped
+                turn=reply.turn,
+                usage=reply.usage,
+                limit=reply.limit,
+                dropped=reply.dropped,
+                encoded=reply.encoded,
             )
         case api.Thought():
             return events.ThoughtOut(turn=reply.turn, text=reply.text)

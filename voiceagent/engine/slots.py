@@ -65,6 +65,7 @@ class Turn:
     quiet_tokens: int = 0  #: tokens since the last sound
     served_at: float | None = None  #: when it had its last step
     call_count: int = 0  #: tool calls so far
+    encoded: float = 0.0  #: seconds that the session's audio took to encode while the turn waited
 
     @property
     def beside(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, assert_never
 from voiceagent.core import actions as act
 from voiceagent.core.captions import Captions, Pace, Word
 from voiceagent.core.history import AssistantItem
+from voiceagent.core.waterfall import Waterfall
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.codecs import AudioEncoder
 from voiceagent.wire.realtime_session import Session, shown_format
@@ -222,10 +223,23 @@ class Responses:
             yield from self._message_done(response, action)
         for call in response.calls:
             yield from self._call(response, call)
+        if action.latency is not None:
+            yield self._latency(response, action.latency)
         final = self._show(response, action.status)
         final["usage"] = items.usage(action.usage)
         final["status_details"] = items.status_details(action.status, action.reason, action.error)
         yield self._event("response.done", response=final, **_context(action.context))
+
+    def _latency(self, response: _Response, latency: Waterfall) -> str:
+        parts = latency.milliseconds()
+        return self._event(
+            "response.latency",
+            response_id=response.id,
+            item_id=response.item_id,
+            cause=latency.cause,
+            total_ms=sum(parts.values()),
+            parts=parts,
+        )
 
     def _show(self, response: _Response, status: str) -> dict[str, Any]:
         options = response.options

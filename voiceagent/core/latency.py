@@ -1,0 +1,68 @@
+"""Takes the time of every answer of a call, by looking on: events that came, actions that were taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from voiceagent.core import actions as act
+from voiceagent.core import events as ev
+from voiceagent.core.waterfall import Stopwatch, Waterfall
+
+
+class Latency:
+    """The stopwatches of a call's answers."""
+
+    def __init__(self) -> None:
+        self._spoken: tuple[float, float] | None = None  # a last word to be answered, and when it was known
+        self._running: dict[int, Stopwatch] = {}
+        self._taken: dict[int, Waterfall] = {}  # of answers that are not closed
+
+    def finished(self, last_word: float, now: float) -> None:
+        """The person has finished, and the next turn answers that."""
+        self._spoken = last_word, now
+
+    def observe(self, event: ev.Event | None, made: list[act.Action], now: float) -> list[act.Action]:
+        """The actions that an event caused; of a turn that is closed the latency is added."""
+        if event is not None:
+            self._note(event, now)
+        return [self._follow(event, action, now) for action in made]
+
+    def _note(self, event: ev.Event, now: float) -> None:
+        match event:
+            case ev.TurnStarted(turn=turn, encoded=encoded) if turn in self._running:
+                watch = self._running[turn]
+                watch.started, watch.encoded = now, encoded
+            case ev.ThoughtOut(turn) if turn in self._running:
+                watch = self._running[turn]
+                watch.token = now if watch.token is None else watch.token
+            case ev.TextOut(turn) | ev.AudioOut(turn) if turn in self._running:
+                watch = self._running[turn]
+                watch.token = now if watch.token is None else watch.token
+                watch.said = now if watch.said is None else watch.said
+                if isinstance(event, ev.AudioOut) and watch.sound is None and len(event.pcm):
+                    watch.sound = now
+            case _:
+                pass
+
+    def _follow(self, event: ev.Event | None, action: act.Action, now: float) -> act.Action:
+        match action:
+            case act.StartTurn(turn):
+                self._running[turn] = self._start(action, event, now)
+            case act.SendAudio(turn) if turn in self._running:
+                self._taken[turn] = self._running.pop(turn).sent(now)
+            case act.TurnText(turn) if turn in self._running and not self._running[turn].spoken:
+                self._taken[turn] = self._running.pop(turn).sent(now)
+            case act.TurnClosed(turn):
+                self._running.pop(turn, None)
+                return replace(action, latency=self._taken.pop(turn, None))
+            case _:
+                pass
+        return action
+
+    def _start(self, action: act.StartTurn, event: ev.Event | None, now: float) -> Stopwatch:
+        spoken = action.options.modalities == "audio"
+        if self._spoken is None or isinstance(event, ev.Respond):
+            return Stopwatch(action.turn, "request", now, now, now, spoken=spoken)
+        last_word, decided = self._spoken
+        self._spoken = None
+        return Stopwatch(action.turn, "speech", last_word, decided, now, spoken=spoken)
