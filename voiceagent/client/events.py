@@ -145,6 +145,8 @@ def decode(raw: Raw) -> Event:
             return Heard(raw["item_id"], raw["delta"], final=False)
         case "conversation.item.input_audio_transcription.completed":
             return Heard(raw["item_id"], raw["transcript"], final=True)
+        case "conversation.item.input_audio_transcription.failed":
+            return Heard(raw["item_id"], "", final=True)  # nobody shall wait for it
         case "response.output_audio_transcript.delta" | "response.output_text.delta":
             return Said(raw["response_id"], raw["delta"], final=False)
         case "response.output_audio_transcript.done":
