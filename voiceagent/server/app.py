@@ -21,6 +21,8 @@ from voiceagent.server.auth import Gatekeeper, Refused
 from voiceagent.server.calls import KEY, RETRY_AFTER_S, Calls, json_error
 from voiceagent.server.chat import ChatRest
 from voiceagent.server.door import Doors
+from voiceagent.server.recorder import Recordings
+from voiceagent.server.recordings import RecordingsRest
 from voiceagent.server.voice_book import VoiceBook
 from voiceagent.server.voices import VoicesRest
 from voiceagent.wire import openapi
@@ -61,8 +63,12 @@ class Server:
         self._engine = engine
         self._page = page
         self._gate = Gatekeeper(config.server)
-        self._calls = Calls(config, engine, self._gate)
         self._book = VoiceBook(engine, config.server)
+        folder = config.recording.folder
+        keep_s = 3600 * config.recording.keep_h
+        recordings = Recordings(Path(folder).absolute(), keep_s=keep_s) if folder else None
+        self._recordings = RecordingsRest(recordings)
+        self._calls = Calls(config, engine, self._gate, recordings)
         self._doors = Doors(config.server.handshake_timeout_s)
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -91,6 +97,8 @@ class Server:
         chat = ChatRest(self._engine, voices=self._book, instructions=self._config.instructions)
         app.router.add_post("/v1/chat/completions", chat.completions)
         app.router.add_routes(VoicesRest(self._book).routes())
+        app.router.add_routes(self._recordings.routes())
+        await self._recordings.start()
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, logger=http_log)
         await self._runner.setup()
         host, port = self._config.server.host, self._config.server.port
@@ -113,6 +121,7 @@ class Server:
             await self._runner.cleanup()
         if self._listener is not None:
             await self._listener.wait_closed()
+        await self._recordings.stop()
 
     def _accept(self) -> asyncio.BaseProtocol:
         """A protocol for a new socket, behind a door."""
