@@ -278,9 +278,9 @@ def spoken() -> list[dict[str, Any]]:
 
 
 async def test_words_that_cannot_be_written_down_are_not_waited_for() -> None:
-    async with serving(Script(speech_ids=5, transcript="!fail")) as site:
-        async with RealtimeClient(f"127.0.0.1:{site.port}") as client:
-            answer = await client.ask_file(QUESTION)
+    script = Script(speech_ids=5, transcript="!fail")
+    async with serving(script) as site, RealtimeClient(f"127.0.0.1:{site.port}") as client:
+        answer = await client.ask_file(QUESTION)
     assert (answer.heard, len(answer.samples)) == ("", 5 * TOKEN_SAMPLES)
 
 
