@@ -13,6 +13,7 @@ from voiceagent.core.conversation import MAX_ITEMS
 from voiceagent.core.history import (
     KEPT_SHARE,
     AssistantItem,
+    AssistantItem,
     AudioContent,
     History,
     Item,
@@ -43,6 +44,14 @@ def test_the_oldest_sound_goes_and_every_item_stays(sizes: list[int], budget: in
     assert whole.audio_bytes <= budget or kept.audio_bytes <= budget * KEPT_SHARE or len(sounding) == 1
     assert (kept is whole) == (whole.audio_bytes <= budget)
     assert kept.within(budget).items == kept.items
+
+
+def test_replies_lose_their_sound_before_people_do() -> None:
+    said = AssistantItem("reply", "word", spoken=True, samples=100, audio=(np.zeros(100, np.int16),))
+    history = History((heard(0, 50), said, heard(1, 50)))
+    kept = history.within(560)
+    assert [audio_bytes(item) for item in history] == [200, 200, 200]
+    assert [audio_bytes(item) for item in kept] == [200, 0, 200]
 
 
 def test_a_call_that_commits_for_an_hour_holds_its_budget() -> None:

@@ -28,6 +28,16 @@ def read(**item: Any) -> Item:
     return items.from_wire(msgspec.convert(item, ev.ItemParam))
 
 
+@pytest.mark.parametrize("role", ["user", "system", "assistant"])
+def test_the_text_of_an_item_has_a_limit_over_all_of_its_parts(role: str) -> None:
+    part = {"type": "input_text", "text": "x" * 40_000}
+    assert read(type="message", role=role, content=[part])
+    with pytest.raises(WireError) as caught:
+        read(type="message", role=role, content=[part, part])
+    assert (caught.value.code, caught.value.param) == ("invalid_value", "item.content")
+    assert caught.value.remedy
+
+
 @pytest.mark.parametrize(
     "item",
     [

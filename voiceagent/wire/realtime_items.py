@@ -27,6 +27,7 @@ from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError
 from voiceagent.wire.realtime_decode import invalid_base64
 
+MAX_TEXT = 64 * 1024  #: characters of an item, all of its parts together
 REASONS = ("turn_detected", "client_cancelled", "max_output_tokens")
 """Reasons that the protocol has a name for."""
 
@@ -60,6 +61,14 @@ def from_wire(given: ev.ItemParam, *, param: str = "item") -> Item:
 
 def _message(given: ev.ItemParam, item_id: str, param: str) -> Item:
     parts = given.content or []
+    written = sum(len(part.text or part.transcript or "") for part in parts)
+    if written > MAX_TEXT:
+        raise WireError(
+            f"The item has {written} characters, and may have {MAX_TEXT}.",
+            code="invalid_value",
+            param=f"{param}.content",
+            remedy="Make several items of it.",
+        )
     if given.role == "user":
         content = tuple(_user_part(part, f"{param}.content[{i}]") for i, part in enumerate(parts))
         return UserItem(item_id, content)
