@@ -26,7 +26,7 @@ from voiceagent.core import events as core
 from voiceagent.core.controller import Controller
 from voiceagent.units import TOKEN_SAMPLES
 from voiceagent.wire import audio_rest, chat, realtime_secrets
-from voiceagent.wire.dialect import Reply, WireError
+from voiceagent.wire.dialect import Reply, VoiceRequest, WireError
 from voiceagent.wire.live import LiveDialect
 from voiceagent.wire.realtime import RealtimeDialect
 
@@ -106,6 +106,9 @@ class Call:
             for event in self.dialect.receive(frame):
                 if isinstance(event, Reply):
                     told.append(event.frame)
+                elif isinstance(event, VoiceRequest):
+                    assert isinstance(self.dialect, RealtimeDialect)
+                    told += self.dialect.render_voice(event, wire_player.voice_outcome(event))
                 else:
                     if isinstance(event, core.AudioIn):
                         self._heard = event.at + len(event.pcm)

@@ -29,13 +29,15 @@ from voiceagent.core import actions as act
 from voiceagent.core import events as core
 from voiceagent.core.controller import Controller
 from voiceagent.units import MODEL_RATE, TOKEN_SAMPLES
-from voiceagent.wire.dialect import Reply, WireError
+from voiceagent.wire.dialect import CreateVoice, Reply, VoiceRequest, WireError
 from voiceagent.wire.realtime import RealtimeDialect
 from voiceagent.wire.realtime_session import Kind
 
 WINDOW = 512
 OUR_KEYS = {"object", "id", "temperature", "output_lead_ms", "think", "reasoning_tokens", "start_time"}
 OUR_EVENTS = {
+    "voice.created": {"type", "event_id", "voice"},
+    "voice.deleted": {"type", "event_id", "voice"},
     "response.thought.delta": {"type", "event_id", "response_id", "delta"},
     "response.thought.done": {"type", "event_id", "response_id", "text"},
     "response.latency": {"type", "event_id", "response_id", "item_id", "cause", "total_ms", "parts"},
@@ -75,6 +77,11 @@ def _strangers(model: Any) -> set[str]:
     return set()
 
 
+def voice_outcome(asked: VoiceRequest) -> tuple[str, float] | None:
+    """What comes of what is asked of voices: four seconds, or its end."""
+    return (f"call/{asked.name}", 4.0) if isinstance(asked, CreateVoice) else None
+
+
 class Phone:
     """One call: dialect, controller, a clock moved by hand."""
 
@@ -98,6 +105,8 @@ class Phone:
             for event in self.dialect.receive(frame):
                 if isinstance(event, Reply):
                     self.sent.append(str(event.frame))
+                elif isinstance(event, VoiceRequest):
+                    self.sent += self.dialect.render_voice(event, voice_outcome(event))
                 else:
                     self._do(self.controller.handle(event, self.now))
         except WireError as error:

@@ -64,11 +64,12 @@ class Server:
         self._page = page
         self._gate = Gatekeeper(config.server)
         self._book = VoiceBook(engine, config.server)
+        self._book = VoiceBook(engine, config.server)
         folder = config.recording.folder
         keep_s = 3600 * config.recording.keep_h
         recordings = Recordings(Path(folder).absolute(), keep_s=keep_s) if folder else None
         self._recordings = RecordingsRest(recordings)
-        self._calls = Calls(config, engine, self._gate, recordings)
+        self._calls = Calls(config, engine, self._gate, recordings, voices=self._book)
         self._doors = Doors(config.server.handshake_timeout_s)
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Callable
 from time import time
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from aiohttp import web
 from voiceagent.config import Config
 from voiceagent.core.controller import Controller
 from voiceagent.core.events import ServerVad, SessionConfig
+from voiceagent.core.history import History
 from voiceagent.core.journal import Opened
 from voiceagent.engine.api import EngineClient, EngineSession, Ready
 from voiceagent.errors import CapacityError, EngineError, VoiceAgentError
@@ -22,8 +24,10 @@ from voiceagent.server.connection import Connection
 from voiceagent.server.ephemeral import EphemeralKey
 from voiceagent.server.recorder import Recorded, Recorder, Recordings
 from voiceagent.server.session import Session
+from voiceagent.server.session_voices import Outcome, SessionVoices
+from voiceagent.server.voice_book import VoiceBook
 from voiceagent.wire import realtime_secrets
-from voiceagent.wire.dialect import EXPIRED, Dialect, WireError
+from voiceagent.wire.dialect import EXPIRED, Dialect, VoiceRequest, WireError
 from voiceagent.wire.live import LiveDialect
 from voiceagent.wire.realtime import RealtimeDialect
 from voiceagent.wire.realtime_session import Kind, kind_of
@@ -54,15 +58,23 @@ class Calls:
         engine: where the sessions of the calls are opened.
         gate: keeps the ephemeral keys.
         recordings: where calls are recorded that ask for it.
+        voices: all that may be asked for.
     """
 
     def __init__(
-        self, config: Config, engine: EngineClient, gate: Gatekeeper, recordings: Recordings | None = None
+        self,
+        config: Config,
+        engine: EngineClient,
+        gate: Gatekeeper,
+        recordings: Recordings | None = None,
+        *,
+        voices: VoiceBook,
     ) -> None:
         self._config = config
         self._engine = engine
         self._gate = gate
         self._recordings = recordings
+        self._book = voices
         self._connections: set[Connection] = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
@@ -109,7 +121,7 @@ class Calls:
         dialect = LiveDialect(
             session_id=name,
             base=self._session_defaults(),
-            voices=ready.voices,
+            voices=self._book,
             clock=asyncio.get_running_loop().time,
             unix_time=time(),
             session_s=self._config.limits.session_s,
@@ -173,7 +185,7 @@ class Calls:
             session_id=name,
             model=model or ready.model,
             base=self._session_defaults(),
-            voices=ready.voices,
+            voices=self._book,
             can_think=ready.can_think,
             kind=kind,
             recorded=recorded,
@@ -193,12 +205,14 @@ class Calls:
         recorder = self._recorder(request, name, opened, now=clock())
         decider = controller if recorder is None else Recorded(controller, recorder)
         session = Session(name=name, controller=decider, dialect=dialect, line=connection, clock=clock)
+        voices = self._session_voices(request, session, dialect, lambda: controller.history)
         try:
             engine_session = await self._engine.open_session(session.on_engine)
             return await self._converse(request, upgrade, connection, session, engine_session)
         except EngineError as error:  # full, or it went down this moment
             return json_error(error, 503)
         finally:
+            voices.close()
             if recorder is not None:
                 recorder.close(clock())
 
@@ -223,6 +237,21 @@ class Calls:
                 remedy="Leave record out, or set recording.folder in the server's configuration.",
             )
         return asked
+
+    def _session_voices(
+        self, request: web.Request, session: Session, dialect: _Dialect, history: Callable[[], History]
+    ) -> SessionVoices:
+        """What a Realtime session asks of voices is answered in its protocol; others ask nothing."""
+
+        def tell(asked: VoiceRequest, outcome: Outcome) -> None:
+            if isinstance(dialect, RealtimeDialect):
+                session.tell(dialect.render_voice(asked, outcome))
+
+        voices = SessionVoices(
+            self._book, session_id=session.name, trusted=request[KEY] is None, history=history, tell=tell
+        )
+        session.ask_voices = voices.ask
+        return voices
 
     async def _converse(
         self,

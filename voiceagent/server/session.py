@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import ceil
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from voiceagent.core import events as core
 from voiceagent.engine.api import EngineSession
 from voiceagent.errors import VoiceAgentError
 from voiceagent.units import MODEL_RATE
-from voiceagent.wire.dialect import Dialect, Reply, WireError
+from voiceagent.wire.dialect import Dialect, Reply, VoiceRequest, WireError
 
 log = logging.getLogger("voiceagent.session")
 
@@ -64,6 +64,7 @@ class Session:
         self._timer_at = 0.0
         self._over = False
         self._engine_up = True
+        self.ask_voices: Callable[[VoiceRequest], None] = lambda _: None  #: takes what is asked of voices
         self._heard = self._judged = 0  # input samples given to the voice detector, and answered by it
 
     @property
@@ -73,6 +74,12 @@ class Session:
         Without a bound one client's flood of audio would fill the engine's pipe, and the engine is everybody's.
         """
         return (self._heard - self._judged) / MODEL_RATE if self._engine_up else 0.0
+
+    def tell(self, frames: Iterable[str | bytes]) -> None:
+        """Frames for the client that came of neither a message nor the engine."""
+        if not self._over:
+            for frame in frames:
+                self._line.send(frame)
 
     def begin(self, engine: EngineSession) -> None:
         """Binds the engine's handle and greets the client."""
@@ -88,6 +95,8 @@ class Session:
             for event in self._dialect.receive(frame):
                 if isinstance(event, Reply):
                     self._line.send(event.frame)
+                elif isinstance(event, VoiceRequest):
+                    self.ask_voices(event)
                 else:
                     self._handle(event)
         except WireError as error:

@@ -49,6 +49,27 @@ class Reply:
     frame: str | bytes
 
 
+@dataclass(frozen=True, slots=True)
+class CreateVoice:
+    """A Realtime session asks for a voice of its own: of a sound file, or of what a person said in an item."""
+
+    name: str
+    audio: bytes
+    item_id: str | None
+    event_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteVoice:
+    """A Realtime session gives a voice of its own up."""
+
+    name: str
+    event_id: str | None
+
+
+VoiceRequest = CreateVoice | DeleteVoice
+
+
 class Dialect(Protocol):
     """One protocol on one connection; pure: bytes and actions in, events and frames out."""
 
@@ -56,8 +77,8 @@ class Dialect(Protocol):
         """Frames to send as soon as the connection is up."""
         ...
 
-    def receive(self, frame: str | bytes) -> Iterable[Event | Reply]:
-        """Events and direct replies for one frame from the peer; raises WireError only."""
+    def receive(self, frame: str | bytes) -> Iterable[Event | Reply | VoiceRequest]:
+        """Events, direct replies and requests for one frame from the peer; raises WireError only."""
         ...
 
     def render(self, action: Action) -> Iterable[str | bytes]:

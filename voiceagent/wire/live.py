@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -85,7 +85,7 @@ class LiveDialect:
         *,
         session_id: str,
         base: core.SessionConfig,
-        voices: Sequence[str],
+        voices: Collection[str],
         clock: Callable[[], float],
         unix_time: float,
         session_s: float,
@@ -93,7 +93,7 @@ class LiveDialect:
     ) -> None:
         self._id = session_id
         self._base = base
-        self._voices = tuple(voices)
+        self._voices = voices
         self._clock = clock
         self._unix_offset = unix_time - clock()
         self._expires_at = int(unix_time + session_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -47,7 +47,7 @@ class LiveSession:
         *,
         base: SessionConfig,
         session_id: str,
-        voices: Sequence[str],
+        voices: Collection[str],
         expires_at: int,
     ) -> None:
         _check_support(asked)

@@ -6,7 +6,7 @@ call itself. PROTOCOL.md says what of the protocol is there, and what deviates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, assert_never
 
 from voiceagent.core import actions as act
@@ -15,7 +15,7 @@ from voiceagent.errors import InputError, VoiceAgentError
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.codecs import AudioDecoder, Samples
-from voiceagent.wire.dialect import Reply, WireError
+from voiceagent.wire.dialect import CreateVoice, DeleteVoice, Reply, VoiceRequest, WireError
 from voiceagent.wire.realtime_decode import decode
 from voiceagent.wire.realtime_responses import Responses
 from voiceagent.wire.realtime_session import Kind, Session
@@ -31,7 +31,7 @@ class RealtimeDialect:
         session_id: shown to the client and prefix of the ids made here.
         model: the model name that the client asked for.
         base: the server's session defaults.
-        voices: the engine's voices.
+        voices: names that the session may ask for, as they are at the time.
         can_think: whether the model can think before it answers.
         kind: a conversation, or a session that only writes down what it hears.
         recorded: the session is told that it is.
@@ -43,13 +43,13 @@ class RealtimeDialect:
         session_id: str,
         model: str,
         base: core.SessionConfig,
-        voices: Iterable[str],
+        voices: Collection[str],
         can_think: bool = False,
         kind: Kind = "realtime",
         recorded: bool = False,
     ) -> None:
         self._session = Session(
-            base, session_id=session_id, model=model, voices=tuple(voices), can_think=can_think, kind=kind
+            base, session_id=session_id, model=model, voices=voices, can_think=can_think, kind=kind
         )
         if recorded:
             self._session.shown["recorded"] = True
@@ -86,8 +86,8 @@ class RealtimeDialect:
         """The greeting: session.created, which several clients wait for."""
         yield self._event("session.created", session=self._session.visible)
 
-    def receive(self, frame: str | bytes) -> Iterator[core.Event | Reply]:
-        """Events and direct replies for one client message; raises WireError only."""
+    def receive(self, frame: str | bytes) -> Iterator[core.Event | Reply | VoiceRequest]:
+        """Events, direct replies and requests for one client message; raises WireError only."""
         message = decode(frame)
         try:
             yield from self._dispatch(message)
@@ -103,7 +103,7 @@ class RealtimeDialect:
                 remedy=error.remedy,
             ) from error
 
-    def _dispatch(self, message: ev.AnyClientEvent) -> Iterator[core.Event | Reply]:
+    def _dispatch(self, message: ev.AnyClientEvent) -> Iterator[core.Event | Reply | VoiceRequest]:
         event_id = message.event_id
         match message:
             case ev.AudioAppend():
@@ -132,6 +132,10 @@ class RealtimeDialect:
                 yield core.Respond(options, event_id)
             case ev.ResponseCancel():
                 yield core.Cancel(self._turn(message.response_id), event_id)
+            case ev.VoiceCreate():
+                yield _new_voice(message)
+            case ev.VoiceDelete():
+                yield DeleteVoice(message.voice.name, event_id)
             case _:
                 assert_never(message)
 
@@ -246,6 +250,22 @@ class RealtimeDialect:
             case _:
                 assert_never(action)
 
+    def render_voice(
+        self, request: VoiceRequest, outcome: tuple[str, float] | VoiceAgentError | None
+    ) -> Iterator[str]:
+        """What came of a request for a voice: the engine's name for it and its seconds, None once it is gone."""
+        if isinstance(outcome, VoiceAgentError):
+            param = None if outcome.param is None else f"voice.{outcome.param}"
+            yield self._error(outcome.code, str(outcome), param=param, event_id=request.event_id)
+            return
+        shown = {"id": request.name, "name": request.name}
+        if outcome is None:
+            self._session.own_voices.pop(request.name, None)
+            yield self._event("voice.deleted", voice=shown)
+            return
+        self._session.own_voices[request.name], seconds = outcome
+        yield self._event("voice.created", voice={**shown, "seconds": round(seconds, 2)})
+
     def render_error(self, error: VoiceAgentError) -> str:
         """The error event; its text is ours, never an exception's."""
         event_id = error.event_id if isinstance(error, WireError) else None
@@ -255,6 +275,19 @@ class RealtimeDialect:
         kind = "server_error" if code in SERVER_ERRORS else "invalid_request_error"
         error = {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
         return self._event("error", error=error)
+
+
+def _new_voice(message: ev.VoiceCreate) -> CreateVoice:
+    asked = message.voice
+    if (asked.audio is None) == (asked.item_id is None):
+        raise WireError(
+            "A voice is made of a sound file or of an item.",
+            code="invalid_value",
+            param="voice.audio",
+            remedy="Give audio or item_id.",
+        )
+    data = b"" if asked.audio is None else items.from_base64(asked.audio, param="voice.audio")
+    return CreateVoice(asked.name, data, asked.item_id, message.event_id)
 
 
 def _audio_in(decoded: tuple[int, Samples]) -> Iterator[core.AudioIn]:

@@ -290,6 +290,32 @@ class ResponseCancel(ClientEvent, tag="response.cancel"):
     response_id: Id | None = None
 
 
+class NewVoice(msgspec.Struct):
+    """A voice of the session's own: of a sound file in base64, or of what a person said in an item."""
+
+    name: Annotated[str, Meta(max_length=64)]
+    audio: str | None = None
+    item_id: Id | None = None
+
+
+class OldVoice(msgspec.Struct):
+    """A voice of the session's own that is to go."""
+
+    name: Annotated[str, Meta(max_length=64)]
+
+
+class VoiceCreate(ClientEvent, tag="voice.create"):
+    """Ours: makes a voice for this session."""
+
+    voice: NewVoice
+
+
+class VoiceDelete(ClientEvent, tag="voice.delete"):
+    """Ours: forgets a voice of this session."""
+
+    voice: OldVoice
+
+
 AnyClientEvent = (
     SessionUpdate
     | AudioAppend
@@ -302,6 +328,8 @@ AnyClientEvent = (
     | ItemDelete
     | ResponseCreate
     | ResponseCancel
+    | VoiceCreate
+    | VoiceDelete
 )
 
 EVENT_TYPES: frozenset[str] = frozenset(str(kind.__struct_config__.tag) for kind in AnyClientEvent.__args__)

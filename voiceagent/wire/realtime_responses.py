@@ -252,7 +252,7 @@ class Responses:
             "conversation_id": f"conv_{self._prefix}" if options.conversation else None,
             "output_modalities": [options.modalities],
             "max_output_tokens": options.max_tokens or "inf",
-            "audio": {"output": {"format": response.format, "voice": options.voice}},
+            "audio": {"output": {"format": response.format, "voice": options.voice.rpartition("/")[2]}},
             "usage": None,
             "metadata": options.metadata,
         }

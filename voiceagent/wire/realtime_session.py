@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -43,7 +43,7 @@ class Session:
         base: defaults of this server.
         session_id: id shown to the client.
         model: the model name that the client asked for, echoed.
-        voices: names of the voices that the engine has; others fall back to the first.
+        voices: names that there are at the time; others fall back to the first.
         can_think: whether the model can think before it answers.
         kind: a conversation, or a session that only writes down what it hears.
     """
@@ -54,12 +54,13 @@ class Session:
         *,
         session_id: str,
         model: str,
-        voices: Sequence[str],
+        voices: Collection[str],
         can_think: bool = False,
         kind: Kind = "realtime",
     ) -> None:
         self.kind = kind
-        self._voices = tuple(voices)
+        self._voices = voices
+        self.own_voices: dict[str, str] = {}  # that the session brought: the engine's name for each
         self._can_think = can_think
         self._base = base
         self._detects = False  # the client has said how turns are found
@@ -93,7 +94,7 @@ class Session:
                 },
                 "output": {
                     "format": {"type": "audio/pcm", "rate": RATES["audio/pcm"]},
-                    "voice": base.voice or (voices[0] if voices else ""),
+                    "voice": base.voice or next(iter(voices), ""),
                     "speed": base.speed,
                 },
             },
@@ -234,7 +235,11 @@ class Session:
     def known_voice(self, voice: str | ev.VoiceId) -> str:
         """The voice if the engine has it; unknown names must not fail a session, they fall back to the first."""
         name = voice if isinstance(voice, str) else voice.id
-        return name if name in self._voices or not self._voices else self._voices[0]
+        return name if name in self.own_voices or name in self._voices else next(iter(self._voices), name)
+
+    def _engine_voice(self, name: str) -> str:
+        """What the engine calls a voice that is shown; of one that is gone by now, the first."""
+        return self.own_voices.get(name) or self.known_voice(name)
 
     # --- for the core ---------------------------------------------------------------------------------------
 
@@ -244,7 +249,7 @@ class Session:
         return SessionConfig(
             instructions=self.shown["instructions"],
             modalities=self.shown["output_modalities"][0],
-            voice=audio["output"]["voice"],
+            voice=self._engine_voice(audio["output"]["voice"]),
             tools=tuple(Tool(t["name"], t["description"], t["parameters"]) for t in self.shown["tools"]),
             tool_choice=_core_choice(self.shown["tool_choice"]),
             max_tokens=_core_limit(self.shown["max_output_tokens"]),
@@ -304,7 +309,7 @@ class Session:
             instructions=base.instructions if asked.instructions is None else asked.instructions,
             tools=base.tools if tools is None else checked_tools(tools, param="response.tools"),
             tool_choice=base.tool_choice if choice is None else _core_choice(msgspec.to_builtins(choice)),
-            voice=base.voice if output.voice is None else self.known_voice(output.voice),
+            voice=base.voice if output.voice is None else self._engine_voice(self.known_voice(output.voice)),
             temperature=base.temperature if asked.temperature is None else asked.temperature,
             top_p=base.top_p,
             top_k=base.top_k,
