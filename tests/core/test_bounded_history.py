@@ -13,7 +13,6 @@ from voiceagent.core.conversation import MAX_ITEMS
 from voiceagent.core.history import (
     KEPT_SHARE,
     AssistantItem,
-    AssistantItem,
     AudioContent,
     History,
     Item,
