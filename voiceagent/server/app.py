@@ -64,7 +64,6 @@ class Server:
         self._page = page
         self._gate = Gatekeeper(config.server)
         self._book = VoiceBook(engine, config.server)
-        self._book = VoiceBook(engine, config.server)
         folder = config.recording.folder
         keep_s = 3600 * config.recording.keep_h
         recordings = Recordings(Path(folder).absolute(), keep_s=keep_s) if folder else None
