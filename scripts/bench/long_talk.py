@@ -154,7 +154,7 @@ def main() -> int:
     parser.add_argument("--model", default="pocket", help="what the server loads")
     parser.add_argument("--turns", type=int, default=60)
     parser.add_argument(
-        "--room", type=int, default=3000, help="tokens of the conversation behind the instructions"
+        "--room", type=int, default=1000, help="tokens of the conversation behind the instructions"
     )
     parser.add_argument("--ratio", type=float, default=0.8, help="of the one talk")
     parser.add_argument("--ratios", type=float, nargs="+", help="a talk for each of them, answered in text")

@@ -56,6 +56,7 @@ MUTANTS = (
         "if p >= self._off_at:\n            self.speech_end",
         "if p >= self._on_at:\n            self.speech_end",
     ),
+    Mutant("what was left out comes back", "conversation", "self._left |= ", "_ = "),
     Mutant("late windows count", "endpoint", "if at <= self.judged:", "if False:"),
     Mutant(
         "silence is counted from the beginning",

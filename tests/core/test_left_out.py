@@ -86,6 +86,16 @@ def test_a_turn_with_input_of_its_own_leaves_the_conversation_as_it_is() -> None
     assert first in [item.id for item in call.ask().items]
 
 
+def test_a_turn_beside_the_conversation_leaves_it_as_it_is() -> None:
+    call = Call()
+    first = call.speak()
+    asked = call.ask(conversation=False)
+    begun, closed = call.answer(asked.turn, dropped=(first,))
+    assert begun == []
+    assert closed.context == act.ContextUse(19, 100, (first,))
+    assert first in [item.id for item in call.ask().items]
+
+
 def test_a_cut_turn_has_cost_its_input_and_what_came_of_it() -> None:
     call = Call()
     asked = call.ask()

@@ -92,6 +92,8 @@ class World:
     blind_until: int = 0  # samples before it were committed or cleared, whatever was in them
     quiet_from: float = -1.0  # when the last of what was sent can have been played
     encoded: set[int] = field(default_factory=set)
+    items: set[str] = field(default_factory=set)  # of the conversation, that the client was told of
+    left: set[str] = field(default_factory=set)  # of these, what there was no room for
     up: bool = True
     line_busy: bool = False
     acked: bool = False
@@ -104,6 +106,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
+        self.room = random.Random(self.seed)
         self.line = random.Random(self.seed)  # of its own: the walk goes where it went without it
         rng = self.rng
         vad: ev.ServerVad | None = ev.ServerVad(
@@ -274,6 +277,8 @@ class World:
                 job.plan = [event] if self.rng.random() < 0.2 else []
         self.give(event)
         if isinstance(event, ev.TurnStarted):
+            if job.in_history and job.turn == self.live:
+                self.left |= set(event.dropped) & self.items
             for n in range(job.turn % 3):
                 self.give(ev.ThoughtOut(job.turn, f"thought{n} "))
 
@@ -529,7 +534,13 @@ class World:
                 assert self.encoded.issuperset(pieces), (
                     "a piece that the engine has not got is to be forgotten"
                 )
-                self.encoded.difference_update(pieces)  # a turn that still names one is found out below
+                if not isinstance(event, ev.TurnStarted):  # what was left out may be asked for by its id
+                    self.encoded.difference_update(pieces)  # a turn that still names one is found out below
+            case act.ItemAdded(item):
+                self.items.add(item.id)
+            case act.ItemDeleted(item_id):
+                self.items.discard(item_id)
+                self.left.discard(item_id)
             case act.Prepare(items):
                 assert self.live is None, "a turn is under way"
                 pieces = [
@@ -570,9 +581,13 @@ class World:
             self.check_unfinished(start)
             pieces = [p for i in start.items if isinstance(i, UserItem) for p in audio_of(i)]
             assert {piece.id for piece in pieces} <= self.encoded, "a piece that the engine was not told of"
+            if options.input is None:
+                named = {item.id for item in start.items}
+                assert not named & self.left, "what was left out is read again"
+                assert self.items - self.left <= named, "an item of the conversation is not read"
         self.jobs[action.turn] = Job(
             action.turn,
-            self.imagine(action.turn, options),
+            self.imagine(action.turn, options, starts),
             options.modalities == "audio",
             options.interruptible,
             options.conversation,
@@ -598,10 +613,12 @@ class World:
                 assert isinstance(item, AssistantItem)
                 assert (item.text, item.audio_ids) == (live.text, live.ids)
 
-    def imagine(self, turn: int, options: ev.TurnOptions) -> list[ev.TurnEvent]:
-        """The script of a turn: numbered samples, words of one token each."""
+    def imagine(self, turn: int, options: ev.TurnOptions, starts: list[act.StartTurn]) -> list[ev.TurnEvent]:
+        """The script of a turn: numbered samples, words of one token each; sometimes there is no room for the oldest."""
         rng = self.rng
-        plan: list[ev.TurnEvent] = [ev.TurnStarted(turn)]
+        items = starts[0].items[:-1] if starts and self.room.random() < 0.3 else ()
+        dropped = tuple(item.id for item in items[: self.room.randint(0, len(items))])
+        plan: list[ev.TurnEvent] = [ev.TurnStarted(turn, dropped=dropped)]
         at = said = 0
         for seq in range(rng.choice((0, 1, 3, 8))):
             plan.append(ev.TextOut(turn, f" word{seq}", (seq,)))
