@@ -13,6 +13,7 @@ from server_helpers import calling, check_numbers, eventually, serving, tight
 
 from voiceagent.engine.fake import Script
 from voiceagent.server import door
+from voiceagent.server.connection import Connection
 from voiceagent.units import TOKEN_SAMPLES
 from voiceagent.wire import budget
 
@@ -137,3 +138,30 @@ async def test_with_many_that_wait_the_oldest_is_cut_sooner(monkeypatch: pytest.
                 await line.gone()
             await eventually(lambda: len(site.server._doors) == 0)
             check_numbers(await good.ask("hello"), session=1, whole=WHOLE)
+
+
+async def test_what_waits_for_a_slow_reader_is_bounded_and_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A minute of unpaced audio is there at once: it waits where an interruption could drop it, not in the outbox."""
+    script = Script(speech_ids=25 * 60, chunk_ids=25)
+    most, send = [0], Connection.send
+
+    def watched(self: Connection, data: str | bytes) -> None:
+        send(self, data)
+        most[0] = max(most[0], self._outbox_bytes)
+
+    monkeypatch.setattr(Connection, "send", watched)
+    async with serving(script) as site, calling(site) as slow, calling(site) as good:
+        await slow.manual(lead_ms=None)
+        slow.socket.transport.pause_reading()
+        await slow.say("hello")
+        await eventually(lambda: not site.engine._tasks and len(site.engine.sessions[1].actions) > 0)
+        for _ in range(20):  # the server sends what the kernel takes
+            await asyncio.sleep(0.01)
+        slow.socket.transport.resume_reading()
+        await slow.until("response.done")
+        (heard,) = slow.responses.values()
+        check_numbers(heard, session=1, whole=script.speech_ids * TOKEN_SAMPLES)
+        await good.manual()
+    assert 100_000 < most[0] < 640_000
