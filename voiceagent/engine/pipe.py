@@ -18,6 +18,7 @@ from voiceagent.engine.codec import CodecError, FrameReader, encode
 from voiceagent.engine.fake import Script
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024  #: the worker reads at once; when this much waits, it is stuck
+AUDIO_TICK_S = 0.002  #: the callers' audio waits at most so long for more of it: both ends wake less often
 log = logging.getLogger(__name__)
 
 
@@ -87,6 +88,8 @@ class Pipe(asyncio.Protocol):
         self._frames: FrameReader[api.Reply] = FrameReader(api.Reply)
         self._on_reply = on_reply
         self._transport: asyncio.WriteTransport | None = None
+        self._waiting: list[bytes] = []
+        self._flush_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way out."""
@@ -105,6 +108,8 @@ class Pipe(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Settle `ended`."""
         self._transport = None
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
         if not self.ended.done():
             self.ended.set_result(None)
 
@@ -112,7 +117,24 @@ class Pipe(asyncio.Protocol):
         """Queue a command; a pipe that has ended or is stuck takes no more."""
         if self._transport is None or self._transport.is_closing():
             return
-        self._transport.write(encode(command))
+        self._waiting.append(encode(command))
+        if isinstance(
+            command, api.Audio
+        ):  # of everybody, all the time: a wake-up each would cost more than the work
+            if self._flush_timer is None:
+                self._flush_timer = asyncio.get_running_loop().call_later(AUDIO_TICK_S, self._flush)
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what waits, in order."""
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.write(b"".join(self._waiting))
+        self._waiting.clear()
         if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             log.error("the engine does not read its commands")
             self.abort()
