@@ -192,6 +192,81 @@ MUTANTS = (
         "if False:\n            message",
     ),
     Mutant(
+        "who began before we did is a cough",
+        "controller",
+        "lasts or self._ear.run_start < self._opened_at",
+        "lasts",
+    ),
+    Mutant(
+        "settings let us speak on over a voice",
+        "controller",
+        "return made if self._weighs() else made + self._let_go()",
+        "return made + self._let_go()",
+    ),
+    Mutant(
+        "a request that fails takes a promised answer with it",
+        "controller",
+        "if not any(isinstance(action, act.Error) for action in made):",
+        "if True:",
+    ),
+    Mutant(
+        "asides are not heard of by the engine's words",
+        "controller",
+        "self._replies.on_engine(event, self._now) + self._asides.on_engine(event)",
+        "self._replies.on_engine(event, self._now)",
+    ),
+    Mutant(
+        "the end of the call forgets the asides",
+        "controller",
+        ' + self._asides.stop("hangup")',
+        "",
+    ),
+    Mutant(
+        "the engine's end forgets the asides",
+        "asides",
+        "for action in self._fail(turn, error)",
+        "for action in self._fail(turn, error)[:0]",
+    ),
+    Mutant(
+        "who reads along does not see the reply in the making",
+        "controller",
+        "unfinished = self._replies.unfinished",
+        "unfinished = None",
+    ),
+    Mutant(
+        "one aside too many",
+        "asides",
+        "if len(self._live) >= MAX_ASIDES:",
+        "if len(self._live) > MAX_ASIDES:",
+    ),
+    Mutant(
+        "the engine works on at a cancelled aside",
+        "asides",
+        "return [act.CancelTurn(turn.id), *self._close",
+        "return [*self._close",
+    ),
+    Mutant(
+        "an aside's calls get into the history",
+        "asides",
+        "del self._live[turn.id]",
+        "del self._live[turn.id]\n        self._making._talk.close_turn(None, turn.calls, None)",
+    ),
+    Mutant(
+        "short sounds of an aside are lost", "asides", "if not len(event.pcm):", "if len(event.pcm) < 5000:"
+    ),
+    Mutant(
+        "an aside is closed again and again",
+        "asides",
+        "del self._live[turn.id]",
+        "pass",
+    ),
+    Mutant(
+        "an aside takes its place behind the last item",
+        "making",
+        "self._talk.history.last_id if options.conversation else None",
+        "self._talk.history.last_id",
+    ),
+    Mutant(
         "an utterance waits for ever for news",
         "ear",
         "return None if self.state is Ear.QUIET else self._heard_at + STARVED_S",
@@ -247,7 +322,7 @@ def found_after(mutant: Mutant, *, worlds: int) -> int | None:
 if __name__ == "__main__":
     import faulthandler
 
-    faulthandler.dump_traceback_later(500, exit=True)
+    faulthandler.dump_traceback_later(3000, exit=True)
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     for each in MUTANTS:
-        print(f"{found_after(each, worlds=60)!s:>8}  {each.module}: {each.name}", flush=True)  # noqa: T201
+        print(f"{found_after(each, worlds=120)!s:>8}  {each.module}: {each.name}", flush=True)  # noqa: T201

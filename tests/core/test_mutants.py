@@ -18,6 +18,9 @@ SAMPLE = (
     "an answer is forgotten",
     "interruptions are never confirmed",
     "the cough is kept",
+    "asides are not heard of by the engine's words",
+    "a request that fails takes a promised answer with it",
+    "an aside is closed again and again",
 )
 
 

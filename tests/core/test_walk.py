@@ -1,6 +1,6 @@
 """Random walks of the controller against an independent world; a failure names its seed.
 
-`CORE_WALK_EVENTS=2000000 pytest tests/core/test_walk.py` walks farther.
+`CORE_WALK_EVENTS=1000000000 pytest tests/core/test_walk.py` walks farther, `CORE_WALK_SEED` elsewhere.
 """
 
 from __future__ import annotations
@@ -8,29 +8,45 @@ from __future__ import annotations
 import os
 
 import pytest
+from shards import SHARDS, in_shards
 from world import World
 
 from voiceagent.core.tables import REACHABLE, REACHABLE_BY_VOICE, Ear, Mouth
 
-EVENTS = int(os.environ.get("CORE_WALK_EVENTS", "300000"))
+EVENTS = int(os.environ.get("CORE_WALK_EVENTS", "2000000"))
 FIRST_SEED = int(os.environ.get("CORE_WALK_SEED", "0"))
 
+States = set[tuple[Ear, Mouth]]
 
-def walk(*, events: int, voice_only: bool) -> tuple[set[tuple[Ear, Mouth]], set[str]]:
-    states: set[tuple[Ear, Mouth]] = set()
+
+def walk_shard(shard: int, events: int, voice_only: bool) -> tuple[States, set[str], str]:
+    """Every `SHARDS`th seed until its share of the events is done; the text is that of a failure."""
+    states: States = set()
     seen: set[str] = set()
-    done, seed = 0, FIRST_SEED
-    while done < events:
+    done, seed = 0, FIRST_SEED + shard
+    while done < events / SHARDS:
         world = World(seed, voice_only=voice_only)
         try:
             world.run(1500)
         except Exception as error:
-            pytest.fail(f"seed {seed}, voice_only={voice_only}, event {world.events}: {error!r}")
+            return (
+                states,
+                seen,
+                f"seed {seed}, voice_only={voice_only}, event {world.events}: {error!r}",
+            )
         states |= world.states
         seen |= world.seen
         done += world.events
-        seed += 1
-    return states, seen
+        seed += SHARDS
+    return states, seen, ""
+
+
+def walk(*, events: int, voice_only: bool) -> tuple[States, set[str]]:
+    walked = in_shards(walk_shard, events, voice_only)
+    for _, _, failure in walked:
+        if failure:
+            pytest.fail(failure)
+    return set().union(*(states for states, _, _ in walked)), set().union(*(seen for _, seen, _ in walked))
 
 
 def test_a_client_that_does_anything_breaks_no_promise() -> None:

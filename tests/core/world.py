@@ -246,6 +246,19 @@ class World:
             if voice:
                 self.runs[-1].busy = self.runs[-1].busy or self.busy()
                 self.check_interrupted(open_before)
+                self.meddle(self.judged - self.runs[-1].start)
+
+    def meddle(self, windows: int) -> None:
+        """What a client may do at a bad moment: while somebody has spoken for so many windows."""
+        dice = self.rng.random()
+        if self.voice_only:
+            return
+        if windows < ONSET_WINDOWS and dice < 0.1:
+            self.plan = self.plan[: self.judged] + [True] * (CONFIRM_WINDOWS - windows) + [False] * 8
+            self.give(ev.Respond(self.config.turn_options(), "e"))
+        elif ONSET_WINDOWS < windows < CONFIRM_WINDOWS and dice < 0.3:
+            self.config = replace(self.config, lead_ms=self.rng.choice((None, 40, 300)))
+            self.give(ev.Configure(self.config))
 
     def busy(self) -> bool:
         owed = self.acks and any(j.sent > j.acked and not j.flushed for j in self.replies())
@@ -350,7 +363,8 @@ class World:
                     conversation=rng.random() < 0.8,
                     input=rng.choice((None, None, (ev.ItemReference(rng.choice(ids)),))),
                 )
-                self.give(ev.Respond(options, "e"))
+                for _ in range(1 if options.conversation else rng.choice((1, 1, MAX_ASIDES + 1))):
+                    self.give(ev.Respond(options, "e"))
             case 5:
                 self.give(ev.Cancel(rng.choice((None, self.live, 10**6, *self.asides)), "e"))
             case 6:
@@ -369,6 +383,8 @@ class World:
                 self.give(ev.OutputClear())
             case 11:
                 self.give(ev.RespondSoon())
+                if rng.random() < 0.5:
+                    self.give(ev.Respond(ev.TurnOptions(input=(ev.ItemReference("nobody"),)), "e"))
             case _:
                 self.configure()
 
@@ -397,7 +413,11 @@ class World:
         if not self.up:
             self.up = True
             self.give(ev.EngineUp())
+        calm = 0
         for _ in range(400):
+            calm = calm + 1 if self.at_rest() else 0
+            if calm > 8:
+                break
             self.plan = self.plan[: self.judged] + [False] * 100
             self.speak(WINDOW)
             self.judge(20)
@@ -415,6 +435,12 @@ class World:
         assert self.controller.mouth.name == "IDLE", "the mouth did not come to rest"
         assert self.controller.ear.name == "QUIET", "the ear did not come to rest"
         assert self.controller.next_deadline() is None, "something still waits"
+
+    def at_rest(self) -> bool:
+        """Nobody has anything left to do; longer than the longest silence that ends an utterance cannot matter."""
+        busy = self.live is not None or self.asides or self.fastest.waiting or self.player.waiting
+        idle = self.controller.mouth.name == "IDLE" and self.controller.ear.name == "QUIET"
+        return idle and not busy and (self.judged + 1) * WINDOW > self.mic
 
     def rest_engine(self) -> None:
         for turn in (self.live, *self.asides):
