@@ -26,6 +26,7 @@ from voiceagent.core import events as core
 from voiceagent.core.controller import Controller
 from voiceagent.units import TOKEN_SAMPLES
 from voiceagent.wire import audio_rest, chat, realtime_secrets
+from voiceagent.wire.binary import read_frame
 from voiceagent.wire.dialect import Reply, VoiceRequest, WireError
 from voiceagent.wire.live import LiveDialect
 from voiceagent.wire.realtime import RealtimeDialect
@@ -95,6 +96,7 @@ class Call:
         self._turns: dict[int, int] = {}  # live ones, and how many pieces of audio each has sent
         self._item = ""
         self._heard = self._judged = 0
+        self._binary = False
         for frame in self.dialect.open():
             self._judge(frame)
 
@@ -176,8 +178,13 @@ class Call:
         return told
 
     def _judge(self, frame: str | bytes) -> dict[str, Any]:
-        assert isinstance(frame, str), "binary frames were not asked for"
+        if isinstance(frame, bytes):
+            assert self._binary, "binary frames were not asked for"
+            assert read_frame(frame) is not None, "a binary frame without its header"
+            return {"type": "binary"}
         event = self._check(frame)
+        if event["type"] == "session.updated":
+            self._binary = event["session"].get("binary_audio", False)
         self.outcome.answers[event["type"]] += 1
         if event["type"] == "error":
             code = event["error"]["code"]

@@ -34,7 +34,16 @@ from voiceagent.wire.realtime import RealtimeDialect
 from voiceagent.wire.realtime_session import Kind
 
 WINDOW = 512
-OUR_KEYS = {"object", "id", "temperature", "output_lead_ms", "think", "reasoning_tokens", "start_time"}
+OUR_KEYS = {
+    "object",
+    "id",
+    "temperature",
+    "output_lead_ms",
+    "think",
+    "reasoning_tokens",
+    "start_time",
+    "binary_audio",
+}
 OUR_EVENTS = {
     "voice.created": {"type", "event_id", "voice"},
     "voice.deleted": {"type", "event_id", "voice"},

@@ -13,6 +13,7 @@ Samples = npt.NDArray[np.float32]
 
 RATES = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
 """Sample rates of the formats, Hz."""
+SAMPLE_BYTES = {"audio/pcm": 2, "audio/pcmu": 1, "audio/pcma": 1}
 
 
 def decode(raw: bytes, *, kind: str) -> Samples:

@@ -88,6 +88,9 @@ class RealtimeDialect:
 
     def receive(self, frame: str | bytes) -> Iterator[core.Event | Reply | VoiceRequest]:
         """Events, direct replies and requests for one client message; raises WireError only."""
+        if isinstance(frame, bytes) and self._session.binary_audio:
+            yield from self._sound_in(frame)
+            return
         message = decode(frame)
         try:
             yield from self._dispatch(message)
@@ -95,13 +98,14 @@ class RealtimeDialect:
             error.event_id = message.event_id
             raise
         except InputError as error:
-            raise WireError(
-                error.message,
-                code=error.code,
-                param=error.param or "audio",
-                event_id=message.event_id,
-                remedy=error.remedy,
-            ) from error
+            raise _refused(error, message.event_id) from error
+
+    def _sound_in(self, raw: bytes) -> Iterator[core.Event]:
+        """A binary frame: audio as in `input_audio_buffer.append`, without the text around it."""
+        try:
+            yield from _audio_in(self._decoder.push(raw))
+        except InputError as error:
+            raise _refused(error, None) from error
 
     def _dispatch(self, message: ev.AnyClientEvent) -> Iterator[core.Event | Reply | VoiceRequest]:
         event_id = message.event_id
@@ -156,7 +160,7 @@ class RealtimeDialect:
 
     # --- frames out -----------------------------------------------------------------------------------------
 
-    def render(self, action: act.Action) -> Iterator[str]:
+    def render(self, action: act.Action) -> Iterator[str | bytes]:
         """Server events for one action of the controller."""
         match action:
             case (
@@ -275,6 +279,12 @@ class RealtimeDialect:
         kind = "server_error" if code in SERVER_ERRORS else "invalid_request_error"
         error = {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
         return self._event("error", error=error)
+
+
+def _refused(error: InputError, event_id: str | None) -> WireError:
+    return WireError(
+        error.message, code=error.code, param=error.param or "audio", event_id=event_id, remedy=error.remedy
+    )
 
 
 def _new_voice(message: ev.VoiceCreate) -> CreateVoice:

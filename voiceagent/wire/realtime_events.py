@@ -152,7 +152,7 @@ class Tracing(msgspec.Struct, omit_defaults=True):
 class SessionPatch(msgspec.Struct):
     """A sparse session object; without a `type` it is that of the session.
 
-    Ours are `output_lead_ms` (how far ahead of playing audio is sent, null: unpaced) and `think`.
+    Ours are `output_lead_ms` (how far ahead of playing audio is sent, null: unpaced), `think` and `binary_audio`.
     """
 
     type: Literal["realtime", "transcription"] | None = None
@@ -175,6 +175,7 @@ class SessionPatch(msgspec.Struct):
     ) = UNSET
     output_lead_ms: Annotated[int, Meta(ge=20, le=10_000)] | UnsetType | None = UNSET
     think: Think | None = None
+    binary_audio: bool | None = None
 
 
 class ContentPart(msgspec.Struct):

@@ -14,7 +14,8 @@ from voiceagent.core.captions import Captions, Pace, Word
 from voiceagent.core.history import AssistantItem
 from voiceagent.core.waterfall import Waterfall
 from voiceagent.wire import realtime_items as items
-from voiceagent.wire.codecs import AudioEncoder
+from voiceagent.wire.binary import audio_frame
+from voiceagent.wire.codecs import SAMPLE_BYTES, AudioEncoder
 from voiceagent.wire.realtime_session import Session, shown_format
 from voiceagent.wire.realtime_writer import Writer
 
@@ -42,6 +43,8 @@ class _Response:
     format: dict[str, Any]
     encoder: AudioEncoder
     captions: Captions
+    number: int
+    sent: int = 0  #: bytes of audio
     announced: bool = False
     thought: list[str] = field(default_factory=list)  #: as far as it was told and not said to be done
     text: str = ""
@@ -79,7 +82,7 @@ class Responses:
         """Number of the turn behind a response that is not done; None if there is no such response."""
         return next((turn for turn, response in self._open.items() if response.id == response_id), None)
 
-    def render(self, action: TurnAction) -> Iterator[str]:
+    def render(self, action: TurnAction) -> Iterator[str | bytes]:
         """Server events for one action."""
         if isinstance(action, _BEHIND_THOUGHT):
             yield from self._thought_done(self._open[action.turn])
@@ -118,6 +121,7 @@ class Responses:
             options=action.options,
             format=audio_format,
             encoder=AudioEncoder(audio_format["type"]),
+            number=action.turn,
             captions=Captions(self._paces.setdefault(action.options.voice, Pace())),
         )
         self._open[action.turn] = response
@@ -156,9 +160,14 @@ class Responses:
         else:
             yield self._event("response.output_text.delta", **response.at, delta=delta)
 
-    def _audio(self, response: _Response, raw: bytes) -> Iterator[str]:
-        if raw:
+    def _audio(self, response: _Response, raw: bytes) -> Iterator[str | bytes]:
+        if raw and self._session.binary_audio:
+            yield audio_frame(
+                raw, number=response.number, at=response.sent // SAMPLE_BYTES[response.format["type"]]
+            )
+        elif raw:
             yield self._sound("response.output_audio.delta", raw, **response.at)
+        response.sent += len(raw)
 
     def _message_done(self, response: _Response, action: act.TurnClosed) -> Iterator[str]:
         at, text = response.at, response.text
@@ -215,7 +224,7 @@ class Responses:
             yield self._event("conversation.item.done", previous_item_id=previous, item=shown)
         yield self._event("response.output_item.done", **at, item=shown)
 
-    def _closed(self, action: act.TurnClosed) -> Iterator[str]:
+    def _closed(self, action: act.TurnClosed) -> Iterator[str | bytes]:
         response = self._open.pop(action.turn)
         if response.announced:
             if action.status != "cancelled":

@@ -26,7 +26,7 @@ from voiceagent.wire.dialect import WireError
 # semantic_vad is mapped to a patient server_vad: its eagerness decides how long a silence ends the turn.
 EAGERNESS_SILENCE_MS = {"low": 1200, "medium": 700, "high": 400, "auto": 700}
 MAX_SCHEMA_BYTES = 32 * 1024
-AS_THEY_CAME = ("instructions", "parallel_tool_calls", "reasoning", "temperature")
+AS_THEY_CAME = ("instructions", "parallel_tool_calls", "reasoning", "temperature", "binary_audio")
 REACTIONS = ("create_response", "interrupt_response", "idle_timeout_ms")
 """What of turn detection is about replies."""
 COMMITTED = ("gpt-realtime-whisper", "gpt-live-transcribe")
@@ -114,7 +114,7 @@ class Session:
         if heard["turn_detection"] is not None:
             vad = heard["turn_detection"].items()
             heard["turn_detection"] = {key: value for key, value in vad if key not in REACTIONS}
-        names = ("type", "object", "id", "include", "recorded")
+        names = ("type", "object", "id", "include", "recorded", "binary_audio")
         top = {key: self.shown[key] for key in names if key in self.shown}
         return {**top, "audio": {"input": heard}}
 
@@ -122,6 +122,11 @@ class Session:
     def input_format(self) -> str:
         """Type of the input audio format."""
         return str(self.shown["audio"]["input"]["format"]["type"])
+
+    @property
+    def binary_audio(self) -> bool:
+        """Whether the client has asked for audio in binary frames; the key is shown to nobody else."""
+        return bool(self.shown.get("binary_audio", False))
 
     @property
     def output_format(self) -> dict[str, Any]:
