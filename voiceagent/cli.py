@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from voiceagent import __version__, batch, replayed
+from voiceagent import __version__, batch, replayed, voice_command
 from voiceagent.audio import wavio
 from voiceagent.client import Answer, Event, RealtimeClient, Sound, Tool
 from voiceagent.client.mic import microphone, speaker
@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.choices[name].set_defaults(run=partial(run_batch, command=name))
 
     replayed.add_command(commands)
+    voice_command.add_command(commands, _common, _config)
     doctor = commands.add_parser(
         "doctor",
         help="what this machine can run, and why not",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,3 +227,42 @@ def test_voices_that_nobody_uses_make_room_for_others(folder: Path) -> None:
         foreign = replace(base)
         assert len(decoder.step(ids(20), decoder.open(foreign), last=True)[0]) == 20 * SAMPLES
     assert base in decoder._prompts
+
+
+def noise(seconds: float) -> np.ndarray:
+    return (0.1 * np.random.default_rng(0).standard_normal(int(seconds * 24_000))).astype(np.float32)
+
+
+def test_a_voice_is_added_and_removed_under_a_stream_that_speaks_with_it(folder: Path) -> None:
+    decoder = Token2Wav.load(folder)
+    rooms = len(decoder.flow.pool._rooms)
+    decoder.add("new", noise(2.0), 24_000)
+    assert list(decoder.voices)[-1] == "new"
+    speech = ids(60)
+    whole = spoken(decoder, speech, [], voice="new")
+    assert not np.array_equal(whole, spoken(decoder, speech, []))
+    stream = decoder.open(decoder.voices["new"])
+    first, stream = decoder.step(speech[:30], stream)
+    decoder.remove("new")
+    assert "new" not in decoder.voices
+    rest, stream = decoder.step(speech[30:], stream, last=True)
+    assert np.array_equal(np.concatenate([first, rest]), whole)
+    del stream
+    gc.collect()
+    assert len(decoder.flow.pool._rooms) == rooms, "its memory comes back with the last stream"
+
+
+def test_there_is_room_for_so_many_voices(folder: Path) -> None:
+    decoder = Token2Wav.load(folder)
+
+    def fill() -> None:
+        for number in range(100):
+            decoder.add(f"voice{number}", noise(10.0), 24_000)
+
+    with pytest.raises(CapacityError) as error:
+        fill()
+    assert error.value.code == "speech_full"
+    assert 1 < len(decoder.voices) < 12
+    assert len(spoken(decoder, ids(5), [], voice="voice0")) == 5 * SAMPLES
+    decoder.remove("voice0")
+    decoder.add("another", noise(10.0), 24_000)
