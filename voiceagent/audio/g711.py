@@ -49,18 +49,30 @@ def alaw_decode(raw: bytes | bytearray | memoryview) -> Int16:
 
 def mulaw_encode(samples: Int16) -> bytes:
     """Int16 samples (n,) to mu-law bytes, one per sample."""
-    wide = samples.astype(np.int32)
-    magnitude = np.minimum(np.abs(wide), _MU_CLIP) + _BIAS
-    segment = _segments(magnitude, lowest_bit=7)
-    code = (segment << 4) | ((magnitude >> (segment + 3)) & 0xF) | np.where(wide < 0, 0x80, 0)
-    return (~code & 0xFF).astype(np.uint8).tobytes()
+    return _TO_MULAW[samples.view(np.uint16)].tobytes()
 
 
 def alaw_encode(samples: Int16) -> bytes:
     """Int16 samples (n,) to A-law bytes, one per sample."""
+    return _TO_ALAW[samples.view(np.uint16)].tobytes()
+
+
+def _mulaw_codes(samples: Int16) -> npt.NDArray[np.uint8]:
+    wide = samples.astype(np.int32)
+    magnitude = np.minimum(np.abs(wide), _MU_CLIP) + _BIAS
+    segment = _segments(magnitude, lowest_bit=7)
+    code = (segment << 4) | ((magnitude >> (segment + 3)) & 0xF) | np.where(wide < 0, 0x80, 0)
+    return (~code & 0xFF).astype(np.uint8)
+
+
+def _alaw_codes(samples: Int16) -> npt.NDArray[np.uint8]:
     wide = samples.astype(np.int32) >> 3  # 13 significant bits; the shift floors, as the standard's tables do
     magnitude = np.where(wide < 0, -wide - 1, wide)
     segment = _segments(magnitude, lowest_bit=4)
     step = (magnitude >> np.maximum(segment, 1)) & 0xF
     code = (segment << 4) | step | np.where(wide < 0, 0, 0x80)
-    return (code ^ _ALAW_TOGGLE).astype(np.uint8).tobytes()
+    return (code ^ _ALAW_TOGGLE).astype(np.uint8)
+
+
+_EVERY = np.arange(1 << 16, dtype=np.uint16).view(np.int16)
+_TO_MULAW, _TO_ALAW = _mulaw_codes(_EVERY), _alaw_codes(_EVERY)
