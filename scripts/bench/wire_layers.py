@@ -35,7 +35,6 @@ from voiceagent.server.session import Session  # noqa: E402
 from voiceagent.units import VOICE_RATE  # noqa: E402
 from voiceagent.wire.realtime import RealtimeDialect  # noqa: E402
 
-CALLS = 256
 ROUNDS = 60
 WARM = 10  # rounds that are not counted
 LAYERS = {
@@ -101,10 +100,10 @@ class Call:
         self.heard = self.judged = self.seq = 0
 
 
-async def measure(case: Case) -> dict[str, float]:
+async def measure(case: Case, *, count: int) -> dict[str, float]:
     """Microseconds of each layer, and of all of them as the session calls them, for one frame in and its answer."""
     now = [0.0]
-    calls = [Call(number, case, lambda: now[0]) for number in range(CALLS)]
+    calls = [Call(number, case, lambda: now[0]) for number in range(count)]
     audio = base64.b64encode(NOISE[: case.frame_bytes]).decode()
     frame = json.dumps({"type": "input_audio_buffer.append", "audio": audio})
     sound = NOISE[: 2 * VOICE_RATE * case.frame_ms // 1000]
@@ -112,18 +111,18 @@ async def measure(case: Case) -> dict[str, float]:
     spent: dict[str, float] = defaultdict(float)
     gc.collect()
     gc.freeze()
-    for count in range(2 * ROUNDS):
-        if count in (WARM, ROUNDS + WARM):
-            whole = count > ROUNDS
+    for turn in range(2 * ROUNDS):
+        if turn in (WARM, ROUNDS + WARM):
+            whole = turn > ROUNDS
             spent["whole" if whole else "warm"] = 0.0
             if not whole:
                 spent.clear()
         now[0] += case.frame_ms / 1000
         for call in calls:
-            step(call, frame, sound, reader, now[0], spent, whole=count >= ROUNDS)
+            step(call, frame, sound, reader, now[0], spent, whole=turn >= ROUNDS)
     for call in calls:
         call.session.end()
-    pairs = CALLS * (ROUNDS - WARM)
+    pairs = count * (ROUNDS - WARM)
     return {name: 1e6 * spent[name] / pairs for name in (*LAYERS, "whole")}
 
 
@@ -179,9 +178,12 @@ def main() -> int:
     )
     parser.add_argument("--format", default="audio/pcm", choices=["audio/pcm", "audio/pcmu", "audio/pcma"])
     parser.add_argument("--frame-ms", type=int, default=20)
+    parser.add_argument("--calls", type=int, default=256)
     parser.add_argument("--write", action="store_true", help="also results/wire_layers.json")
     options = parser.parse_args()
-    found = asyncio.run(measure(Case("layers", frame_ms=options.frame_ms, format=options.format)))
+    found = asyncio.run(
+        measure(Case("layers", frame_ms=options.frame_ms, format=options.format), count=options.calls)
+    )
     print("| layer | us |\n|---|---|")
     for name, title in {**LAYERS, "whole": "all of it, as the session calls it"}.items():
         print(f"| {title} | {found[name]:.1f} |")
