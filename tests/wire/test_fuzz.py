@@ -171,7 +171,10 @@ ELSEWHERE = {
     "voice_replaced",  # of the event `info`
     "fake_fault",
 }
-ENGINE_CODES = {"odd_audio_length", "unreadable_audio", "engine_error", "overloaded", "not_finite"}
+ENGINE_CODES = {
+    "odd_audio_length", "engine_error", "overloaded", "speech_full", "unreadable_audio", "unsupported_format",
+    "audio_too_short", "audio_too_long", "audio_silent", "not_finite",
+}  # fmt: skip
 """Codes of lower layers that reach a client; other words of theirs are for the operator, or told by `response.done`."""
 
 
