@@ -7,16 +7,16 @@ way out are given to it.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar, assert_never
 
 from voiceagent.core.events import Usage
 from voiceagent.core.history import Piece
 from voiceagent.engine import api
-from voiceagent.engine.background import Background, Caption, Early
+from voiceagent.engine.background import Background, Early
+from voiceagent.engine.captions import Captions
 from voiceagent.engine.lane import Lane
-from voiceagent.engine.mapping import find_pieces, item_from_wire, piece_from_bytes
+from voiceagent.engine.mapping import item_from_wire, piece_from_bytes
 from voiceagent.engine.protocol import Pcm, Runner, Speech, Summary, Written
 from voiceagent.engine.scheduler import (
     DecodeStep,
@@ -71,6 +71,7 @@ class Loop:
         self._clock = clock
         self._lane = lane
         self._background = Background()
+        self._captions = Captions(runner, self._background, emit=emit, clock=clock)
         self._voices = Desk(runner, self._table, emit=emit, lane=desk)
         self._reads = 0  # steps of the language model since its last token
 
@@ -119,7 +120,7 @@ class Loop:
             case PrepareStep():
                 self._prepare(step)
             case ListenStep():
-                self._listen(step)
+                self._captions.listen(step)
             case DecodeStep():
                 self._decode(step)
             case _:
@@ -247,23 +248,8 @@ class Loop:
 
     def _take_write(self, command: api.Write) -> None:
         slot = self._table.get(command.session)
-        if slot is None:
-            return
-        try:
-            pieces = find_pieces(command.pieces, slot.pieces)
-        except VoiceAgentError as error:
-            self._unwritten(command.session, command.item_id, error)
-            return
-        key = (command.session, command.item_id)
-        caption = self._background.captions.get(key)
-        if caption is None or not caption.more:
-            self._drop_caption(*key)
-            caption = self._background.captions[key] = Caption(deque(), self._clock())
-        if not caption.pieces:
-            caption.arrived = self._clock()
-        caption.pieces += pieces
-        caption.more = command.more
-        self._end_if_written(*key, caption)
+        if slot is not None:
+            self._captions.take(command, slot)
 
     # --- steps in the background --------------------------------------------------------------------------------
 
@@ -319,52 +305,10 @@ class Loop:
         if done:
             self._drop_early(step.session)
 
-    def _listen(self, step: ListenStep) -> None:
-        caption = self._background.captions[step.session, step.item_id]
-        try:
-            if caption.job is None:
-                caption.job = self._runner.listen(step.session, (caption.pieces[0],))
-            caption.read = self._runner.read(caption.job, step.positions)
-        except Exception as error:  # no caption is better than no engine
-            self._unwritten(step.session, step.item_id, error)
-
-    def _write(self, session: int, item_id: str, outcome: Written | Exception) -> None:
-        if isinstance(outcome, Exception):
-            self._unwritten(session, item_id, outcome)
-            return
-        caption = self._background.captions[session, item_id]
-        text = caption.take(outcome.text)
-        if text:
-            self._emit(api.Writing(session, item_id, text))
-        if outcome.ended is not None:
-            self._runner.finish(caption.job)
-            caption.next_piece()
-            self._end_if_written(session, item_id, caption)
-
-    def _end_if_written(self, session: int, item_id: str, caption: Caption) -> None:
-        if not caption.pieces and not caption.more:
-            self._drop_caption(session, item_id)
-            self._emit(api.Wrote(session, item_id, caption.text))
-
-    def _unwritten(self, session: int, item_id: str, error: Exception) -> None:
-        self._raise_if_lost(error)
-        self._drop_caption(session, item_id)
-        if isinstance(error, VoiceAgentError):
-            code, message = error.code, str(error)
-        else:
-            log.error("transcribing for session %d failed", session, exc_info=error)
-            code, message = "internal_error", f"The engine failed on this audio ({type(error).__name__})."
-        self._emit(api.Unwritten(session, item_id, code, message))
-
     def _drop_early(self, session: int) -> None:
         early = self._background.early.pop(session, None)
         if early is not None and early.job is not None:
             self._runner.finish(early.job)
-
-    def _drop_caption(self, session: int, item_id: str) -> None:
-        caption = self._background.captions.pop((session, item_id), None)
-        if caption is not None and caption.job is not None:
-            self._runner.finish(caption.job)
 
     # --- steps of turns -----------------------------------------------------------------------------------------
 
@@ -394,7 +338,7 @@ class Loop:
                 self._written(turn, outcome)
                 self._end_if_done(slot, turn)
         for key, outcome in zip(step.writes, outcomes[len(turns) :], strict=True):
-            self._write(*key, outcome)
+            self._captions.write(*key, outcome)
 
     def _written(self, turn: Turn, written: Written) -> None:
         turn.quiet_tokens += 1
