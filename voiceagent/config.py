@@ -84,6 +84,7 @@ class TurnConfig:
     prefix_padding_ms: int = 300
     silence_ms: int = 500
     lead_ms: int = 300  #: how far audio is sent ahead of its playing; the floor of barge-in latency
+    echo_cancellation: bool = False  #: for lines without one of their own, unless a session says otherwise
 
 
 @dataclass(frozen=True, slots=True)

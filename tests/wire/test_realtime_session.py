@@ -391,3 +391,11 @@ def test_models_without_turn_detection_get_none_unless_it_is_asked_for() -> None
     assert apply(session, audio={"input": {"turn_detection": {"type": "server_vad"}}}).turn_detection
     assert apply(session, audio={"input": whisper}).turn_detection is not None
     assert apply(fresh(), audio={"input": whisper}).turn_detection is not None
+
+
+def test_echo_cancellation_is_the_server_s_unless_the_session_says_otherwise() -> None:
+    session = fresh()
+    assert "echo_cancellation" not in session.shown
+    assert apply(session, echo_cancellation=True).cancel_echo
+    assert session.shown["echo_cancellation"] is True
+    assert fresh(cancel_echo=True).shown["echo_cancellation"] is True

@@ -43,6 +43,7 @@ OUR_KEYS = {
     "reasoning_tokens",
     "start_time",
     "binary_audio",
+    "echo_cancellation",
 }
 OUR_EVENTS = {
     "voice.created": {"type", "event_id", "voice"},

@@ -130,6 +130,7 @@ class KalmanFilter:
         self._doubt: Power = np.full((TAIL, BINS), DOUBT, np.float32)
         self._near: Power = np.full(BINS, FLOOR * BLOCK, np.float32)
         self._before: Samples = np.zeros(BLOCK, np.float32)
+        self._turn = 0
 
     def step(self, played: Samples, heard: Samples) -> tuple[Samples, Samples]:
         """One block each (BLOCK,); returns what is left of `heard`, and the echo that was taken out."""
@@ -147,9 +148,11 @@ class KalmanFilter:
         self._near = NEAR * self._near + (1.0 - NEAR) * np.abs(error) ** 2
         explained = (power * self._doubt).sum(0)
         gain = self._doubt / (explained + 2.0 * self._near + FLOOR * BLOCK)
-        change = np.fft.irfft(gain * np.conj(self._played) * error, axis=1)
-        change[:, BLOCK:] = 0.0
-        self._path += np.fft.rfft(change, axis=1)
+        self._path += gain * np.conj(self._played) * error
+        self._turn = (self._turn + 1) % TAIL  # one partition at a time is held to its length, as in Speex
+        path = np.fft.irfft(self._path[self._turn])
+        path[BLOCK:] = 0.0
+        self._path[self._turn] = np.fft.rfft(path)
 
         self._doubt = KEEP * (1.0 - 0.5 * gain * power) * self._doubt + (1.0 - KEEP) * np.abs(self._path) ** 2
 
@@ -199,10 +202,11 @@ class EchoCanceller:
     Attributes:
         played: what was sent, where it sounds on the time line of `hear`.
         ours: whether our echo explains what was heard last; False while no echo is known.
+        searches: how often its delay was looked for.
     """
 
     def __init__(self) -> None:
-        self.played, self.ours = Track(4.0), False
+        self.played, self.ours, self.searches = Track(4.0), False, 0
         self._heard = Track(2.0)
         self._waiting: Samples = np.zeros(0, np.float32)  # no whole block yet
         self._done = 0  # samples that were given back
@@ -211,6 +215,11 @@ class EchoCanceller:
         self._powers = np.zeros(
             3
         )  # of what was played, heard and left of late, while our echo was all there was
+
+    @property
+    def delay(self) -> int | None:
+        """Samples from our playing to our hearing it; None = not found."""
+        return self._finder.delay
 
     def hear(self, samples: Samples) -> Samples:
         """The next samples; returns those that are ready, in order: all but the last BLOCK - 1 at most."""
@@ -260,6 +269,7 @@ class EchoCanceller:
         if start < 0 or float(np.mean(played**2)) < QUIET:
             return
         before = self._finder.delay
+        self.searches += 1
         self._finder.search(played, self._heard.read(start, SEARCH_OVER))
         if self._finder.delay != before:
             self._filter, self._weigher = KalmanFilter(), Weigher()

@@ -119,6 +119,7 @@ class SessionConfig:
         transcribe: write down what the person said.
         replies: False = listen and write down only; nothing is ever answered, and holds for the whole session.
         lead_ms: how far audio is sent ahead of its playing; None = as soon as it is there.
+        cancel_echo: our own voice may come back with the person's, and is taken out of it.
         think: think before each answer; only where the checkpoint can.
         truncation, parallel_calls: see `TurnOptions`.
         speed: of the speech, at the same pitch.
@@ -138,6 +139,7 @@ class SessionConfig:
     transcribe: bool = False
     replies: bool = True
     lead_ms: int | None = None
+    cancel_echo: bool = False
     think: bool = False
     truncation: Truncation = Truncation()
     parallel_calls: bool = True

@@ -205,6 +205,7 @@ class Calls:
         recorder = self._recorder(request, name, opened, now=clock())
         decider = controller if recorder is None else Recorded(controller, recorder)
         session = Session(name=name, controller=decider, dialect=dialect, line=connection, clock=clock)
+        session.cancel_echo(dialect.config.cancel_echo)
         voices = self._session_voices(request, session, dialect, lambda: controller.history)
         try:
             engine_session = await self._engine.open_session(session.on_engine)
@@ -291,7 +292,11 @@ class Calls:
         turn = self._config.turn
         vad = ServerVad(turn.threshold, turn.prefix_padding_ms, turn.silence_ms)
         return SessionConfig(
-            instructions=self._config.instructions, turn_detection=vad, transcribe=True, lead_ms=turn.lead_ms
+            instructions=self._config.instructions,
+            turn_detection=vad,
+            transcribe=True,
+            lead_ms=turn.lead_ms,
+            cancel_echo=turn.echo_cancellation,
         )
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
+from voiceagent.core.guard import EchoGuard
 from voiceagent.engine.api import EngineSession
 from voiceagent.errors import VoiceAgentError
 from voiceagent.units import MODEL_RATE
@@ -62,6 +63,7 @@ class Session:
         self._engine: EngineSession | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._echo: EchoGuard | None = None
         self._over = False
         self._engine_up = True
         self.ask_voices: Callable[[VoiceRequest], None] = lambda _: None  #: takes what is asked of voices
@@ -135,10 +137,32 @@ class Session:
         if self._engine is not None:
             self._engine.close()
 
+    def cancel_echo(self, wanted: bool) -> None:
+        """Whether our own voice is taken out of what comes in from now on."""
+        if not wanted and self._echo is not None:
+            self._hear(self._echo.flush())
+        self._echo = (self._echo or EchoGuard()) if wanted else None
+
     def _handle(self, event: core.Event) -> None:
-        if isinstance(event, core.AudioIn) and self._engine is not None:
+        match event:
+            case core.AudioIn():
+                self._hear(event if self._echo is None else self._echo.hear(event, self._clock()))
+                return
+            case core.Commit() | core.Clear() if self._echo is not None:
+                self._hear(self._echo.flush())
+            case core.Configure(config):
+                self.cancel_echo(config.cancel_echo)
+            case _:
+                pass
+        self._decide(event)
+
+    def _hear(self, event: core.AudioIn) -> None:
+        if self._engine is not None and len(event.pcm):
             self._heard = event.at + len(event.pcm)
             self._engine.hear(event.at, event.pcm)
+            self._decide(event)
+
+    def _decide(self, event: core.Event) -> None:
         for action in self._controller.handle(event, self._clock()):
             self._perform(action)
 
@@ -167,6 +191,8 @@ class Session:
                 if self._engine is not None:
                     self._engine.send(action)
             case _:
+                if self._echo is not None:
+                    self._echo.did(action, self._clock())
                 for frame in self._dialect.render(action):
                     self._line.send(frame)
                 if isinstance(action, act.Close):

@@ -152,7 +152,8 @@ class Tracing(msgspec.Struct, omit_defaults=True):
 class SessionPatch(msgspec.Struct):
     """A sparse session object; without a `type` it is that of the session.
 
-    Ours are `output_lead_ms` (how far ahead of playing audio is sent, null: unpaced), `think` and `binary_audio`.
+    Ours are `output_lead_ms` (how far ahead of playing audio is sent, null: unpaced), `think`, `binary_audio` and
+    `echo_cancellation`.
     """
 
     type: Literal["realtime", "transcription"] | None = None
@@ -176,6 +177,7 @@ class SessionPatch(msgspec.Struct):
     output_lead_ms: Annotated[int, Meta(ge=20, le=10_000)] | UnsetType | None = UNSET
     think: Think | None = None
     binary_audio: bool | None = None
+    echo_cancellation: bool | None = None
 
 
 class ContentPart(msgspec.Struct):

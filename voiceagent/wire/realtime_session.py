@@ -26,7 +26,7 @@ from voiceagent.wire.dialect import WireError
 # semantic_vad is mapped to a patient server_vad: its eagerness decides how long a silence ends the turn.
 EAGERNESS_SILENCE_MS = {"low": 1200, "medium": 700, "high": 400, "auto": 700}
 MAX_SCHEMA_BYTES = 32 * 1024
-AS_THEY_CAME = ("instructions", "parallel_tool_calls", "reasoning", "temperature", "binary_audio")
+AS_THEY_CAME = ("instructions", "parallel_tool_calls", "reasoning", "temperature", "binary_audio", "echo_cancellation")
 REACTIONS = ("create_response", "interrupt_response", "idle_timeout_ms")
 """What of turn detection is about replies."""
 COMMITTED = ("gpt-realtime-whisper", "gpt-live-transcribe")
@@ -99,6 +99,8 @@ class Session:
                 },
             },
         }
+        if base.cancel_echo:
+            self.shown["echo_cancellation"] = True
 
     @property
     def _writes(self) -> bool:
@@ -266,6 +268,7 @@ class Session:
             transcribe=audio["input"]["transcription"] is not None,
             replies=not self._writes,
             lead_ms=self.shown["output_lead_ms"],
+            cancel_echo=bool(self.shown.get("echo_cancellation", False)),
             think=self.shown["think"] == "on",
             truncation=_core_truncation(self.shown["truncation"]),
             parallel_calls=self.shown["parallel_tool_calls"],
