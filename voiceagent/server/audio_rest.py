@@ -31,7 +31,7 @@ DISK_FROM = 8 << 20  #: larger uploads wait on disk
 
 
 class AudioRest:
-    """Handlers of /v1/audio/...; one or two engine slots are held while it works on a request.
+    """Handlers of /v1/audio/...; one engine slot is held while it works on a request.
 
     Args:
         engine: what does the work.

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import numpy.typing as npt
 
-from voiceagent.core.actions import EncodePiece, StartTurn, Transcribe
+from voiceagent.core.actions import EncodePiece, ForgetPieces, StartTurn, Transcribe
 from voiceagent.core.events import (
     AudioOut,
     EngineDown,
@@ -42,7 +42,16 @@ class Job:
 
     def __init__(self, session: EngineSession, events: asyncio.Queue[EngineEvent]) -> None:
         self._session, self._events = session, events
-        self._heard = 0
+        self._heard = self._pieces = self._turns = 0
+
+    def piece(self, samples: npt.NDArray[np.float32]) -> Piece:
+        """(n,) samples at 16 kHz, read-only, at most 25 s, as a piece that a turn may name."""
+        self._pieces += 1
+        return Piece(self._pieces, samples)
+
+    def forget(self, piece: Piece) -> None:
+        """No turn will name this piece any more: the engine keeps nothing of it."""
+        self._session.send(ForgetPieces((piece.id,)))
 
     async def hear(self, samples: npt.NDArray[np.float32]) -> list[SpeechProb]:
         """Speech probabilities of the next samples (n,) at 16 kHz, one for every whole window of 512."""
@@ -62,7 +71,7 @@ class Job:
         Raises:
             VoiceAgentError: the engine failed on it.
         """
-        piece = Piece(0, samples)
+        piece = self.piece(samples)
         self._session.send(EncodePiece(piece))
         self._session.send(Transcribe("item", (piece,)))
         while True:
@@ -70,6 +79,7 @@ class Job:
             if isinstance(event, TranscriptFailed):
                 raise VoiceAgentError(event.message, code=event.code)
             if isinstance(event, Transcript):
+                self.forget(piece)
                 return event.text
 
     async def turn(self, items: Sequence[Item], options: TurnOptions) -> AsyncGenerator[Output]:
@@ -78,7 +88,8 @@ class Job:
         Raises:
             VoiceAgentError: the turn failed.
         """
-        self._session.send(StartTurn(1, tuple(items), options))
+        self._turns += 1
+        self._session.send(StartTurn(self._turns, tuple(items), options))
         while True:
             event = await self._next()
             if isinstance(event, TurnFailed) and event.code == TOO_LONG:

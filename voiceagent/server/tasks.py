@@ -19,7 +19,7 @@ from voiceagent.core.history import AudioContent, Piece, TextContent, UserItem
 from voiceagent.core.utterances import Span, Utterances
 from voiceagent.engine.api import EngineClient
 from voiceagent.errors import InputError
-from voiceagent.server.job import job
+from voiceagent.server.job import Job, job
 from voiceagent.units import MODEL_RATE, PIECE_SAMPLES
 from voiceagent.wire.audio_rest import Segment, split_sentences
 
@@ -71,41 +71,38 @@ class Recording:
         return piece
 
 
-async def stretches(engine: EngineClient, recording: Recording) -> AsyncGenerator[Span]:
+async def stretches(worker: Job, recording: Recording) -> AsyncGenerator[Span]:
     """The recording's stretches of speech, in order; what they hold can be taken until the next is asked for."""
-    async with job(engine) as ear:
-        cutter = Utterances()
-        async for block in recording.blocks():
-            for start in range(0, len(block), MODEL_RATE):
-                heard = await ear.hear(block[start : start + MODEL_RATE])
-                for span in filter(None, (cutter.push(each.at, each.p) for each in heard)):
-                    yield span
-        last = cutter.finish(recording.samples)
-        if last is not None:
-            yield last
+    cutter = Utterances()
+    async for block in recording.blocks():
+        for start in range(0, len(block), MODEL_RATE):
+            heard = await worker.hear(block[start : start + MODEL_RATE])
+            for span in filter(None, (cutter.push(each.at, each.p) for each in heard)):
+                yield span
+    last = cutter.finish(recording.samples)
+    if last is not None:
+        yield last
 
 
 async def written(
     engine: EngineClient, recording: Recording, *, translate: str = ""
 ) -> AsyncGenerator[Segment]:
-    """The recording's stretches of speech with their words, in order; `translate`: into this language.
-
-    Two session slots are held at a time: one listens for pauses, the other is a new one for every stretch, so that
-    the engine keeps nothing of what has been written down.
-    """
+    """The recording's stretches of speech with their words, in order; `translate`: into this language."""
     options = TurnOptions(
         modalities="text", instructions=TRANSLATE.format(language=translate), temperature=0.0
     )
-    async for span in stretches(engine, recording):
-        samples = recording.take(span)
-        async with job(engine) as worker:
+    async with job(engine) as worker:
+        async for span in stretches(worker, recording):
+            samples = recording.take(span)
             if translate:
-                item = UserItem("speech", (AudioContent((Piece(0, samples),)),))
+                piece = worker.piece(samples)
+                item = UserItem("speech", (AudioContent((piece,)),))
                 said = [e.text async for e in worker.turn((item,), options) if isinstance(e, TextOut)]
                 text = "".join(said)
+                worker.forget(piece)
             else:
                 text = await worker.transcribe(samples)
-        yield Segment(span.start / MODEL_RATE, span.end / MODEL_RATE, text.strip())
+            yield Segment(span.start / MODEL_RATE, span.end / MODEL_RATE, text.strip())
 
 
 async def answered(
