@@ -1,8 +1,9 @@
-"""What audio costs on the Realtime wire as base64 in JSON, and as binary frames: bytes, and work of one core.
+"""What audio costs on the Realtime wire: base64 in JSON, binary frames, and items that are retrieved with their sound.
 
     PYTHONPATH=. python3 scripts/bench/binary.py
 
-Both directions of one call in frames of 20 ms, through the dialect alone: no socket, no engine.
+Both directions of one call in frames of 20 ms, through the dialect alone: no socket, no engine. The figures are
+processor time of one core; while an item is retrieved, no other call of the process is served.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import time
 
 import numpy as np
 
+from voiceagent.audio.resample import resample
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
-from voiceagent.units import VOICE_RATE
+from voiceagent.core.history import AssistantItem, AudioContent, Item, Piece, UserItem
+from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, VOICE_RATE
 from voiceagent.wire.binary import read_frame
 from voiceagent.wire.realtime import RealtimeDialect
 
@@ -32,7 +35,29 @@ def main() -> int:
         name = "binary frames" if binary else "base64 in JSON"
         bytes_, out, in_, client = measure(chunks, binary=binary)
         print(f"| {name} | {bytes_:,.0f} | {out:.2f} ms/s | {in_:.2f} ms/s | {client:.2f} ms/s |")
+    print(f"\n| retrieve {SECONDS} s | processor time |\n|---|---|")
+    for who, item in items(sound).items():
+        print(f"| of {who} | {min(retrieve(item) for _ in range(5)):.1f} ms |")
     return 0
+
+
+def items(sound: np.ndarray) -> dict[str, Item]:
+    """The sound as a reply's, and as a person's."""
+    heard = resample((sound / 32768).astype(np.float32), source=VOICE_RATE, target=MODEL_RATE)
+    pieces = [Piece(n, heard[n : n + PIECE_SAMPLES]) for n in range(0, len(heard), PIECE_SAMPLES)]
+    chunks = tuple(sound[start : start + 10 * FRAME] for start in range(0, len(sound), 10 * FRAME))
+    return {
+        "a reply": AssistantItem("r", "Yes.", spoken=True, samples=len(sound), audio=chunks),
+        "a person": UserItem("u", (AudioContent(tuple(pieces)),)),
+    }
+
+
+def retrieve(item: Item) -> float:
+    """Milliseconds to answer."""
+    dialect = RealtimeDialect(session_id="bench", model="m", base=core.SessionConfig(), voices=("a",))
+    began = time.process_time()
+    list(dialect.render(act.ItemRetrieved(item)))
+    return 1000 * (time.process_time() - began)
 
 
 def measure(chunks: list[np.ndarray], *, binary: bool) -> tuple[float, float, float, float]:

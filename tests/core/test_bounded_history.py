@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiceagent.core import actions as act
@@ -32,6 +32,7 @@ def heard(number: int, samples: int, transcript: str | None = None) -> UserItem:
     return UserItem(f"item {number}", (AudioContent((piece,), transcript), TextContent("and this")))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), max_size=12), st.integers(0, 1000))
 def test_the_oldest_sound_goes_and_every_item_stays(sizes: list[int], budget: int) -> None:
     items = tuple(heard(n, size) if size else UserItem(f"item {n}", ()) for n, size in enumerate(sizes))
@@ -108,6 +109,7 @@ def replied(number: int, samples: int) -> AssistantItem:
     return AssistantItem(f"reply {number}", "yes", spoken=True, samples=samples, audio=(sound,))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 50)), max_size=12), st.integers(0, 1000))
 def test_the_sound_of_replies_goes_before_that_of_persons(sizes: list[tuple[bool, int]], budget: int) -> None:
     items = tuple(heard(n, size) if person else replied(n, size) for n, (person, size) in enumerate(sizes))

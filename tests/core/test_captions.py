@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiceagent.core.captions import BELIEF, PACE_S, Captions, Pace, spoken_length, spread
@@ -59,6 +59,17 @@ def test_a_pace_is_learnt_from_what_was_said() -> None:
     assert slower.write("you") > Captions(Pace()).write("") + 6 * PACE_S
 
 
+def test_a_voice_that_is_sped_up_has_the_pace_that_it_has_by_itself() -> None:
+    pace = Pace()
+    twice = Captions(pace, speed=2.0)
+    twice.write("a" * BELIEF)
+    assert twice.write("") == pytest.approx((0.1 + BELIEF * PACE_S) / 2, abs=0.001)
+    twice.sound(tone(BELIEF * PACE_S / 2))
+    twice.finish()
+    assert pace.seconds == pytest.approx(PACE_S, rel=0.01)
+
+
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=12), max_size=12), st.lists(st.integers(0, 2000), max_size=12))
 def test_times_never_go_back_and_stay_in_the_sound(deltas: list[str], cuts: list[int]) -> None:
     captions = Captions(Pace())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiceagent.core import actions as act
@@ -17,6 +17,7 @@ VAD = ev.SessionConfig(turn_detection=ev.ServerVad(silence_duration_ms=512))
 MANUAL = ev.SessionConfig(turn_detection=None)
 
 
+@settings(deadline=None)
 @given(
     st.floats(0, 1e6),
     st.floats(-1, 5),

@@ -83,7 +83,7 @@ def test_audio_of_a_person_goes_in_and_comes_out_on_request() -> None:
     assert isinstance(item, UserItem)
     assert items.audio_seconds(item) == pytest.approx(0.1)
     assert items.to_wire(item)["content"] == [{"type": "input_audio", "transcript": "la"}]
-    back = np.frombuffer(base64.b64decode(items.to_wire(item, with_audio=True)["content"][0]["audio"]), "<i2")
+    back = np.frombuffer(items.to_wire(item, with_audio=True)["content"][0]["audio"], "<i2")
     assert len(back) == 2400
     assert np.abs(back[200:-200].astype(int) - samples[200:-200]).max() < 200
 
@@ -110,7 +110,7 @@ def test_the_sound_of_a_reply_is_shown_on_request_and_only_then() -> None:
     assert items.to_wire(reply)["content"] == [{"type": "output_audio", "transcript": "Hello"}]
     (part,) = items.to_wire(reply, with_audio=True)["content"]
     assert (part["type"], part["transcript"]) == ("output_audio", "Hello")
-    assert np.array_equal(np.frombuffer(base64.b64decode(part["audio"]), "<i2"), sound)
+    assert np.array_equal(np.frombuffer(part["audio"], "<i2"), sound)
     (part,) = items.to_wire(AssistantItem("a", "Hello", spoken=True), with_audio=True)["content"]
     assert "audio" not in part
 

@@ -59,10 +59,12 @@ class Captions:
 
     Args:
         pace: of the voice that speaks it; `finish` lets it learn.
+        speed: how many times as fast as by itself the voice is made to speak.
     """
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, *, speed: float = 1.0) -> None:
         self._pace = pace
+        self._speed = speed
         self._text = ""
         self._length = 0
         self._samples = 0
@@ -72,7 +74,7 @@ class Captions:
 
     def write(self, delta: str) -> float:
         """More text; returns about when it will be said, in seconds of the reply's audio. Never goes back."""
-        at = LEAD_S + self._length * self._pace.seconds
+        at = (LEAD_S + self._length * self._pace.seconds) / self._speed
         self._text += delta
         self._length += spoken_length(delta)
         return round(at, 3)
@@ -103,7 +105,7 @@ class Captions:
         if self._voiced is None:
             return ()
         start, end = (place / VOICE_RATE for place in self._voiced)
-        self._pace.learn(spoken_length(self._text.strip()), end - start)
+        self._pace.learn(spoken_length(self._text.strip()), (end - start) * self._speed)
         return spread(self._text, start, end)
 
 

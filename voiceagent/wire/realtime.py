@@ -228,7 +228,8 @@ class RealtimeDialect:
                 self._seconds.pop(item_id, None)
                 return self._event("conversation.item.deleted", item_id=item_id)
             case act.ItemRetrieved(item):
-                return self._event("conversation.item.retrieved", item=items.to_wire(item, with_audio=True))
+                shown = items.to_wire(item, with_audio=True)
+                return self._writer.large("conversation.item.retrieved", item=shown)
             case act.ItemTruncated(item_id, end):
                 name = "conversation.item.truncated"
                 return self._event(name, item_id=item_id, content_index=0, audio_end_ms=end)

@@ -115,7 +115,7 @@ def from_base64(text: str, *, param: str) -> bytes:
 
 
 def to_wire(item: Item, *, status: str | None = None, with_audio: bool = False) -> dict[str, Any]:
-    """An item as the client sees it; its audio only on request, as 24 kHz PCM, and only if it is kept.
+    """An item as the client sees it; its audio only on request, as bytes of 24 kHz PCM, and only if it is kept.
 
     Without a `status` it is completed, or incomplete if it is a reply that was cut.
     """
@@ -136,9 +136,9 @@ def to_wire(item: Item, *, status: str | None = None, with_audio: bool = False) 
             return {**base, "type": "message", "role": "user", "content": parts}
         case AssistantItem():
             kind = "output_audio" if item.spoken else "output_text"
-            part = {"type": kind, "transcript" if item.spoken else "text": item.text}
+            part: dict[str, Any] = {"type": kind, "transcript" if item.spoken else "text": item.text}
             if with_audio and item.audio:
-                part["audio"] = _base64(b"".join(map(pcm.int16_to_bytes, item.audio)))
+                part["audio"] = b"".join(map(pcm.int16_to_bytes, item.audio))
             filled = bool(item.text) or status != "in_progress"
             return {**base, "type": "message", "role": "assistant", "content": [part] if filled else []}
         case ToolCallItem(item_id, call_id, name, arguments):
@@ -156,12 +156,8 @@ def _show_user_part(part: TextContent | AudioContent, *, with_audio: bool) -> di
     shown: dict[str, Any] = {"type": "input_audio", "transcript": part.transcript}
     if with_audio and part.pieces:
         samples = np.concatenate([p.audio for p in part.pieces])
-        shown["audio"] = _base64(pcm.float_to_s16(resample(samples, source=MODEL_RATE, target=VOICE_RATE)))
+        shown["audio"] = pcm.float_to_s16(resample(samples, source=MODEL_RATE, target=VOICE_RATE))
     return shown
-
-
-def _base64(raw: bytes) -> str:
-    return binascii.b2a_base64(raw, newline=False).decode()
 
 
 def show_call(item_id: str, call_id: str, name: str, arguments: str, *, status: str) -> dict[str, Any]:

@@ -122,7 +122,9 @@ class Responses:
             format=audio_format,
             encoder=AudioEncoder(audio_format["type"]),
             number=action.turn,
-            captions=Captions(self._paces.setdefault(action.options.voice, Pace())),
+            captions=Captions(
+                self._paces.setdefault(action.options.voice, Pace()), speed=action.options.speed
+            ),
         )
         self._open[action.turn] = response
         yield self._event("response.created", response=self._show(response, "in_progress"))

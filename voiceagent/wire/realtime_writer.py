@@ -27,3 +27,9 @@ class Writer:
         self._count += 1
         event_id = f"event_{self._prefix}_{self._count}"
         return _encode({"type": name, "event_id": event_id, **fields, "delta": raw}).decode()
+
+    def large(self, name: str, /, **fields: Any) -> str:
+        """As `event`, but as fast as it goes: bytes in the fields become base64, and texts stay as they are."""
+        self._count += 1
+        event_id = f"event_{self._prefix}_{self._count}"
+        return _encode({"type": name, "event_id": event_id, **fields}).decode()
