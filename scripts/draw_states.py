@@ -82,10 +82,10 @@ RULES = """## Rules between them
   it is believed up to what time allows.
 - **A voice that began before our turn** is no cough, however short: it is announced at once, and interrupts once it has
   lasted {confirm} of the turn.
-- **Turns beside the conversation** (`TurnOptions.conversation` false, asides.py), at most {asides} at once, have no part in
-  these machines: no voice stops them, their audio is sent as it is made and is not heard, nothing of them is in the
-  history. They read the conversation, and of a reply in the making what was told. Each is cancelled by its number; the
-  end of the call and the engine's death end them all.
+- **Turns beside the conversation** (`TurnOptions.conversation` false, asides.py), at most {asides} at once, have no
+  part in these machines: no voice stops them, their audio is sent as it is made and is not heard, nothing of them is
+  in the history. They read the conversation, and of a reply in the making what was told. Each is cancelled by its
+  number; the end of the call and the engine's death end them all.
 - **Everything late is dropped**: what the engine says of a turn that is not open changes nothing.
 - **The engine may die**: the live turn fails, what was sent of it is heard and kept; until `EngineUp` every turn fails
   at once with `engine_down`.

@@ -641,7 +641,7 @@ class World:
                 assert (item.text, item.audio_ids) == (live.text, live.ids)
 
     def imagine(self, turn: int, options: ev.TurnOptions, starts: list[act.StartTurn]) -> list[ev.TurnEvent]:
-        """The script of a turn: numbered samples, words of one token each; sometimes there is no room for the oldest."""
+        """The script of a turn: numbered samples, words of one token each; sometimes there is no room for all."""
         rng = self.rng
         items = starts[0].items[:-1] if starts and self.room.random() < 0.3 else ()
         dropped = tuple(item.id for item in items[: self.room.randint(0, len(items))])
