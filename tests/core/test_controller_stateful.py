@@ -40,7 +40,7 @@ class Calls(RuleBasedStateMachine):
     )
     def begin(self, voice: bool, interrupt: bool, lead: int | None, acks: bool) -> None:
         self.world = World(0)
-        self.world.imagine = lambda turn, options: []  # type: ignore[method-assign]  # the rules say what it makes
+        self.world.imagine = lambda turn, options, starts: []  # type: ignore[method-assign]  # the rules say what it makes
         vad = ev.ServerVad(interrupt_response=interrupt, silence_duration_ms=200) if voice else None
         self.world.config = ev.SessionConfig(turn_detection=vad, lead_ms=lead)
         self.world.acks, self.world.liar = acks, False
