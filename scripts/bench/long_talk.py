@@ -85,6 +85,8 @@ async def ask(client: RealtimeClient, samples: np.ndarray[Any, np.dtype[np.float
             raise RuntimeError(event["error"]["message"])
         if event["type"] in ("response.output_audio.delta", "response.output_text.delta") and not first:
             first = time.perf_counter() - began
+        if event["type"] == "response.done" and event["response"]["status"] == "failed":
+            raise RuntimeError(event["response"]["status_details"]["error"]["message"])
         if event["type"] == "response.done":
             usage, context = event["response"]["usage"], event["context"]
             return Turn(
