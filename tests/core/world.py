@@ -103,6 +103,7 @@ class World:
     seen: set[str] = field(default_factory=set)
     last_pair: tuple[Any, Any] | None = None
     last_history: Any = None
+    disturbing: bool = False
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -400,7 +401,9 @@ class World:
         self.disturb_with(ev.Configure(self.config))
 
     def disturb_with(self, event: ev.Event) -> None:
+        self.disturbing = True  # a voice that the client ends or clears is none to wait for
         made = self.give(event)
+        self.disturbing = False
         if not any(isinstance(action, act.Error) for action in made):
             self.disturb()
 
@@ -674,7 +677,8 @@ class World:
         assert not job.cancelled
         assert not self.line_busy, "audio for a line that is busy"
         vad, run = self.config.turn_detection, self.runs[-1] if self.runs else Run(0, 0)
-        over = vad is not None and vad.interrupt_response and job.interruptible and not run.disturbed
+        over = vad is not None and vad.interrupt_response and job.interruptible
+        over = over and not run.disturbed and not self.disturbing
         if over and run.end == self.judged and self.opened_at[action.turn] <= run.start:
             assert run.end - run.start <= ONSET_WINDOWS, "we speak on over a voice"
         size = self.take_sound(job, action)
