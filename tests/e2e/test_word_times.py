@@ -1,7 +1,11 @@
-"""Word times of the pocket checkpoint's replies, held against where an independent aligner hears the words."""
+"""What is told of the pocket checkpoint's replies beside words and sound: word times, latency, the sound once more.
+
+Word times are held against where an independent aligner hears the words.
+"""
 
 from __future__ import annotations
 
+import base64
 from statistics import median
 
 import numpy as np
@@ -56,3 +60,18 @@ async def test_words_are_said_where_the_server_says_so(pocket_server: str) -> No
             late += [abs(word.start - b) for word, b in zip(words, truth, strict=True)]
     assert median(early) < 0.25
     assert median(late) < 0.15
+
+
+async def test_a_reply_tells_its_latency_and_is_retrieved_as_it_was_sent(pocket_server: str) -> None:
+    async with calling(pocket_server) as caller:
+        await caller.configure(temperature=0.0)
+        response = await caller.ask(ASKED["price"])
+        (latency,) = [e for e in caller.log if e.type == "response.latency"]
+        assert latency.response_id == response.id
+        assert latency.cause == "request"
+        assert sum(latency.parts.values()) == latency.total_ms
+        assert all(latency.parts[name] > 0 for name in ("prefill", "speech"))
+        await caller.connection.conversation.item.retrieve(item_id=latency.item_id)
+        (part,) = (await caller.until("conversation.item.retrieved")).item.content
+        assert part.transcript == caller.text[response.id]
+        assert base64.b64decode(part.audio) == caller.samples(response).astype("<i2").tobytes()
