@@ -423,3 +423,17 @@ def test_at_its_own_speed_not_a_sample_changes() -> None:
     bench.begin(1, 1, options=msgspec.structs.replace(OPTIONS, speed=1.0))
     bench.run()
     assert check_numbered(bench.of(api.Sound), session=1, turn=1) == 20 * 960
+
+
+def test_a_turn_tells_how_long_its_own_audio_was_read() -> None:
+    """Each step of the bench's clock is a millisecond: one reading takes one."""
+    bench = opened(1, 2)
+    early, late = piece(1), piece(2)
+    bench.loop.command(api.Encode(1, early.id, mapping.piece_to_bytes(early)))
+    bench.run()  # read while nobody waits
+    bench.loop.command(api.Encode(1, late.id, mapping.piece_to_bytes(late)))
+    bench.begin(1, 1, spoke(early, late))
+    bench.begin(2, 1)
+    bench.run()
+    (heard,), (typed,) = bench.of(api.Started, 1), bench.of(api.Started, 2)
+    assert (heard.encoded, typed.encoded) == (0.001, 0.0)
