@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceagent.audio import g711, pcm
-from voiceagent.audio.resample import ResampleStream
+from voiceagent.audio.polyphase import LiveResampler
 from voiceagent.units import MODEL_RATE, VOICE_RATE
 
 Samples = npt.NDArray[np.float32]
@@ -44,7 +44,7 @@ class AudioDecoder:
 
     def _start(self, kind: str, rate: int | None = None) -> None:
         self._kind = kind
-        self._stream = ResampleStream(source=rate or RATES[kind], target=MODEL_RATE)
+        self._stream = LiveResampler(source=rate or RATES[kind], target=MODEL_RATE)
 
     def push(self, raw: bytes) -> tuple[int, Samples]:
         """Returns (position of the first sample, float32 samples at 16 kHz); may be empty while the filter fills."""
@@ -68,7 +68,7 @@ class AudioEncoder:
         """`rate` in Hz if it is not the format's own."""
         self._kind = kind
         self._rate = rate or RATES[kind]
-        self._stream = ResampleStream(source=VOICE_RATE, target=self._rate)
+        self._stream = LiveResampler(source=VOICE_RATE, target=self._rate)
 
     def push(self, samples: npt.NDArray[np.int16]) -> bytes:
         """Bytes that are ready; the resampler of telephony formats holds a few milliseconds back."""
@@ -82,7 +82,7 @@ class AudioEncoder:
 
     def drop(self) -> None:
         """Forgets what is held back: the reply was cut."""
-        self._stream = ResampleStream(source=VOICE_RATE, target=self._rate)
+        self._stream = LiveResampler(source=VOICE_RATE, target=self._rate)
 
     def _bytes(self, samples: Samples) -> bytes:
         return encode(pcm.float_to_int16(samples), kind=self._kind)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from wire_parts.case import NOISE, RATES, Case
 
-from voiceagent.audio.resample import ResampleStream
+from voiceagent.audio.polyphase import LiveResampler
 from voiceagent.units import MODEL_RATE
 
 MASK = b"\x37\xfa\x21\x3d"
@@ -148,7 +148,7 @@ class Load:
 
 def arrivals(rate: int, samples: int) -> Callable[[int], int]:
     """What the engine has heard (16 kHz) after the n-th frame: the server's resampler works in blocks."""
-    stream = ResampleStream(source=rate, target=MODEL_RATE)
+    stream = LiveResampler(source=rate, target=MODEL_RATE)
     known: list[int] = []
     silence = np.zeros(samples, np.float32)
 
