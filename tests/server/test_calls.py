@@ -181,7 +181,7 @@ async def test_reading_waits_for_the_voice_detector() -> None:
 
         tasks.create_task(send())
         await eventually(lambda: given() > 29)
-        await caller.send("response.cancel")  # would be answered if it were read
+        tasks.create_task(caller.send("response.cancel"))  # would be answered if it were read; here it waits to be sent
         await asyncio.sleep(0.2)
         assert given() < 41
         session.on_event(SpeechProb(at=20 * MODEL_RATE, p=0.0))
