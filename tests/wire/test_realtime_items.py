@@ -19,6 +19,7 @@ from voiceagent.core.history import (
     UserItem,
 )
 from voiceagent.errors import InputError
+from voiceagent.wire import chat
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.dialect import WireError
@@ -174,3 +175,15 @@ def test_status_details() -> None:
         "type": "failed",
         "error": {"type": "server_error", "code": "engine_down", "message": "It died."},
     }
+
+
+def test_the_same_turn_costs_the_same_in_chat() -> None:
+    used = Usage(40, 25, 30, 12, 48, 5, 10)
+    shown, plain = items.usage(used), chat.show_usage(used)
+    assert shown is not None
+    assert shown["input_tokens"] == plain["prompt_tokens"] == 65
+    assert shown["output_tokens"] == plain["completion_tokens"] == 60, "a thought is part of the text"
+    assert shown["total_tokens"] == plain["total_tokens"] == 125
+    cached = shown["input_token_details"]["cached_tokens_details"]
+    assert (cached["text_tokens"], cached["audio_tokens"]) == (20, 10)
+    assert plain["prompt_tokens_details"]["cached_tokens"] == 30
