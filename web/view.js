@@ -108,7 +108,7 @@ export class View {
       const track = element("span", "track");
       track.setAttribute("aria-hidden", "true");
       track.append(share("space", from / total), share(kind, ms / total));
-      row.append(track, element("b", "", `${Math.round(ms)} ms`), element("span", "", words));
+      row.append(track, element("span", "ms", `${Math.round(ms)} ms`), element("span", "", words));
       list.append(row);
     }
     const meter = element("details", "latency");
