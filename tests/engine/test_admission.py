@@ -14,6 +14,9 @@ from tiny_tokenizer import tiny_tokenizer
 
 from voiceagent.core.history import TextContent, UserItem
 from voiceagent.engine import api, mapping
+from voiceagent.engine.reply import Reply
+from voiceagent.engine.runner import StepAudioRunner
+from voiceagent.engine.slots import Turn
 from voiceagent.models.step_audio2.generate import LanguageModel
 from voiceagent.models.step_audio2.kv import PAGE, page_bytes
 
@@ -122,8 +125,17 @@ def test_an_out_of_memory_that_happens_anyway_costs_no_other_turn(
     assert [bench.of(api.Ended, n)[0].raw_ids for n in (1, 2, 3)] == [alone.replies[-1].raw_ids] * 3
 
 
-def test_a_conversation_that_was_read_ahead_needs_little_when_it_is_asked_for(small: Small) -> None:
-    bench = Bench(small(20), 1)
+def test_a_conversation_that_was_read_ahead_needs_little_when_it_is_asked_for(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, begun = Bench(small(20), 1), list[Reply]()
+    begin = bench.runner.begin
+
+    def noted(_: StepAudioRunner, turn: Turn) -> Reply:
+        begun.append(begin(turn))
+        return begun[-1]
+
+    monkeypatch.setattr(StepAudioRunner, "begin", noted)
     items = (UserItem("t", (TextContent("one room " * 20),)), *spoke(noise(1)))
     bench.loop.command(api.Encode(1, 1, mapping.piece_to_bytes(noise(1))))
     bench.loop.command(api.Prepare(1, tuple(map(mapping.item_to_wire, items)), options()))
@@ -132,9 +144,10 @@ def test_a_conversation_that_was_read_ahead_needs_little_when_it_is_asked_for(sm
     items = (*items[:1], UserItem("u", (*items[1].content, *spoke(noise(2))[0].content)))  # type: ignore[attr-defined]
     bench.begin(1, 1, items, options())
     bench.run()
-    usage = bench.of(api.Ended)[0].usage
-    assert held > usage.input_cached > held - 10  # all but the end, which was the assistant's turn
+    usage, prefill = bench.of(api.Ended)[0].usage, begun[0].generation.prefill
+    assert held > prefill.reused > held - 10  # all but the end, which was the assistant's turn
     assert usage.input_audio + usage.input_text > held
+    assert usage.input_cached == 0  # it was read for this turn, only before it was asked for
 
 
 def test_reading_ahead_takes_no_room_from_others(small: Small) -> None:

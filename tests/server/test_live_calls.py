@@ -127,6 +127,7 @@ async def test_an_engine_that_dies_is_an_error_and_the_session_goes_on() -> None
         await call.start(delegation=RESPONSES)
         await call.type("!die")
         assert (await call.until("error"))["error"]["code"] == "engine_down"
+        await call.until("session.usage.updated")  # what the reply that broke off had cost
         site.engine.revive()
         await call.type("hello")
         await call.until("session.usage.updated")

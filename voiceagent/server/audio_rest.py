@@ -114,7 +114,7 @@ async def _receive(request: web.Request, file: IO[bytes]) -> dict[str, str]:
             if not isinstance(part, BodyPartReader) or part.name is None:
                 continue
             if part.name != "file":
-                fields[part.name] = (await part.read_chunk(FIELD_BYTES)).decode(errors="replace")
+                fields[part.name] = await form_field(part)
                 continue
             found = True
             while chunk := await part.read_chunk(1 << 20):
@@ -131,6 +131,14 @@ async def _receive(request: web.Request, file: IO[bytes]) -> dict[str, str]:
     if not found:
         raise WireError("file is missing.", code="missing_required_parameter", param="file")
     return fields
+
+
+async def form_field(part: BodyPartReader) -> str:
+    """A form's field, as far as it is looked at: it may arrive in pieces, and be longer than it may."""
+    data = bytearray()
+    while len(data) < FIELD_BYTES and (chunk := await part.read_chunk(FIELD_BYTES)):
+        data += chunk
+    return data.decode(errors="replace")
 
 
 async def _stream_text(

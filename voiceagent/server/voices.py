@@ -9,6 +9,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from voiceagent.errors import CapacityError, InputError, VoiceAgentError
+from voiceagent.server.audio_rest import form_field
 from voiceagent.server.auth import Refused
 from voiceagent.server.calls import KEY, json_error
 from voiceagent.server.voice_book import VoiceBook
@@ -16,7 +17,6 @@ from voiceagent.wire import voices as wire
 from voiceagent.wire.dialect import WireError
 
 CLIP_BYTES = 10 << 20  #: of a recording
-FIELD_BYTES = 64 << 10
 SOUND_FIELDS = ("audio", "file", "audio_sample")
 STATUS = {
     "voice_not_found": 404,
@@ -90,14 +90,6 @@ def _refused(error: VoiceAgentError) -> web.Response:
     return json_error(error, STATUS.get(error.code, 503 if isinstance(error, CapacityError) else 400))
 
 
-async def _text(part: BodyPartReader) -> str:
-    """A field, as far as it is looked at: it may arrive in pieces, and be longer than it may."""
-    data = bytearray()
-    while len(data) < FIELD_BYTES and (chunk := await part.read_chunk(FIELD_BYTES)):
-        data += chunk
-    return data.decode(errors="replace")
-
-
 async def _receive(request: web.Request) -> tuple[dict[str, str], bytes]:
     """The form's fields, and its sound file.
 
@@ -113,7 +105,7 @@ async def _receive(request: web.Request) -> tuple[dict[str, str], bytes]:
             if not isinstance(part, BodyPartReader) or part.name is None:
                 continue
             if part.name in ("name", "consent"):
-                fields[part.name] = await _text(part)
+                fields[part.name] = await form_field(part)
             if part.name not in SOUND_FIELDS:
                 continue
             while chunk := await part.read_chunk(1 << 16):

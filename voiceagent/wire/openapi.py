@@ -38,14 +38,12 @@ def document(*, version: str) -> dict[str, Any]:
                     body={"multipart/form-data": {"schema": _voice_form()}},
                 ),
             },
-            "/v1/voices/{name}": {
-                "delete": {
-                    **_operation("Forget a voice that was enrolled"),
-                    "parameters": [
-                        {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-                    ],
-                }
+            "/v1/voices/{name}": {"delete": _named("Forget a voice that was enrolled", "name")},
+            "/v1/recordings": {"get": _operation("The calls that were recorded, the newest first")},
+            "/v1/recordings/{name}/{file}": {
+                "get": _named("call.wav or journal.jsonl of a recorded call", "name", "file")
             },
+            "/v1/recordings/{name}": {"delete": _named("Delete a recording", "name")},
             "/v1/chat/completions": {
                 "post": _operation(
                     "An answer to a conversation of text and sound", body={_JSON: {"schema": completion}}
@@ -80,6 +78,12 @@ def _operation(
         return {"summary": summary, "responses": answers}
     answers["400"] = {"description": "A field cannot be met; param names it", **refused}
     return {"summary": summary, "requestBody": {"required": True, "content": body}, "responses": answers}
+
+
+def _named(summary: str, *names: str) -> dict[str, Any]:
+    """An operation on what the address names."""
+    places = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    return {**_operation(summary), "parameters": places}
 
 
 def _form() -> dict[str, Any]:
