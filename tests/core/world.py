@@ -186,8 +186,9 @@ class World:
     def step(self) -> None:
         rng = self.rng
         if self.line.random() < (0.3 if self.line_busy else 0.004):
-            self.line_busy = not self.line_busy
-            self.give(ev.LineBusy(self.line_busy))
+            self.line_busy, before = False, self.line_busy
+            self.give(ev.LineBusy(not before))  # what is due by now is sent before it is known
+            self.line_busy = not before
         if rng.random() < 0.5:
             self.pass_time(rng.choice((0.0, 0.001, 0.02, 0.02, 0.06, 0.3)), punctual=rng.random() < 0.9)
         dice = rng.random()
