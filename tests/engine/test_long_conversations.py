@@ -12,7 +12,7 @@ from tiny_checkpoint import tiny_weights, write_checkpoint
 from tiny_tokenizer import tiny_tokenizer, tokenizer_spec
 
 from voiceagent.core.history import AssistantItem, AudioContent, Item, TextContent, UserItem
-from voiceagent.engine import api
+from voiceagent.engine import api, mapping
 from voiceagent.models.step_audio2.generate import LanguageModel
 
 IDS = tiny_tokenizer().ids
@@ -106,6 +106,22 @@ def test_what_was_read_ahead_is_not_called_reused(language: LanguageModel) -> No
     assert len(talk.runner._contexts[1].slots) > held
     _, ended = talk.say(TextContent("two rooms"))
     assert ended.usage.input_cached <= held
+
+
+def test_sound_is_forgotten_when_the_turn_that_reads_it_is_over(language: LanguageModel) -> None:
+    bench = Bench(language, 1)
+    items = (UserItem("u", (AudioContent((noise(1), noise(2))),)),)
+    bench.begin(1, 1, items, options(spoken=False))
+    bench.loop.step()
+    bench.loop.command(api.Forget(1, (1,)))
+    bench.run()
+    assert [reply.turn for reply in bench.of(api.Ended)] == [1]
+    context = bench.runner._contexts[1]
+    assert (context.holds(1), context.holds(2)) == (False, True)
+    bench.loop.command(api.Encode(1, 1, mapping.piece_to_bytes(noise(1))))
+    bench.begin(1, 2, items, options(spoken=False))
+    bench.run()
+    assert [reply.turn for reply in bench.of(api.Ended)] == [1, 2], "it may come again"
 
 
 def test_without_truncation_the_turn_fails_and_the_session_goes_on(language: LanguageModel) -> None:
