@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec.inspect as mi
 
-from voiceagent.wire import audio_rest, chat, live_events, realtime_events, realtime_secrets
+from voiceagent.wire import audio_rest, chat, live_events, realtime_events, realtime_secrets, translation
 
 Step = tuple[str, Any]
 """("send", text or bytes), ("engine", what it does) or ("wait", seconds)."""
@@ -86,6 +86,7 @@ INNER: dict[str, Any] = {
 PROTOCOLS: dict[str, Any] = {
     "realtime": realtime_events.AnyClientEvent,
     "live": live_events.AnyClientEvent,
+    "translation": translation.AnyClientEvent,
     "chat": chat.ChatRequest,
     "speech": audio_rest.SpeechRequest,
     "secrets": realtime_secrets.SecretRequest,

@@ -19,6 +19,8 @@ import live_player
 import numpy as np
 import wire_player
 from fuzz_grammar import Step
+from openai.types.realtime import RealtimeTranslationServerEvent
+from pydantic import TypeAdapter
 
 import voiceagent.wire
 from voiceagent.core import actions as act
@@ -30,6 +32,7 @@ from voiceagent.wire.binary import read_frame
 from voiceagent.wire.dialect import Reply, VoiceRequest, WireError
 from voiceagent.wire.live import LiveDialect
 from voiceagent.wire.realtime import RealtimeDialect
+from voiceagent.wire.translation import TranslationDialect
 
 PAGES = Path(voiceagent.wire.__file__).parent
 WINDOW = 512
@@ -46,6 +49,16 @@ def documented(page: str) -> frozenset[str]:
         elif inside and line.startswith("|"):
             found |= set(re.findall(r"`([a-z0-9_]+)`", line.split("|")[1]))
     return frozenset(found)
+
+
+_translation: TypeAdapter[Any] = TypeAdapter(RealtimeTranslationServerEvent)
+
+
+def check_translation(frame: str) -> dict[str, Any]:
+    """An event of a translation session, parsed strictly by the published types."""
+    _translation.validate_json(frame, strict=True)
+    event: dict[str, Any] = json.loads(frame)
+    return event
 
 
 PROTOCOL_CODES = documented("PROTOCOL.md")
@@ -82,10 +95,16 @@ class Call:
     def __init__(self, protocol: str) -> None:
         self.now, self.outcome, self.closed, self.patience_s = 100.0, Outcome(), False, LONGEST_S
         base = core.SessionConfig(instructions="Be kind.", transcribe=True, lead_ms=300)
-        self.dialect: RealtimeDialect | LiveDialect
+        self.dialect: RealtimeDialect | LiveDialect | TranslationDialect
         if protocol == "realtime":
             self.dialect = RealtimeDialect(session_id="call", model="m", base=base, voices=("anna", "bert"))
             self._check, self._codes = wire_player.check_published, PROTOCOL_CODES
+        elif protocol == "translation":
+            self.dialect = TranslationDialect(
+                session_id="call", model="m", base=base, voices=("anna", "bert"),
+                instructions="Into {language}.", expires_at=1,
+            )  # fmt: skip
+            self._check, self._codes = check_translation, PROTOCOL_CODES
         else:
             self.dialect = LiveDialect(
                 session_id="call", base=base, voices=("anna", "bert"), clock=lambda: self.now,
@@ -152,6 +171,10 @@ class Call:
             assert self.send(json.dumps(update))[-1]["type"] == "session.updated"
             retrieve = {"type": "conversation.item.retrieve", "event_id": "rci_x", "item_id": "nobody's"}
             assert self.send(json.dumps(retrieve))[-1]["error"]["event_id"] == "rci_x"
+            return
+        if isinstance(self.dialect, TranslationDialect):
+            update = {"type": "session.update", "event_id": "after", "session": {}}
+            assert self.send(json.dumps(update))[-1]["type"] == "session.updated"
             return
         self.send('{"type": "session.start", "session": {"model": "m"}}')  # or an error, if it has begun
         (answer,) = self.send('{"type": "session.input_audio.mute", "event_id": "after"}')

@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import voiceagent
-from voiceagent.wire import live_events, realtime_events
+from voiceagent.wire import live_events, realtime_events, translation
 
-WEBSOCKETS = ("realtime", "live")
+WEBSOCKETS = ("realtime", "live", "translation")
 PACKAGE = Path(voiceagent.__file__).parent
 DRAWN = st.randoms(use_true_random=False)
 
@@ -41,7 +41,11 @@ def test_calls(protocol: str) -> None:
             found.add(play(protocol, call(protocol, random.Random(f"0/{number}"), messages=20)))
         except Failure as failure:
             pytest.fail(f"scripts/fuzz.py --dialect {protocol} --seed 0 --call {number}: {failure}")
-    kinds = {"realtime": realtime_events.EVENT_TYPES, "live": live_events.EVENT_TYPES}[protocol]
+    kinds = {
+        "realtime": realtime_events.EVENT_TYPES,
+        "live": live_events.EVENT_TYPES,
+        "translation": translation.TYPES,
+    }[protocol]
     assert found.messages > 3500
     assert len(found.answers) > len(kinds), "the calls go nowhere"
     assert found.answers["error"] < 0.9 * sum(found.answers.values())

@@ -7,6 +7,7 @@ request that cannot be met gives an `Error` action and changes nothing. STATES.m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from voiceagent.core import actions as act
@@ -50,6 +51,7 @@ class Controller:
         self._latency = Latency()
         self._utterance_id: str | None = None  # id told to the client for the utterance in progress
         self._opened_at = 0  # input sample at which the mouth left IDLE
+        self._unanswered: list[str] = []  # utterances, where each is answered for itself
         self._due = False  # an utterance is to be answered as soon as no turn is live
         self._ahead = False  # somebody began to speak, or a piece is full: the engine may read ahead
         self._spoke = False  # we spoke last, and have not been idle since
@@ -197,11 +199,22 @@ class Controller:
         if self._ear.state is Ear.SPEECH and self._utterance_id is None and not mouth.held:
             made.append(self._announce())
         if self._due and mouth.live is None and self._ear.state is Ear.QUIET:
-            made += self._start(self._config.turn_options())
-        if self._ahead and mouth.live is None and self._config.replies:
+            options = self._answer()
+            self._due = options is not None
+            made += [] if options is None else self._start(options)
+        if self._ahead and mouth.live is None and self._config.replies and not self._config.alone:
             made.append(self._prepare())
         self._watch_idleness()
         return made
+
+    def _answer(self) -> ev.TurnOptions | None:
+        """How to answer what was said; None if nothing of it is left."""
+        options = self._config.turn_options()
+        said, self._unanswered = self._unanswered, []
+        if not self._config.alone:
+            return options
+        known = tuple(ev.ItemReference(item_id) for item_id in said if self.history.find(item_id) is not None)
+        return replace(options, input=known) if known else None
 
     def _watch_idleness(self) -> None:
         idle = self._replies.mouth.idle
@@ -289,6 +302,7 @@ class Controller:
         if self.history is not before:
             self._due = self._due or self._answers()
             if self._answers():
+                self._unanswered += [self.history.items[-1].id] if self._config.alone else []
                 self._latency.finished(last_word, self._now)
         return made + self._let_go()
 

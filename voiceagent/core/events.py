@@ -117,6 +117,7 @@ class SessionConfig:
     Attributes:
         turn_detection: None = manual: the client commits its audio and asks for each reply.
         transcribe: write down what the person said.
+        alone: an utterance's answer sees that utterance and nothing before it, as of an interpreter.
         replies: False = listen and write down only; nothing is ever answered, and holds for the whole session.
         lead_ms: how far audio is sent ahead of its playing; None = as soon as it is there.
         cancel_echo: our own voice may come back with the person's, and is taken out of it.
@@ -138,6 +139,7 @@ class SessionConfig:
     turn_detection: ServerVad | None = ServerVad()
     transcribe: bool = False
     replies: bool = True
+    alone: bool = False
     lead_ms: int | None = None
     cancel_echo: bool = False
     think: bool = False

@@ -92,6 +92,8 @@ class Server:
         app.router.add_get("/v1/realtime", self._calls.realtime)
         app.router.add_get("/v1/live/sessions", self._calls.live)
         app.router.add_post("/v1/realtime/client_secrets", self._calls.client_secrets)
+        app.router.add_get("/v1/realtime/translations", self._calls.translations)
+        app.router.add_post("/v1/realtime/translations/client_secrets", self._calls.translation_secrets)
         app.router.add_get("/web/{name}", self._file)
         app.router.add_routes(AudioRest(self._engine, voices=self._book).routes())
         chat = ChatRest(self._engine, voices=self._book, instructions=self._config.instructions)

@@ -18,7 +18,13 @@ from voiceagent.server.ephemeral import PREFIX, EphemeralKey, EphemeralKeys
 
 SUBPROTOCOL = "realtime"
 KEY_PREFIX = "openai-insecure-api-key."
-OF_EPHEMERAL_KEYS = ("/v1/realtime", "/v1/live/sessions", "/v1/models", "/v1/voices")
+OF_EPHEMERAL_KEYS = (
+    "/v1/realtime",
+    "/v1/realtime/translations",
+    "/v1/live/sessions",
+    "/v1/models",
+    "/v1/voices",
+)
 """What a page may ask for with a key that was made for it."""
 
 

@@ -25,12 +25,14 @@ from voiceagent.server.ephemeral import EphemeralKey
 from voiceagent.server.recorder import Recorded, Recorder, Recordings
 from voiceagent.server.session import Session
 from voiceagent.server.session_voices import Outcome, SessionVoices
+from voiceagent.server.tasks import TRANSLATE_ALOUD
 from voiceagent.server.voice_book import VoiceBook
 from voiceagent.wire import realtime_secrets
 from voiceagent.wire.dialect import EXPIRED, Dialect, VoiceRequest, WireError
 from voiceagent.wire.live import LiveDialect
 from voiceagent.wire.realtime import RealtimeDialect
 from voiceagent.wire.realtime_session import Kind, kind_of
+from voiceagent.wire.translation import TranslationDialect
 
 log = logging.getLogger("voiceagent.server")
 
@@ -129,8 +131,36 @@ class Calls:
         )
         return await self._call(request, upgrade, name, dialect)
 
+    async def translations(self, request: web.Request) -> web.StreamResponse:
+        """WS /v1/realtime/translations."""
+        upgrade = self._upgrade(self._config.limits.message_bytes)
+        self._to_record(request)
+        ready = self._admit(request, upgrade)
+        if isinstance(ready, web.Response):
+            return ready
+        name, key = secrets.token_hex(6), request[KEY]
+        preset = None if key is None else key.session
+        dialect = self._translation(name, ready, model=request.query.get("model"), preset=preset)
+        return await self._call(request, upgrade, name, dialect)
+
     async def client_secrets(self, request: web.Request) -> web.Response:
         """A key that a page may hold; only somebody with a key of the server's may ask for one."""
+        return await self._secret(
+            request,
+            lambda name, ready, preset: self._realtime_dialect(name, ready, model=None, preset=preset),
+        )
+
+    async def translation_secrets(self, request: web.Request) -> web.Response:
+        """The same for translations."""
+        return await self._secret(
+            request, lambda name, ready, preset: self._translation(name, ready, model=None, preset=preset)
+        )
+
+    async def _secret(
+        self,
+        request: web.Request,
+        dialect: Callable[[str, Ready, str], RealtimeDialect | TranslationDialect],
+    ) -> web.Response:
         if request[KEY] is not None:
             raise Refused(
                 "An ephemeral key may not make further keys.",
@@ -143,7 +173,7 @@ class Calls:
             return json_error(_NOT_READY, 503)
         seconds, session = realtime_secrets.decode_request(await request.read())
         name = f"sess_{secrets.token_hex(6)}"
-        shown = self._realtime_dialect(name, ready, model=None, preset=session).shown
+        shown = dialect(name, ready, session).shown
         try:
             key = self._gate.ephemeral.issue(seconds=seconds, session=session)
         except CapacityError as error:
@@ -167,6 +197,21 @@ class Calls:
         if not upgrade.can_prepare(request):
             return json_error(_UPGRADE_NEEDED, 426)
         return self._engine.ready or json_error(_NOT_READY, 503)
+
+    def _translation(
+        self, name: str, ready: Ready, *, model: str | None, preset: str | None
+    ) -> TranslationDialect:
+        dialect = TranslationDialect(
+            session_id=name,
+            model=model or ready.model,
+            base=self._session_defaults(),
+            voices=ready.voices,
+            instructions=TRANSLATE_ALOUD,
+            expires_at=int(time() + self._config.limits.session_s),
+        )
+        if preset is not None:
+            dialect.preset(preset)
+        return dialect
 
     def _realtime_dialect(
         self,
