@@ -211,6 +211,8 @@ async def ask_on(caller: Caller, report: Report, over: asyncio.Event) -> None:
         except AssertionError:
             report.problems.append(f"question {report.asked} beside it: {heard.status} {heard.error}")
         report.asked += 1
+        caller.log.clear()  # what a client remembers is no memory of the server's
+        caller.responses.clear()
         await asyncio.sleep(0.01)
 
 
