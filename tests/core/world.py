@@ -104,6 +104,7 @@ class World:
     last_pair: tuple[Any, Any] | None = None
     last_history: Any = None
     disturbing: bool = False
+    old_leads: tuple[int | None, ...] = ()  # what is due by now is sent before new settings hold
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -259,8 +260,10 @@ class World:
             self.plan = self.plan[: self.judged] + [True] * (CONFIRM_WINDOWS - windows) + [False] * 8
             self.give(ev.Respond(self.config.turn_options(), "e"))
         elif ONSET_WINDOWS < windows < CONFIRM_WINDOWS and dice < 0.3:
+            self.old_leads = (self.config.lead_ms,)
             self.config = replace(self.config, lead_ms=self.rng.choice((None, 40, 300)))
             self.give(ev.Configure(self.config))
+            self.old_leads = ()
 
     def busy(self) -> bool:
         owed = self.acks and any(j.sent > j.acked and not j.flushed for j in self.replies())
@@ -321,7 +324,9 @@ class World:
                 for job in self.jobs.values():
                     job.plan = []
         elif dice < 0.6:
+            self.disturbing = True
             self.pass_time(5.0, punctual=self.rng.random() < 0.5)  # longer than an utterance waits for news
+            self.disturbing = False
             assert self.speaking is None or self.config.turn_detection is None, "an utterance without end"
             self.disturb()
         else:
@@ -398,8 +403,10 @@ class World:
             if flip < 0.3
             else replace(vad or ev.ServerVad(), silence_duration_ms=self.rng.choice((200, 500)))
         )
+        self.old_leads = (self.config.lead_ms,)
         self.config = replace(self.config, turn_detection=new, lead_ms=self.rng.choice((None, 40, 300)))
         self.disturb_with(ev.Configure(self.config))
+        self.old_leads = ()
 
     def disturb_with(self, event: ev.Event) -> None:
         self.disturbing = True  # a voice that the client ends or clears is none to wait for
@@ -687,8 +694,9 @@ class World:
         self.fastest.receive(action.turn, size, self.t)
         self.player.advance(self.t)
         self.fastest.advance(self.t)
-        if self.config.lead_ms is not None:
-            lead = max(self.config.lead_ms * 24, 2 * TOKEN)
+        leads = [lead for lead in (self.config.lead_ms, *self.old_leads) if lead is not None]
+        if len(leads) == 1 + len(self.old_leads):
+            lead = max(*leads, 2 * TOKEN // 24) * 24
             assert self.fastest.waiting <= lead + 2, "more is ahead than the lead allows"
 
     def take_sound(self, job: Job, action: act.SendAudio) -> int:
