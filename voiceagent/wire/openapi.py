@@ -61,6 +61,11 @@ def document(*, version: str) -> dict[str, Any]:
             "/v1/realtime/client_secrets": {
                 "post": _operation("A short-lived key for pages", body={_JSON: {"schema": secret}})
             },
+            "/v1/realtime/translations/client_secrets": {
+                "post": _operation(
+                    "A short-lived key for pages that translate", body={_JSON: {"schema": secret}}
+                )
+            },
         },
     }
 
