@@ -32,7 +32,7 @@ from rich.console import Console  # noqa: E402
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-WEBSOCKETS = ("realtime", "live")
+WEBSOCKETS = ("realtime", "live", "translation")
 ALL = (*WEBSOCKETS, *DECODERS)
 MESSAGES = 20  #: of one call
 console = Console()

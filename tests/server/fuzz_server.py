@@ -27,7 +27,11 @@ from voiceagent.units import TOKEN_SAMPLES
 
 SCRIPT = Script(speech_ids=4, chunk_ids=2)
 ASKED = Script(speech_ids=10)
-PATHS = {"realtime": "/v1/realtime?model=m", "live": "/v1/live/sessions"}
+PATHS = {
+    "realtime": "/v1/realtime?model=m",
+    "live": "/v1/live/sessions",
+    "translation": "/v1/realtime/translations?model=m",
+}
 CALLS_AT_ONCE = 4
 BATCH = 25  #: messages of one connection
 PATIENCE_S = 30.0
