@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceagent.wire.budget import FLOOD_S, MessageBudget
+from voiceagent.wire.budget import BIG_BYTES, FLOOD_S, MessageBudget
 
 
 def test_a_burst_is_free_then_the_reader_waits() -> None:
@@ -53,3 +53,9 @@ def test_who_keeps_to_the_rate_or_pauses_is_forgiven() -> None:
             now += bursts.take(now, 16)
             assert not bursts.flooded(now)
         now += 1.0
+
+
+def test_a_long_message_counts_like_several() -> None:
+    bucket = MessageBudget(10.0, 20)
+    assert bucket.take(0.0, 10 * BIG_BYTES) == 0.0
+    assert bucket.take(0.0, 15 * BIG_BYTES) == pytest.approx(0.5)

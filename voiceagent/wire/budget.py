@@ -10,6 +10,7 @@ from __future__ import annotations
 
 FLOOD_S = 5.0  #: so long over the budget without a pause in which half of the burst came back
 SMALL_BYTES = 256  #: 10 ms of telephony audio in its message has more
+BIG_BYTES = 8 << 10  #: of a message that count like a message: 50 times real time is fast enough for a file
 FRAGMENT_BYTES = 16  #: bytes on the wire beyond a message's own that count like a message more
 
 
@@ -40,7 +41,7 @@ class MessageBudget:
         if self._at is not None:
             self._level = min(self._burst, self._level + (now - self._at) * self._rate)
         self._at = now
-        self._level -= 1.0 + max(0, extra) / FRAGMENT_BYTES
+        self._level -= max(1.0, size / BIG_BYTES) + max(0, extra) / FRAGMENT_BYTES
         if self._level > self._burst / 2:  # it paused; a reader that woke up late is no pause
             self._over_since = None
         elif self._over_since is None and self._level < 0.0:
