@@ -125,7 +125,7 @@ HUGE = {
     "backslashes": '{"type": "' + "\\\\" * (MIB // 2) + '"}',
     "one text": '{"type": "' + "x" * MIB + '"}',
     "one number": '{"type": "response.cancel", "event_id": ' + "9" * MIB + "}",
-    "base64": '{"type": "input_audio_buffer.append", "audio": "' + "A" * (MIB - 100) + '"}',
+    "base64": '{"type": "input_audio_buffer.append", "audio": "' + "A" * (MIB - 104) + '"}',
     "base64 of nothing": '{"type": "input_audio_buffer.append", "audio": "' + "@" * (MIB - 100) + '"}',
     "keys": "{" + ",".join(f'"k{n}": 0' for n in range(80_000)) + "}",
     "values": '{"type": "session.update", "session": {"tools": [{"type": "function", "name": "t", "parameters": {"x": ['

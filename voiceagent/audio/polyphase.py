@@ -20,6 +20,7 @@ ZEROS = 48  #: zero crossings of the sinc on each side: as wide as the filter re
 ROLLOFF = 0.94  #: middle of its slope, relative to the lower rate's Nyquist frequency; -6 dB there
 BETA = 9.0  #: of the Kaiser window: 90 dB beside the slope (Kaiser 1974: A = BETA / 0.1102 + 8.7)
 BLOCK_S = 0.001  #: about so much is filtered at once: a product of matrices costs least in this shape
+AT_ONCE = 256  #: blocks in one product
 
 
 class LiveResampler:
@@ -74,8 +75,13 @@ class LiveResampler:
         self._pending = samples[blocks * self._block :]
         # Overlapping windows, one per block, without copying.
         windows = np.ndarray((blocks, width), np.float32, samples, 0, (4 * self._block, 4))
-        made: Float = np.dot(windows, self._matrix).reshape(-1)
-        return made
+        if blocks <= AT_ONCE:
+            made: Float = np.dot(windows, self._matrix)
+        else:  # the product copies its windows: of a long chunk they would be many times its size
+            made = np.empty((blocks, self._matrix.shape[1]), np.float32)
+            for at in range(0, blocks, AT_ONCE):
+                made[at : at + AT_ONCE] = np.dot(windows[at : at + AT_ONCE], self._matrix)
+        return made.reshape(-1)
 
 
 @lru_cache(maxsize=16)
