@@ -12,9 +12,10 @@ from typing import cast
 
 READ_BYTES = 32 << 10
 """Read at once from one socket: what is in it is parsed in one go, and nobody else is served meanwhile."""
-MOST_WAITING = 256
+MOST_WAITING = 1024
 """Sockets whose request has not come; with more of them, the oldest must be quicker."""
-HURRY_S = 0.5
+HURRY_S = 2.0
+"""As quick as that. In a storm of good clients a request may be here for a second before it is read."""
 
 
 class Door(asyncio.Protocol):
