@@ -61,7 +61,9 @@ class RawSocket:
     async def open(cls, port: int, *, receive_buffer: int = 0) -> RawSocket:
         """A connection on which nothing was sent yet; `receive_buffer` bytes in the kernel, 0 = as it comes."""
         raw = socket.socket()
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only where the protocol is named
+        raw.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # asyncio sets it only where the protocol is named
         if receive_buffer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         raw.setblocking(False)
