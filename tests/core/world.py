@@ -809,6 +809,8 @@ class World:
         if self.speaking is not None:
             assert self.speaking == (item_id, start * 1000 // 16_000), "announced otherwise than committed"
         vad = self.config.turn_detection
+        if event is None and self.runs:
+            self.runs[-1].disturbed = True  # over for want of news: what comes of the voice later is another
         if isinstance(event, ev.SpeechProb) and vad is not None:
             silence = (self.judged - self.runs[-1].end) * WINDOW
             assert silence >= vad.silence_duration_ms * 16, "ended in the middle of a sentence"
