@@ -181,7 +181,8 @@ async def test_reading_waits_for_the_voice_detector() -> None:
 
         tasks.create_task(send())
         await eventually(lambda: given() > 29)
-        tasks.create_task(caller.send("response.cancel"))  # would be answered if it were read; here it waits to be sent
+        # It would be answered if it were read; here it waits to be sent.
+        tasks.create_task(caller.send("response.cancel"))
         await asyncio.sleep(0.2)
         assert given() < 41
         session.on_event(SpeechProb(at=20 * MODEL_RATE, p=0.0))

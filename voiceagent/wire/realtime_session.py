@@ -26,7 +26,14 @@ from voiceagent.wire.dialect import WireError
 # semantic_vad is mapped to a patient server_vad: its eagerness decides how long a silence ends the turn.
 EAGERNESS_SILENCE_MS = {"low": 1200, "medium": 700, "high": 400, "auto": 700}
 MAX_SCHEMA_BYTES = 32 * 1024
-AS_THEY_CAME = ("instructions", "parallel_tool_calls", "reasoning", "temperature", "binary_audio", "echo_cancellation")
+AS_THEY_CAME = (
+    "instructions",
+    "parallel_tool_calls",
+    "reasoning",
+    "temperature",
+    "binary_audio",
+    "echo_cancellation",
+)
 REACTIONS = ("create_response", "interrupt_response", "idle_timeout_ms")
 """What of turn detection is about replies."""
 COMMITTED = ("gpt-realtime-whisper", "gpt-live-transcribe")
