@@ -1,6 +1,6 @@
 """Hypothesis drives the same world as the walk, and shrinks what it finds to a few steps.
 
-`CORE_STATEFUL_EXAMPLES=100000 pytest tests/core/test_controller_stateful.py` looks longer.
+`CORE_STATEFUL_EXAMPLES=10000 pytest tests/core/test_controller_stateful.py` looks longer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from voiceagent.core import events as ev
 from voiceagent.core.history import TextContent, UserItem
 
 STOPS = [ev.Cancel(), ev.OutputClear(), ev.TurnFailed(1, "x", "y"), ev.EngineUp(), ev.RespondSoon()]
-EXAMPLES = int(os.environ.get("CORE_STATEFUL_EXAMPLES", "10000"))
+EXAMPLES = int(os.environ.get("CORE_STATEFUL_EXAMPLES", "5000"))
 
 
 class Calls(RuleBasedStateMachine):
