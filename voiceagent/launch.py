@@ -68,6 +68,6 @@ def run_server(work: Coroutine[Any, Any, T]) -> T:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
-    except ImportError:  # there is none for some machines; asyncio's own does the same, at a third more CPU
+    except ImportError:  # there is none for some machines; asyncio's own does the same
         return None
     return uvloop.new_event_loop
