@@ -55,9 +55,11 @@ async def test_a_typed_question_answered_in_audio() -> None:
             "response.output_audio_transcript.delta",
             "response.output_audio.delta",
             "response.output_audio.done",
+            "response.output_audio_transcript.words",
             "response.output_audio_transcript.done",
             "response.content_part.done",
             "response.output_item.done",
+            "response.latency",
             "response.done",
         ]
         assert caller.kinds[2:6] == MESSAGE
