@@ -75,6 +75,7 @@ async def test_a_recorded_call_can_be_fetched_replayed_and_deleted(
             await caller.send("input_audio_buffer.commit")
             await caller.until("input_audio_buffer.committed")
             await caller.ask("hello")
+        await eventually(lambda: bool(names_in(folder)))  # it is written when there is time
         (name,) = names_in(folder)
         await eventually(lambda: names_in(folder / name) == {"call.wav", "journal.jsonl"})
         status, listed = await fetched(site, "/v1/recordings")
