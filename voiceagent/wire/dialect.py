@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from voiceagent.core.actions import Action
 from voiceagent.core.events import Event
-from voiceagent.errors import VoiceAgentError
+from voiceagent.errors import InputError, VoiceAgentError
 
+SERVER_ERRORS = ("internal_error", "engine_error", "engine_down", "overloaded")
+"""Codes of errors that are not the client's."""
 EXPIRED = "session limit reached"
 """Reason of a hang-up because a call may last no longer."""
 
@@ -40,6 +42,23 @@ class WireError(VoiceAgentError):
         super().__init__(message, code=code, remedy=remedy, param=param)
         self.event_id = event_id
         self.fatal = fatal
+
+
+def refused(error: InputError, event_id: str | None) -> WireError:
+    """What is wrong with a message's audio, unless it says what else, as the protocol's error."""
+    return WireError(
+        error.message, code=error.code, param=error.param or "audio", event_id=event_id, remedy=error.remedy
+    )
+
+
+def error_type(code: str) -> str:
+    """Whose error it is, in the protocols' words."""
+    return "server_error" if code in SERVER_ERRORS else "invalid_request_error"
+
+
+def error_body(code: str, message: str, *, param: str | None, event_id: str | None) -> dict[str, Any]:
+    """The object in an `error` event of the Realtime protocol."""
+    return {"type": error_type(code), "code": code, "message": message, "param": param, "event_id": event_id}
 
 
 @dataclass(frozen=True, slots=True)

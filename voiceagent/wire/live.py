@@ -22,11 +22,10 @@ from voiceagent.errors import InputError, VoiceAgentError
 from voiceagent.units import VOICE_RATE
 from voiceagent.wire import live_events as ev
 from voiceagent.wire.codecs import AudioDecoder, AudioEncoder
-from voiceagent.wire.dialect import EXPIRED, Reply, WireError
+from voiceagent.wire.dialect import EXPIRED, Reply, WireError, error_type, refused
 from voiceagent.wire.live_delegation import Append, Delegations
 from voiceagent.wire.live_session import LiveSession
 from voiceagent.wire.live_timeline import Timeline
-from voiceagent.wire.realtime import SERVER_ERRORS
 from voiceagent.wire.realtime_decode import decode_message
 from voiceagent.wire.realtime_items import from_base64
 from voiceagent.wire.realtime_writer import Writer
@@ -137,13 +136,7 @@ class LiveDialect:
             error.event_id = message.event_id
             raise
         except InputError as error:
-            raise WireError(
-                error.message,
-                code=error.code,
-                param=error.param or "audio",
-                event_id=message.event_id,
-                remedy=error.remedy,
-            ) from error
+            raise refused(error, message.event_id) from error
 
     def _start(self, message: ev.SessionStart) -> Iterator[core.Event | Reply]:
         if self._started is not None:
@@ -360,10 +353,9 @@ class LiveDialect:
     def _error(
         self, code: str, message: str, *, param: str | None = None, event_id: str | None = None
     ) -> str:
-        kind = "server_error" if code in SERVER_ERRORS else "invalid_request_error"
         label = {} if event_id is None else {"client_event_id": event_id}
         place = {} if param is None else {"param": param}
-        error = {"type": kind, "code": code, "message": message, **place, **label}
+        error = {"type": error_type(code), "code": code, "message": message, **place, **label}
         return self._event("error", error=error, **label)
 
 

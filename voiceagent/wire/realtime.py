@@ -15,13 +15,19 @@ from voiceagent.errors import InputError, VoiceAgentError
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.codecs import AudioDecoder, Samples
-from voiceagent.wire.dialect import CreateVoice, DeleteVoice, Reply, VoiceRequest, WireError
+from voiceagent.wire.dialect import (
+    CreateVoice,
+    DeleteVoice,
+    Reply,
+    VoiceRequest,
+    WireError,
+    error_body,
+    refused,
+)
 from voiceagent.wire.realtime_decode import decode
 from voiceagent.wire.realtime_responses import Responses
 from voiceagent.wire.realtime_session import Kind, Session
 from voiceagent.wire.realtime_writer import Writer
-
-SERVER_ERRORS = ("internal_error", "engine_error", "engine_down", "overloaded")
 
 
 class RealtimeDialect:
@@ -98,14 +104,14 @@ class RealtimeDialect:
             error.event_id = message.event_id
             raise
         except InputError as error:
-            raise _refused(error, message.event_id) from error
+            raise refused(error, message.event_id) from error
 
     def _sound_in(self, raw: bytes) -> Iterator[core.Event]:
         """A binary frame: audio as in `input_audio_buffer.append`, without the text around it."""
         try:
             yield from _audio_in(self._decoder.push(raw))
         except InputError as error:
-            raise _refused(error, None) from error
+            raise refused(error, None) from error
 
     def _dispatch(self, message: ev.AnyClientEvent) -> Iterator[core.Event | Reply | VoiceRequest]:
         event_id = message.event_id
@@ -277,15 +283,7 @@ class RealtimeDialect:
         return self._error(error.code, str(error), param=error.param, event_id=event_id)
 
     def _error(self, code: str, message: str, *, param: str | None, event_id: str | None) -> str:
-        kind = "server_error" if code in SERVER_ERRORS else "invalid_request_error"
-        error = {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
-        return self._event("error", error=error)
-
-
-def _refused(error: InputError, event_id: str | None) -> WireError:
-    return WireError(
-        error.message, code=error.code, param=error.param or "audio", event_id=event_id, remedy=error.remedy
-    )
+        return self._event("error", error=error_body(code, message, param=param, event_id=event_id))
 
 
 def _new_voice(message: ev.VoiceCreate) -> CreateVoice:

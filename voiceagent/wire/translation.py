@@ -21,8 +21,7 @@ from voiceagent.units import VOICE_RATE
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.codecs import AudioDecoder, Samples
-from voiceagent.wire.dialect import Reply, WireError
-from voiceagent.wire.realtime import SERVER_ERRORS
+from voiceagent.wire.dialect import Reply, WireError, error_body, refused
 from voiceagent.wire.realtime_decode import decode_message
 from voiceagent.wire.realtime_writer import Writer
 
@@ -187,13 +186,7 @@ class TranslationDialect:
             error.event_id = message.event_id
             raise
         except InputError as error:
-            raise WireError(
-                error.message,
-                code=error.code,
-                param=error.param or "audio",
-                event_id=message.event_id,
-                remedy=error.remedy,
-            ) from error
+            raise refused(error, message.event_id) from error
 
     def _dispatch(self, message: AnyClientEvent) -> Iterator[core.Event | Reply]:
         match message:
@@ -270,6 +263,4 @@ class TranslationDialect:
         return self._error(error.code, str(error), param=error.param, event_id=event_id)
 
     def _error(self, code: str, message: str, *, param: str | None, event_id: str | None) -> str:
-        kind = "server_error" if code in SERVER_ERRORS else "invalid_request_error"
-        error = {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
-        return self._event("error", error=error)
+        return self._event("error", error=error_body(code, message, param=param, event_id=event_id))
