@@ -16,9 +16,9 @@ from voiceagent.core import journal
 from voiceagent.core.comparison import Row, compare
 from voiceagent.core.replay import changed, replay
 from voiceagent.errors import InputError
+from voiceagent.server.recorder import JOURNAL, SOUND
 from voiceagent.timeline import SAME_S, draw
 
-JOURNAL, SOUND = "journal.jsonl", "call.wav"
 NAMES = {"silence_ms": "silence_duration_ms"}  #: as the configuration calls them
 
 

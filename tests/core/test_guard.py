@@ -11,9 +11,11 @@ import soxr
 from test_echo import OURS, THEIRS, power, room
 
 from voiceagent.audio.g711 import mulaw_decode, mulaw_encode
+from voiceagent.audio.pcm import int16_to_float
+from voiceagent.audio.polyphase import LiveResampler
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
-from voiceagent.core.guard import EchoGuard, Thinner
+from voiceagent.core.guard import EchoGuard
 
 Samples = npt.NDArray[np.float32]
 VOICE: npt.NDArray[np.int16] = (
@@ -154,7 +156,8 @@ def test_what_is_passed_on_is_whole_and_in_place() -> None:
 @pytest.mark.parametrize("hertz", [300, 1000, 3400])
 def test_thinning_keeps_what_a_voice_is_made_of(hertz: int) -> None:
     tone = np.round(10_000 * np.sin(2 * np.pi * hertz * np.arange(24_000) / 24_000)).astype(np.int16)
-    thinner = Thinner()
-    made = np.concatenate([thinner.push(tone[at : at + 500]) for at in range(0, 24_000, 500)])
+    thinner = LiveResampler(source=24_000, target=16_000)
+    parts = [thinner.push(int16_to_float(tone[at : at + 500])) for at in range(0, 24_000, 500)]
+    made = np.concatenate([*parts, thinner.finish()])
     assert len(made) in range(15_998, 16_001)
     assert np.sqrt(2 * np.mean(made[100:] ** 2)) == pytest.approx(10_000 / 32768, rel=0.03)

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceagent.audio.pcm import Float
-from voiceagent.audio.resample import output_samples
-from voiceagent.errors import InputError
+from voiceagent.audio.resample import check_rates, output_samples
 
 ZEROS = 48  #: zero crossings of the sinc on each side: as wide as the filter reaches, in samples of the lower rate
 ROLLOFF = 0.94  #: middle of its slope, relative to the lower rate's Nyquist frequency; -6 dB there
@@ -35,11 +34,7 @@ class LiveResampler:
     """
 
     def __init__(self, *, source: int, target: int) -> None:
-        for name, rate in (("source", source), ("target", target)):
-            if rate <= 0:
-                raise InputError(
-                    f"The {name} sample rate is {rate} Hz.", remedy="Use a positive rate.", param=name
-                )
+        check_rates(source=source, target=target)
         self.source = source
         self.target = target
         self.pushed = 0  #: samples taken in, at `source` Hz

@@ -14,6 +14,15 @@ def output_samples(samples: int, *, source: int, target: int) -> int:
     return (2 * samples * target + source) // (2 * source)
 
 
+def check_rates(*, source: int, target: int) -> None:
+    """Raises InputError unless both rates are positive; `param` names the other."""
+    for name, rate in (("source", source), ("target", target)):
+        if rate <= 0:
+            raise InputError(
+                f"The {name} sample rate is {rate} Hz.", remedy="Use a positive rate.", param=name
+            )
+
+
 class ResampleStream:
     """Converts one mono float32 stream from `source` to `target` Hz, in chunks of any size.
 
@@ -26,11 +35,7 @@ class ResampleStream:
     """
 
     def __init__(self, *, source: int, target: int) -> None:
-        for name, rate in (("source", source), ("target", target)):
-            if rate <= 0:
-                raise InputError(
-                    f"The {name} sample rate is {rate} Hz.", remedy="Use a positive rate.", param=name
-                )
+        check_rates(source=source, target=target)
         self.source = source
         self.target = target
         self.pushed = 0  #: samples taken in, at `source` Hz

@@ -10,10 +10,11 @@ from collections import deque
 
 import numpy as np
 
+from voiceagent.audio.pcm import int16_to_float
+from voiceagent.audio.polyphase import LiveResampler
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
 from voiceagent.core.echo import HUSHED, LONGEST_DELAY, EchoCanceller, EchoReport, Samples
-from voiceagent.core.turn import Pcm
 from voiceagent.units import MODEL_RATE, VOICE_RATE
 
 SOON = MODEL_RATE // 2  #: samples ahead of the incoming audio that are laid out for the canceller
@@ -21,35 +22,13 @@ UNSURE = 7  #: searches, four a second of our voice, in which its echo may yet b
 BEHIND = MODEL_RATE // 2  #: later than this, the client has paused its audio, and its clock is set anew
 DRIFT = 1e-3  #: seconds per second by which two clocks may differ
 
-# Half-band-like low-pass at 7 kHz for 48 kHz: 24 kHz twice as dense, and a third of that, is 16 kHz.
-_TAPS = 2.0 * np.sinc(np.arange(-24, 25) * 14_000 / 48_000) * np.hamming(49) * 14_000 / 48_000
-
-
-class Thinner:
-    """24 kHz int16 to 16 kHz float32, as it streams; three samples become two."""
-
-    def __init__(self) -> None:
-        self._rest = np.zeros(0, np.float32)
-        self._past = np.zeros(len(_TAPS) - 1)
-
-    def push(self, pcm: Pcm) -> Samples:
-        """Takes (n,) samples; returns two thirds as many, in whole triples."""
-        samples = np.concatenate([self._rest, pcm.astype(np.float32) / 32768])
-        whole = len(samples) // 3 * 3
-        self._rest = samples[whole:]
-        dense = np.zeros(2 * whole)
-        dense[::2] = samples[:whole]
-        filtered = np.convolve(np.concatenate([self._past, dense]), _TAPS, "valid")
-        self._past = np.concatenate([self._past, dense])[len(dense) :]
-        return filtered[::3].astype(np.float32)
-
 
 class EchoGuard:
     """The incoming audio of one call without our own voice."""
 
     def __init__(self) -> None:
         self._canceller = EchoCanceller()
-        self._thinner = Thinner()
+        self._thinner = _thinner()
         self._given = 0  # where the next audio that is passed on begins
         self._offset: float | None = None  # samples of incoming audio at time 0 of the clock
         self._until = 0.0  # when the player will have played all
@@ -79,15 +58,22 @@ class EchoGuard:
         if isinstance(action, act.SendAudio):
             start = max(now, self._until)
             if now >= self._until:  # the player had run dry
+                self._lay(self._thinner.finish())
+                self._thinner = _thinner()
                 self._end = max(self._end, self._place(now))
-            samples = self._thinner.push(action.pcm)
-            self._ahead.append((self._end, samples))
-            self._end += len(samples)
+            self._lay(self._thinner.push(int16_to_float(action.pcm)))
             self._until = start + len(action.pcm) / VOICE_RATE
         elif isinstance(action, act.Flush):
             self._ahead.clear()
+            self._thinner = _thinner()
             self._until, self._end = now, self._place(now)
             self._canceller.played.cut(self._end)
+
+    def _lay(self, samples: Samples) -> None:
+        """What the player plays next."""
+        if len(samples):
+            self._ahead.append((self._end, samples))
+            self._end += len(samples)
 
     def _passed(self, samples: Samples, at: int) -> ev.AudioIn:
         audible = self._canceller.played.end > at - LONGEST_DELAY
@@ -107,3 +93,7 @@ class EchoGuard:
             self._offset = offset
         else:
             self._offset = max(offset, self._offset - DRIFT * len(event.pcm))
+
+
+def _thinner() -> LiveResampler:
+    return LiveResampler(source=VOICE_RATE, target=MODEL_RATE)

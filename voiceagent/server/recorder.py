@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from voiceagent.audio.pcm import Int16, float_to_int16, int16_to_bytes, s16_to_float
 from voiceagent.audio.resample import ResampleStream
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
@@ -36,8 +37,6 @@ PART = "call.part"  #: of the sound, until it is whole
 BATCH_S = 1.0  #: of a call is given to the thread at once
 BEHIND = 256  #: batches that may wait for the disk; a recording that finds so many is given up
 BLOCK_S = 10  #: of sound are mixed at once
-
-Int16 = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class Recorder:
         at = now - self._began
         self._batch.lines.append(journal.line(journal.Entry(at, event)))
         if isinstance(event, ev.AudioIn):
-            pcm = np.clip(np.rint(event.pcm * 32767.0), -32768, 32767).astype(np.int16)
+            pcm = float_to_int16(event.pcm)
             self._put(HEARD, pcm, start=int(at * MODEL_RATE) - len(pcm))
         if now - self._written >= BATCH_S:
             self._hand_over(now, last=False)
@@ -224,7 +223,7 @@ def _store(place: Path, batch: Batch, *, last: bool) -> None:
                     continue
                 if isinstance(change, Put):
                     file.seek(2 * change.at)
-                    file.write(change.pcm.astype("<i2").tobytes())
+                    file.write(int16_to_bytes(change.pcm))
                 else:
                     file.truncate(2 * change.at)
     if last:
@@ -264,8 +263,7 @@ def _mix(place: Path) -> None:
 
 def _block(file: BufferedReader, rate: int) -> npt.NDArray[np.float32]:
     """Some seconds of s16le as (n,) float32."""
-    samples = np.frombuffer(file.read(2 * BLOCK_S * rate), "<i2")
-    return samples.astype(np.float32) / np.float32(32768)
+    return s16_to_float(file.read(2 * BLOCK_S * rate))
 
 
 def _within(place: Path, folder: Path) -> bool:
