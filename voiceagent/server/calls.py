@@ -19,7 +19,7 @@ from voiceagent.core.history import History
 from voiceagent.core.journal import Opened
 from voiceagent.engine.api import EngineClient, EngineSession, Ready
 from voiceagent.errors import CapacityError, EngineError, VoiceAgentError
-from voiceagent.server.auth import SUBPROTOCOL, Gatekeeper, Refused
+from voiceagent.server.auth import SUBPROTOCOL, Gatekeeper
 from voiceagent.server.connection import Connection
 from voiceagent.server.ephemeral import EphemeralKey
 from voiceagent.server.recorder import Recorded, Recorder, Recordings
@@ -161,13 +161,6 @@ class Calls:
         request: web.Request,
         dialect: Callable[[str, Ready, str], RealtimeDialect | TranslationDialect],
     ) -> web.Response:
-        if request[KEY] is not None:
-            raise Refused(
-                "An ephemeral key may not make further keys.",
-                status=401,
-                code="invalid_api_key",
-                remedy="Ask from your own server, with its API key.",
-            )
         ready = self._engine.ready
         if ready is None:
             return json_error(_NOT_READY, 503)

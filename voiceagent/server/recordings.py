@@ -1,4 +1,4 @@
-"""Recordings over HTTP: what there is, its files, and deleting it; for holders of a server's key only."""
+"""Recordings over HTTP: what there is, its files, and deleting it. The gate lets no ephemeral key come here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from aiohttp import web
 
 from voiceagent.server.auth import Refused
-from voiceagent.server.calls import KEY
 from voiceagent.server.recorder import JOURNAL, SOUND, Recordings
 
 SWEEP_S = 600.0
@@ -43,9 +42,8 @@ class RecordingsRest:
         if self._recordings is not None:
             await self._recordings.close()
 
-    async def list(self, request: web.Request) -> web.Response:
+    async def list(self, _: web.Request) -> web.Response:
         """Names of the calls, the newest first."""
-        _check_owner(request)
         found = [] if self._recordings is None else await asyncio.to_thread(self._recordings.found)
         data: list[dict[str, Any]] = [
             {"object": "recording", "id": each.name, "created_at": each.created, "complete": each.complete}
@@ -55,7 +53,6 @@ class RecordingsRest:
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         """The journal or the sound of a call."""
-        _check_owner(request)
         name, file = request.match_info["name"], request.match_info["file"]
         path = None if self._recordings is None else self._recordings.path(name, file)
         if path is None:
@@ -64,7 +61,6 @@ class RecordingsRest:
 
     async def delete(self, request: web.Request) -> web.Response:
         """All traces of a call."""
-        _check_owner(request)
         name = request.match_info["name"]
         if self._recordings is None or not await self._recordings.delete(name):
             raise _missing(name)
@@ -74,16 +70,6 @@ class RecordingsRest:
         while True:
             recordings.sweep()
             await asyncio.sleep(SWEEP_S)
-
-
-def _check_owner(request: web.Request) -> None:
-    if request[KEY] is not None:
-        raise Refused(
-            "An ephemeral key does not open recordings.",
-            status=401,
-            code="invalid_api_key",
-            remedy="Ask from your own server, with its API key.",
-        )
 
 
 def _missing(name: str) -> Refused:
