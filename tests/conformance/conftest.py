@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conformance_site import Site
+from self_signed import certificate
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 END_S = 30.0
@@ -20,21 +21,8 @@ END_S = 30.0
 def site(pocket_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A running server; when it ends it must end well, without a traceback on the way."""
     folder = tmp_path_factory.mktemp("conformance")
-    cert, key, words = folder / "server.pem", folder / "server.key", folder / "stderr"
-    openssl = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", str(cert), "-keyout", str(key)]
-    subprocess.run([*openssl, *names], check=True, capture_output=True)
+    cert, key = certificate(folder)
+    words = folder / "stderr"
     with words.open("wb") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.conformance.two_listeners", str(cert), str(key)],

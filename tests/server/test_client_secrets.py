@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import aiohttp
 import pytest
 from openai import APIStatusError, AsyncOpenAI
 from openai.types.realtime import ClientSecretCreateResponse
+from self_signed import certificate
 from server_helpers import serving
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -119,27 +119,8 @@ def test_keys_expire_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     keys.issue()
 
 
-def certificate(folder: Path, name: str = "server") -> tuple[str, str]:
-    cert, key = str(folder / f"{name}.pem"), str(folder / f"{name}.key")
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", cert, "-keyout", key]
-    subprocess.run([*command, *names], check=True, capture_output=True)
-    return cert, key
-
-
 async def test_two_lines_of_configuration_make_it_speak_tls(tmp_path: Path) -> None:
-    cert, key = certificate(tmp_path)
+    cert, key = map(str, certificate(tmp_path))
     engine = FakeEngine()
     await engine.start()
     server = Server(Config(server=ServerConfig(port=0, tls_cert=cert, tls_key=key)), engine)
@@ -159,8 +140,8 @@ async def test_two_lines_of_configuration_make_it_speak_tls(tmp_path: Path) -> N
 
 
 async def test_half_a_certificate_and_a_wrong_pair_are_told(tmp_path: Path) -> None:
-    cert, key = certificate(tmp_path)
-    _, other = certificate(tmp_path, "other")
+    cert, key = map(str, certificate(tmp_path))
+    other = str(certificate(tmp_path, "other")[1])
     wrong = {
         "server.tls_key": ServerConfig(port=0, tls_cert=cert),
         "server.tls_cert": ServerConfig(port=0, tls_key=key),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from self_signed import certificate
 from server_helpers import serving
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -120,25 +120,6 @@ async def test_what_cannot_be_reached_says_why(tmp_path: Path) -> None:
     async with serving() as site:
         with pytest.raises(ClientError, match=r"\(404\)") as caught:
             await RealtimeClient(f"ws://127.0.0.1:{site.port}/v1/nothing").__aenter__()
-
-
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(cert), "-keyout", str(key)]
-    subprocess.run([*command, *names], check=True, capture_output=True)
-    return cert, key
 
 
 async def test_a_certificate_of_the_servers_own(tmp_path: Path) -> None:

@@ -5,50 +5,37 @@ live_pipecat.py ws://HOST:PORT/v1 SPOKEN.pcm WEATHER.pcm [SCENARIO ...]
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-from loguru import logger
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     EndFrame,
     Frame,
     FunctionCallResultFrame,
-    InputAudioRawFrame,
     LLMRunFrame,
     SpeechOutputAudioRawFrame,
     TTSTextFrame,
 )
-from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.worker import PipelineParams, PipelineWorker
-from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.openai.live import events
 from pipecat.services.openai.live.llm import OpenAILiveLLMService
 from pipecat.services.openai.responses.llm import OpenAIResponsesLLMService
-from pipecat.workers.runner import WorkerRunner
+from pipecat_line import Desk
 from scenarios import (
     DESK,
     RATE,
     TOOL,
-    WEATHER,
     NotInThisClientError,
     arguments,
     check,
     eventually,
-    frames,
     run,
 )
 
 ASKED = arguments()
-logger.remove()
-logger.add(sys.stderr, level="ERROR")
 
 
 class Ear(FrameProcessor):
@@ -83,7 +70,7 @@ class Service(OpenAILiveLLMService):
         await super()._handle_server_event(evt)
 
 
-class Call:
+class Call(Desk):
     def __init__(self, tools: dict[str, Any], **options: Any) -> None:
         self.llm = Service(
             api_key="none",
@@ -91,23 +78,8 @@ class Call:
             settings=OpenAILiveLLMService.Settings(model="pocket", system_instruction=DESK),
             **options,
         )
-        self.context = LLMContext([], **tools)
-        self.errors: list[Any] = []
-        self.asked: list[Any] = []
         self.ear = Ear()
-        sides = LLMContextAggregatorPair(self.context)
-        pipeline = Pipeline([sides.user(), self.llm, self.ear, sides.assistant()])
-        params = PipelineParams(audio_in_sample_rate=RATE, audio_out_sample_rate=RATE)
-        self.worker = PipelineWorker(pipeline, params=params, enable_rtvi=False, cancel_on_idle_timeout=False)
-        self.worker.add_event_handler("on_pipeline_error", self._failed)
-        self.llm.register_function(TOOL["name"], self._weather)
-
-    async def _failed(self, _: Any, frame: Any) -> None:
-        self.errors.append(frame)
-
-    async def _weather(self, params: Any) -> None:
-        self.asked.append(params.arguments)
-        await params.result_callback(WEATHER)
+        super().__init__(self.llm, self.ear, [], **tools)
 
     def seen(self, kind: str) -> list[Any]:
         return [event for event in self.llm.told if event.type == kind]
@@ -119,11 +91,6 @@ class Call:
         await eventually(over, "the session started")
         check(not self.errors, self.errors)
         return self.seen("session.started")[-1].session
-
-    async def speak(self, path: Path) -> None:
-        for frame in frames(path):
-            audio = InputAudioRawFrame(audio=frame, sample_rate=RATE, num_channels=1)
-            await self.worker.queue_frames([audio])
 
     async def says(self, words: str) -> str:
         """All that was said, once these words are among it."""
@@ -145,24 +112,10 @@ class Call:
 async def calling(tools: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Call]:
     """A running pipeline with a session that has started."""
     call = Call(tools or {}, **options)
-    begun = asyncio.Event()
-
-    @call.worker.event_handler("on_pipeline_started")
-    async def _(*_: Any) -> None:
-        begun.set()
-
-    runner = WorkerRunner(handle_sigint=False)
-    await runner.add_workers(call.worker)
-    running = asyncio.create_task(runner.run())
-    try:
-        await begun.wait()
+    async with call.running():
         await call.worker.queue_frames([LLMRunFrame()])
         await call.started()
         yield call
-        check(not call.errors, call.errors)
-    finally:
-        await call.worker.cancel()
-        await running
 
 
 async def start() -> str:

@@ -5,21 +5,16 @@ pipecat_client.py ws://HOST:PORT/v1 SPOKEN.pcm WEATHER.pcm [SCENARIO ...]
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-from loguru import logger
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     BotStoppedSpeakingFrame,
     Frame,
     FunctionCallResultFrame,
-    InputAudioRawFrame,
     InterruptionFrame,
     LLMFullResponseEndFrame,
     LLMRunFrame,
@@ -29,31 +24,23 @@ from pipecat.frames.frames import (
     TTSTextFrame,
     UserStoppedSpeakingFrame,
 )
-from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.worker import PipelineParams, PipelineWorker
-from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.openai.realtime import events
 from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
-from pipecat.workers.runner import WorkerRunner
+from pipecat_line import Desk
 from scenarios import (
     COUNT,
     DESK,
     RATE,
     TOOL,
-    WEATHER,
     NotInThisClientError,
     arguments,
     check,
     eventually,
-    frames,
     run,
 )
 
 ASKED = arguments()
-logger.remove()
-logger.add(sys.stderr, level="ERROR")
 
 
 class Ear(FrameProcessor):
@@ -82,7 +69,7 @@ class Ear(FrameProcessor):
         return sum(map(len, sound)) / 2 / RATE
 
 
-class Call:
+class Call(Desk):
     def __init__(self, messages: list[Any], properties: events.SessionProperties) -> None:
         self.llm = OpenAIRealtimeLLMService(
             api_key="none",
@@ -91,35 +78,16 @@ class Call:
                 model="pocket", system_instruction=DESK, session_properties=properties
             ),
         )
-        self.context = LLMContext(messages, **_tools(properties))
         self.items: dict[str, Any] = {}
-        self.errors: list[Any] = []
-        self.asked: list[Any] = []
         self.ear = Ear()
-        sides = LLMContextAggregatorPair(self.context)
-        pipeline = Pipeline([sides.user(), self.llm, self.ear, sides.assistant()])
-        params = PipelineParams(audio_in_sample_rate=RATE, audio_out_sample_rate=RATE)
-        self.worker = PipelineWorker(pipeline, params=params, enable_rtvi=False, cancel_on_idle_timeout=False)
-        self.worker.add_event_handler("on_pipeline_error", self._failed)
+        super().__init__(self.llm, self.ear, messages, **_tools(properties))
         self.llm.add_event_handler("on_conversation_item_created", self._item)
-        self.llm.register_function(TOOL["name"], self._weather)
-
-    async def _failed(self, _: Any, frame: Any) -> None:
-        self.errors.append(frame)
 
     async def _item(self, _: Any, item_id: str, item: Any) -> None:
         self.items[item_id] = item
 
-    async def _weather(self, params: Any) -> None:
-        self.asked.append(params.arguments)
-        await params.result_callback(WEATHER)
-
     async def send(self, *queued: Frame) -> None:
         await self.worker.queue_frames(list(queued))
-
-    async def speak(self, path: Path) -> None:
-        for frame in frames(path):
-            await self.send(InputAudioRawFrame(audio=frame, sample_rate=RATE, num_channels=1))
 
     async def answered(self, times: int = 1, start: int = 0) -> str:
         """What was said from frame `start` on, once so many responses have ended."""
@@ -142,23 +110,9 @@ async def calling(*typed: str, **properties: Any) -> AsyncIterator[Call]:
     """A running pipeline; typed questions wait in its context until it is run."""
     messages = [{"role": "user", "content": text} for text in typed]
     call = Call(messages, events.SessionProperties(**properties))
-    started = asyncio.Event()
-
-    @call.worker.event_handler("on_pipeline_started")
-    async def _(*_: Any) -> None:
-        started.set()
-
-    runner = WorkerRunner(handle_sigint=False)
-    await runner.add_workers(call.worker)
-    running = asyncio.create_task(runner.run())
-    try:
-        await started.wait()
+    async with call.running():
         await eventually(lambda: call.llm._api_session_ready or call.errors, "the session is configured")
         yield call
-        check(not call.errors, call.errors)
-    finally:
-        await call.worker.cancel()
-        await running
 
 
 async def connect() -> None:
