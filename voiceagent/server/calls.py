@@ -99,49 +99,43 @@ class Calls:
     async def realtime(self, request: web.Request) -> web.StreamResponse:
         """WS /v1/realtime: a conversation, or with `intent=transcription` a session that only writes down."""
         kind = kind_of(request.query)
-        upgrade = self._upgrade(self._config.limits.message_bytes)
-        ready = self._admit(request, upgrade)
-        if isinstance(ready, web.Response):
-            return ready
-        name = secrets.token_hex(6)
-        key = request[KEY]
-        preset = None if key is None else key.session
-        model = request.query.get("model")
-        dialect = self._realtime_dialect(
-            name, ready, model=model, preset=preset, kind=kind, recorded=self._to_record(request)
-        )
-        return await self._call(request, upgrade, name, dialect)
+
+        def dialect(name: str, ready: Ready) -> RealtimeDialect:
+            return self._realtime_dialect(
+                name,
+                ready,
+                model=request.query.get("model"),
+                preset=_preset(request),
+                kind=kind,
+                recorded=self._to_record(request),
+            )
+
+        return await self._enter(request, dialect, message_bytes=self._config.limits.message_bytes)
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         """WS /v1/live/sessions. What an ephemeral key presets is of the other protocol, and not heeded here."""
-        upgrade = self._upgrade(max(self._config.limits.message_bytes, LIVE_MESSAGE_BYTES))
-        self._to_record(request)
-        ready = self._admit(request, upgrade)
-        if isinstance(ready, web.Response):
-            return ready
-        name = secrets.token_hex(6)
-        dialect = LiveDialect(
-            session_id=name,
-            base=self._session_defaults(),
-            voices=self._book,
-            clock=asyncio.get_running_loop().time,
-            unix_time=time(),
-            session_s=self._config.limits.session_s,
-            context_tokens=ready.context_tokens,
-        )
-        return await self._call(request, upgrade, name, dialect)
+
+        def dialect(name: str, ready: Ready) -> LiveDialect:
+            return LiveDialect(
+                session_id=name,
+                base=self._session_defaults(),
+                voices=self._book,
+                clock=asyncio.get_running_loop().time,
+                unix_time=time(),
+                session_s=self._config.limits.session_s,
+                context_tokens=ready.context_tokens,
+            )
+
+        longest = max(self._config.limits.message_bytes, LIVE_MESSAGE_BYTES)
+        return await self._enter(request, dialect, message_bytes=longest)
 
     async def translations(self, request: web.Request) -> web.StreamResponse:
         """WS /v1/realtime/translations."""
-        upgrade = self._upgrade(self._config.limits.message_bytes)
-        self._to_record(request)
-        ready = self._admit(request, upgrade)
-        if isinstance(ready, web.Response):
-            return ready
-        name, key = secrets.token_hex(6), request[KEY]
-        preset = None if key is None else key.session
-        dialect = self._translation(name, ready, model=request.query.get("model"), preset=preset)
-        return await self._call(request, upgrade, name, dialect)
+
+        def dialect(name: str, ready: Ready) -> TranslationDialect:
+            return self._translation(name, ready, model=request.query.get("model"), preset=_preset(request))
+
+        return await self._enter(request, dialect, message_bytes=self._config.limits.message_bytes)
 
     async def client_secrets(self, request: web.Request) -> web.Response:
         """A key that a page may hold; only somebody with a key of the server's may ask for one."""
@@ -174,6 +168,17 @@ class Calls:
         return web.json_response(realtime_secrets.answer(key.value, key.expires_at, shown))
 
     # --- a call ---------------------------------------------------------------------------------------------
+
+    async def _enter(
+        self, request: web.Request, dialect: Callable[[str, Ready], _Dialect], *, message_bytes: int
+    ) -> web.StreamResponse:
+        """A call in the dialect that is made for its name, if the request can become one."""
+        upgrade = self._upgrade(message_bytes)
+        ready = self._admit(request, upgrade)
+        if isinstance(ready, web.Response):
+            return ready
+        name = secrets.token_hex(6)
+        return await self._call(request, upgrade, name, dialect(name, ready))
 
     def _upgrade(self, message_bytes: int) -> web.WebSocketResponse:
         return web.WebSocketResponse(
@@ -336,6 +341,12 @@ class Calls:
             lead_ms=turn.lead_ms,
             cancel_echo=turn.echo_cancellation,
         )
+
+
+def _preset(request: web.Request) -> str | None:
+    """The session that the request's ephemeral key carries."""
+    key = request[KEY]
+    return None if key is None else key.session
 
 
 _UPGRADE_NEEDED = VoiceAgentError("This address speaks WebSocket only.", code="upgrade_required")
