@@ -50,6 +50,14 @@ def spoken(made: RealtimeDialect, turn: int = 7) -> list[str | bytes]:
     return [frame for action in actions for frame in made.render(action)]
 
 
+def test_the_client_is_told_before_what_waited_comes_in_its_new_form() -> None:
+    made = dialect()
+    wanted = {"type": "session.update", "session": {"binary_audio": True, "output_lead_ms": None}}
+    told, done = made.receive(json.dumps(wanted))
+    assert isinstance(told, Reply) and isinstance(done, core.Configure)
+    assert '"session.updated"' in str(told.frame)
+
+
 def test_nobody_who_did_not_ask_gets_or_may_send_binary_frames() -> None:
     for made in (dialect(), dialect(binary_audio=True)):
         update(made, binary_audio=False)

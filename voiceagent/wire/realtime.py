@@ -154,8 +154,9 @@ class RealtimeDialect:
         self._session.apply(message.session)
         if self._session.input_format != before:
             yield from _audio_in(self._decoder.reset(self._session.input_format))
-        yield core.Configure(self._session.to_core(), message.event_id)
+        # First: what the new settings bring about (binary audio of a reply that waited) comes after its cause.
         yield Reply(self._event("session.updated", session=self._session.visible))
+        yield core.Configure(self._session.to_core(), message.event_id)
 
     def _turn(self, response_id: str | None) -> int | None:
         """The turn to cancel: None = the active one, a number that no turn has = the client is too late."""
