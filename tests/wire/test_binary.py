@@ -54,7 +54,8 @@ def test_the_client_is_told_before_what_waited_comes_in_its_new_form() -> None:
     made = dialect()
     wanted = {"type": "session.update", "session": {"binary_audio": True, "output_lead_ms": None}}
     told, done = made.receive(json.dumps(wanted))
-    assert isinstance(told, Reply) and isinstance(done, core.Configure)
+    assert isinstance(told, Reply)
+    assert isinstance(done, core.Configure)
     assert '"session.updated"' in str(told.frame)
 
 
