@@ -51,6 +51,13 @@ async def test_every_stretch_of_speech_is_written_down(kind: str, rate: int) -> 
         assert len(site.engine.sessions) == 0
 
 
+async def test_stretches_in_a_script_without_spaces_join_without() -> None:
+    async with serving(Script(transcript="\u4f60\u597d")) as site:
+        data = recording(2.0, 1.0)
+        assert (await text(site, data)).text == "\u4f60\u597d\u4f60\u597d"
+        assert await text(site, data, response_format="text") == "\u4f60\u597d\u4f60\u597d\n"
+
+
 async def test_times_of_long_speech_in_every_format() -> None:
     async with serving(Script(transcript="words")) as site:
         data = recording(2.0, 60.0)

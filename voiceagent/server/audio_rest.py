@@ -148,23 +148,23 @@ async def _stream_text(
     first = await anext(segments, None)  # what is wrong with the file shows before anything is sent
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
-    said: list[wire.Segment] = []
+    said = ""
+
+    async def tell(segment: wire.Segment) -> None:
+        nonlocal said
+        if more := wire.continued(said, segment):
+            said += more
+            await response.write(wire.event("transcript.text.delta", delta=more))
+
     with broken_off(request):
         if first is not None:
-            await response.write(_delta(said, first))
+            await tell(first)
             async for segment in segments:
-                await response.write(_delta(said, segment))
+                await tell(segment)
         usage = {"type": "duration", "seconds": round(recording.seconds, 3)}
-        await response.write(wire.event("transcript.text.done", text=wire.whole(said), usage=usage))
+        await response.write(wire.event("transcript.text.done", text=said, usage=usage))
         await response.write_eof()
     return response
-
-
-def _delta(said: list[wire.Segment], segment: wire.Segment) -> bytes:
-    """The event of one more stretch, which joins what was said."""
-    lead = " " if wire.whole(said) and segment.text else ""
-    said.append(segment)
-    return wire.event("transcript.text.delta", delta=lead + segment.text) if segment.text else b""
 
 
 @contextmanager

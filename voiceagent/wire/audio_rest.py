@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from voiceagent.core.utterances import gap
 from voiceagent.wire.dialect import WireError
 from voiceagent.wire.realtime_decode import decode_body
 
@@ -89,9 +90,17 @@ def decode_text_request(fields: Mapping[str, str]) -> TextRequest:
 # --- transcripts ------------------------------------------------------------------------------------------------
 
 
+def continued(said: str, segment: Segment) -> str:
+    """What one more stretch adds to the words so far: its own, behind what stands between them."""
+    return gap(said, segment.text) + segment.text
+
+
 def whole(segments: Sequence[Segment]) -> str:
     """All words, as one text."""
-    return " ".join(segment.text for segment in segments if segment.text)
+    text = ""
+    for segment in segments:
+        text += continued(text, segment)
+    return text
 
 
 def render_text(
