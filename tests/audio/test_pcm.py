@@ -39,3 +39,11 @@ def test_mono_is_the_mean_of_the_channels() -> None:
     stereo = np.array([[1.0, 0.0], [0.5, 0.5]], np.float32)
     assert pcm.to_mono(stereo).tolist() == [0.5, 0.5]
     assert pcm.to_mono(stereo[:, 0]).tolist() == [1.0, 0.5]
+
+
+def test_levels_are_in_decibels_of_full_scale() -> None:
+    wave = np.sin(np.arange(512) * np.pi / 8).astype(np.float32)
+    assert pcm.level_db(wave) == -3.0
+    assert pcm.level_db(wave * np.float32(0.1)) == -23.0
+    for silent in (np.zeros(512, np.float32), np.full(4, np.nan, np.float32), np.zeros(0, np.float32)):
+        assert pcm.level_db(silent) == pcm.SILENT_DB

@@ -71,7 +71,7 @@ def test_a_piece_that_was_never_sent_is_named() -> None:
 def test_every_reply_becomes_its_event() -> None:
     usage = events.Usage(1, 2, 3, 4, 5)
     pairs: list[tuple[mapping.SessionReply, object]] = [
-        (api.Prob(1, 512, 0.5), events.SpeechProb(512, 0.5)),
+        (api.Prob(1, 512, 0.5, -20.5), events.SpeechProb(512, 0.5, -20.5)),
         (api.Started(1, 2), events.TurnStarted(2)),
         (api.Thought(1, 2, "t"), events.ThoughtOut(2, "t")),
         (api.Spoke(1, 2, "t", (1,)), events.TextOut(2, "t", (1,))),

@@ -30,7 +30,7 @@ def speechlike(seconds: float, *, seed: int) -> np.ndarray:
 
 
 def probabilities(silero: Silero, samples: np.ndarray) -> list[float]:
-    return [p for _, p in VadStream(silero).push(0, samples)]
+    return [p for _, p, _ in VadStream(silero).push(0, samples)]
 
 
 def test_speech_is_told_from_silence(silero: Silero) -> None:
@@ -43,7 +43,7 @@ def test_interleaved_sessions_equal_each_alone_in_any_chunking(silero: Silero) -
     signals = [speechlike(2, seed=seed) for seed in range(8)]
     alone = [VadStream(silero).push(0, signal) for signal in signals]
     streams = [VadStream(silero) for _ in signals]
-    heard: list[list[tuple[int, float]]] = [[] for _ in signals]
+    heard: list[list[tuple[int, float, float]]] = [[] for _ in signals]
     places = [0] * len(signals)
     rng = np.random.default_rng(5)
     while any(place < len(signal) for place, signal in zip(places, signals, strict=True)):
@@ -79,10 +79,10 @@ def test_a_state_is_never_changed_in_place(silero: Silero) -> None:
 def test_positions_are_window_ends_and_a_jump_starts_afresh(silero: Silero) -> None:
     stream = VadStream(silero)
     signal = speechlike(2, seed=2)
-    assert [at for at, _ in stream.push(0, signal[:1100])] == [512, 1024]
+    assert [at for at, *_ in stream.push(0, signal[:1100])] == [512, 1024]
     fresh = stream.push(20000, signal[:1024])
-    assert [at for at, _ in fresh] == [20512, 21024]
-    assert [p for _, p in fresh] == probabilities(silero, signal[:1024])
+    assert [at for at, *_ in fresh] == [20512, 21024]
+    assert [p for _, p, _ in fresh] == probabilities(silero, signal[:1024])
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,18 @@ def int16_to_bytes(samples: Int16) -> bytes:
 def int16_to_float(samples: Int16) -> Float:
     """Int16 (n,) to float32 in [-1, 1)."""
     return np.multiply(samples, np.float32(1 / _SCALE), dtype=np.float32)  # exact: a power of two
+
+
+SILENT_DB = -100.0  #: level of digital silence
+
+
+def level_db(samples: Float) -> float:
+    """Loudness of float32 samples (n,): root mean square in decibels of full scale, to a tenth, `SILENT_DB` at least.
+
+    Samples that are not finite count as silence.
+    """
+    power = float(np.dot(samples, samples)) / max(len(samples), 1)
+    return round(10.0 * math.log10(power), 1) if math.isfinite(power) and power > 1e-10 else SILENT_DB
 
 
 def float_to_int16(samples: Float) -> Int16:

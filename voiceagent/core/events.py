@@ -337,10 +337,14 @@ class LineBusy:
 
 @dataclass(frozen=True, slots=True)
 class SpeechProb:
-    """Probability of speech in the 512 samples of input that end at sample `at`."""
+    """Probability of speech in the 512 samples of input that end at sample `at`.
+
+    `level` is how loud they are, in decibels of full scale; None = not known.
+    """
 
     at: int
     p: float
+    level: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

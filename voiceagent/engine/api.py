@@ -291,11 +291,12 @@ class Ready(Message, frozen=True):
 
 
 class Prob(Message, frozen=True):
-    """Probability of speech in the 512 samples that end at sample `at` of the session."""
+    """Probability of speech in the 512 samples that end at sample `at` of the session, and their level (dB)."""
 
     session: int
     at: int
     p: float
+    level: float | None = None
 
 
 class Started(Message, frozen=True):

@@ -166,8 +166,8 @@ class FakeSession:
         self.heard.append((at, len(pcm)))
         if self.closed or not self.engine.alive:
             return
-        for place, p in self._vad.push(at, pcm):
-            self._tell(events.SpeechProb(at=place, p=p))
+        for place, p, level in self._vad.push(at, pcm):
+            self._tell(events.SpeechProb(at=place, p=p, level=level))
 
     def send(self, action: api.EngineAction) -> None:
         """Carry the action out by the script."""

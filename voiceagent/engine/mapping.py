@@ -171,7 +171,7 @@ def to_event(reply: SessionReply) -> api.EngineEvent:
     """The core's event for a reply about a session."""
     match reply:
         case api.Prob():
-            return events.SpeechProb(reply.at, reply.p)
+            return events.SpeechProb(reply.at, reply.p, reply.level)
         case api.Started():
             return events.TurnStarted(
                 turn=reply.turn,

@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 class VoiceStream(Protocol):
     """A voice activity detector's view of one session."""
 
-    def push(self, at: int, samples: npt.NDArray[np.float32]) -> list[tuple[int, float]]:
-        """Samples at 16 kHz from position `at`; returns (end of window, probability of speech)."""
+    def push(self, at: int, samples: npt.NDArray[np.float32]) -> list[tuple[int, float, float]]:
+        """Samples at 16 kHz from position `at`; returns (end of window, probability of speech, level in dB)."""
 
 
 class Outbox:
@@ -122,8 +122,8 @@ class Ears:
                 case api.Audio():
                     stream = streams.get(command.session)
                     samples = samples_from_bytes(command.pcm)
-                    for at, p in stream.push(command.at, samples) if stream is not None else ():
-                        self._outbox.put(api.Prob(command.session, at, p))
+                    for at, p, level in stream.push(command.at, samples) if stream is not None else ():
+                        self._outbox.put(api.Prob(command.session, at, p, level))
 
 
 def serve(loop: Loop, commands: queue.SimpleQueue[api.Command | Callable[[], None]]) -> None:

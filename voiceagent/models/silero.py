@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from voiceagent.audio.pcm import level_db
 from voiceagent.errors import CheckpointError
 from voiceagent.units import MODEL_RATE
 
@@ -108,17 +109,18 @@ class VadStream:
         self._rest = np.zeros(0, np.float32)
         self._next = 0  # position of the next sample that is due
 
-    def push(self, at: int, samples: Float) -> list[tuple[int, float]]:
-        """Take samples (n,) that begin at position `at`; returns (end position of the window, probability)."""
+    def push(self, at: int, samples: Float) -> list[tuple[int, float, float]]:
+        """Take samples (n,) that begin at position `at`; returns (end of the window, probability, level in dB)."""
         if at != self._next:
             self._state, self._rest = VadState(), np.zeros(0, np.float32)
         self._next = at + len(samples)
         pending = np.concatenate([self._rest, samples]) if len(self._rest) else samples
         start = self._next - len(pending)
         whole = len(pending) // WINDOW * WINDOW
-        heard: list[tuple[int, float]] = []
+        heard: list[tuple[int, float, float]] = []
         for offset in range(0, whole, WINDOW):
-            probability, self._state = self._silero.step(pending[offset : offset + WINDOW], self._state)
-            heard.append((start + offset + WINDOW, probability))
+            window = pending[offset : offset + WINDOW]
+            probability, self._state = self._silero.step(window, self._state)
+            heard.append((start + offset + WINDOW, probability, level_db(window)))
         self._rest = pending[whole:].copy()
         return heard
