@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from voiceagent.models.step_audio2 import hift as module
 from voiceagent.models.step_audio2.hift import (
     LOOKAHEAD,
     Hift,
+    HiftPart,
     load_weights,
     stored_shapes,
     stored_weights,
@@ -195,6 +197,71 @@ def test_ten_minutes_do_not_drift(hift: Hift, mel: Tensor) -> None:
         _, state = hift.step(mel, state)
     assert state.mel.shape[1] <= LOOKAHEAD + 8 + 5
     assert 0 <= state.phase.item() < 1
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 19, 40])
+def test_an_end_within_a_longer_row_is_as_exact_as_alone(hift: Hift, mel: Tensor, frames: int) -> None:
+    net, phase = hift.net, torch.zeros(2, dtype=torch.float64)
+    noise = torch.from_numpy(np.stack([stream_noise(seed, 0, 40) for seed in (0, 1)]))
+    rows = torch.stack([mel[:, :40], mel[:, 40:80]])
+    rows[0, :, frames:] = 0
+    ends = torch.tensor([frames, 40])
+    with torch.inference_mode():
+        f0 = net.f0_predictor(rows, ends)
+        made = net.decode(rows, net.excite(f0, noise, phase=phase), frames=ends)
+        for row, end in enumerate(ends.tolist()):
+            alone = rows[row : row + 1, :, :end]
+            f0_alone = net.f0_predictor(alone)
+            source = net.excite(f0_alone, noise[row : row + 1, : HOP * end], phase=phase[:1])
+            torch.testing.assert_close(f0[row, :end], f0_alone[0], rtol=1e-5, atol=1e-3)
+            expected = net.decode(alone, source)[0]
+            torch.testing.assert_close(made[row, : HOP * end], expected, rtol=1e-4, atol=2e-5)
+
+
+class Replayed:
+    """In the place of a CUDA graph: computes from the recorded inputs, and counts."""
+
+    count = 0
+
+    def __init__(
+        self, compute: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], memory: object
+    ) -> None:
+        self.inputs, self._compute = tuple(inputs), compute
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        Replayed.count += 1
+        return self._compute(*self.inputs)
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 2, 3, 4, 6])
+def test_every_window_of_a_recorded_schedule_is_recorded_whatever_the_end(
+    hift: Hift, mel: Tensor, chunks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [12, 20, 26]
+    monkeypatch.setattr(module, "Recorded", Replayed)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
+    recorded = Hift(hift.net)
+    recorded.record(sizes, more=6, buckets=[2])
+    mels = torch.cat([mel, mel.flip(1), mel], dim=1)
+    schedule = [sizes[min(i, 2)] for i in range(chunks)]
+    for end in (0, 1, 5, 17, 31, 32) if chunks else (1, 5, 32):
+        until = sum(schedule) + end
+        alone = [streamed(hift, mels[:, at : at + until], schedule, seed=at) for at in (0, 3)]
+        states = [recorded.open(seed=at) for at in (0, 3)]
+        begun, at = Replayed.count, 0
+        sound: list[list[Tensor]] = []
+        for size in [*schedule, end]:
+            parts = [
+                HiftPart(mels[:, first + at : first + at + size], state, last=len(sound) == chunks)
+                for first, state in zip((0, 3), states, strict=True)
+            ]
+            results = recorded.steps(parts)
+            sound.append([samples for samples, _ in results])
+            states, at = [state for _, state in results], at + size
+        assert Replayed.count == begun + chunks + 1
+        for expected, pieces in zip(alone, zip(*sound, strict=True), strict=True):
+            torch.testing.assert_close(torch.cat(pieces), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_mel_of_another_shape_is_refused(hift: Hift) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -121,7 +122,8 @@ class Hift:
         self.net: HiftNet = net.to(memory_format=torch.channels_last).requires_grad_(False).eval()  # type: ignore[call-overload]
         self.device = net.conv_pre.weight.device
         fade = 0.5 - 0.5 * np.cos(np.pi * (np.arange(_FADE) + 0.5) / _FADE)
-        self._recorded: dict[tuple[int, Window], Recorded[tuple[Tensor, ...]]] = {}  # by batch
+        self._recorded: dict[tuple[int, Window, bool], Recorded[tuple[Tensor, ...]]] = {}  # by batch; of ends
+        self._end = 0  # frames that recorded ends of streams have room for
         none = torch.zeros(MELS, 0, device=self.device)
         phase = torch.zeros(1, dtype=torch.float64, device=self.device)
         self._fresh = HiftState(0, 0, none, 0, phase, none[0])
@@ -167,30 +169,34 @@ class Hift:
             InputError: a mel is not of the shape (80, n).
         """
         results: list[tuple[Tensor, HiftState] | None] = [None] * len(parts)
-        passes: dict[Window, list[int]] = {}
+        passes: dict[tuple[Window, bool], list[int]] = {}
         for i, part in enumerate(parts):
             if part.mel.dim() != 2 or part.mel.shape[0] != MELS:
                 raise InputError(f"mel has the shape {tuple(part.mel.shape)}, not (80, n).", param="mel")
             window = Window.of(part)
             if window.ready > window.done:
-                passes.setdefault(window, []).append(i)
+                padded = self._padded(part)
+                passes.setdefault((window, False) if padded is None else (padded, True), []).append(i)
                 continue
             known = torch.cat([part.state.mel, part.mel.to(part.state.mel)], dim=1)[:, window.keep :]
             end = part.state.frames + part.mel.shape[1]
             results[i] = known.new_zeros(0), replace(part.state, frames=end, mel=known)
-        for window, members in passes.items():
+        for (window, ends), members in passes.items():
             with on(self.device):
-                made = self._pass(window, [parts[i] for i in members])
+                made = self._pass(window, [parts[i] for i in members], ends=ends)
             for i, result in zip(members, made, strict=True):
                 results[i] = result
         return [result for result in results if result is not None]
 
     @torch.inference_mode()
-    def record(self, sizes: Sequence[int], *, buckets: Sequence[int] = BUCKETS) -> None:
+    def record(self, sizes: Sequence[int], *, more: int = 0, buckets: Sequence[int] = BUCKETS) -> None:
         """Records passes over streams that get chunks of so many frames, the last size again and again, as CUDA graphs.
 
-        Other windows, the last of a stream above all, are computed launch by launch.
+        The end of a stream may come at any of these places; one recording for each serves ends of all lengths, up to
+        the largest size and `more` frames. Other windows are computed launch by launch; in a shape that was never
+        seen, cuDNN chooses its algorithms first, and everybody waits for some half a second.
         """
+        self._end = max(sizes) + more
         with on(self.device):
             memory = torch.cuda.graph_pool_handle()
             for batch in sorted(buckets, reverse=True):
@@ -199,45 +205,71 @@ class Hift:
                     mel = torch.zeros(MELS, frames, device=self.device)
                     parts = [HiftPart(mel, state) for state in states]
                     window = Window.of(parts[0])
-                    if window.ready > window.done and (batch, window) not in self._recorded:
-                        self._recorded[batch, window] = self._record(window, batch, frames, memory)
+                    if window.ready > window.done:
+                        self._record(window, batch, frames, memory)
+                    ending = self._padded(HiftPart(mel, states[0], last=True))
+                    assert ending is not None  # no size is larger than the largest
+                    self._record(ending, batch, self._end, memory, ends=True)
                     states = [state for _, state in self.steps(parts)]
             torch.cuda.empty_cache()  # what choosing algorithms took
 
-    def _record(self, window: Window, batch: int, frames: int, memory: Any) -> Recorded[tuple[Tensor, ...]]:
+    def _record(self, window: Window, batch: int, frames: int, memory: Any, *, ends: bool = False) -> None:
+        if (batch, window, ends) in self._recorded:
+            return
         inputs = (
             torch.zeros(batch, MELS, window.known - frames, device=self.device),
             torch.zeros(batch, MELS, frames, device=self.device),
             torch.zeros(batch, 1, dtype=torch.float64, device=self.device),
             torch.zeros(batch, window.fade, device=self.device),
-            torch.zeros(batch, 2, dtype=torch.int64, device=self.device),
+            torch.zeros(batch, 3, dtype=torch.int64, device=self.device),
         )
+        compute = partial(self._vocode, window, ends=ends)
+        self._recorded[batch, window, ends] = Recorded(compute, inputs, memory)
 
-        return Recorded(partial(self._vocode, window), inputs, memory)
+    def _padded(self, part: HiftPart) -> Window | None:
+        """The window of the recorded ends that a stream's end fits into."""
+        if not part.last or part.mel.shape[1] > self._end:
+            return None
+        longest = torch.empty(MELS, self._end, device="meta")
+        return Window.of(HiftPart(longest, part.state, last=True))
 
-    def _pass(self, window: Window, parts: Sequence[HiftPart]) -> list[tuple[Tensor, HiftState]]:
-        """The same window of several streams."""
+    def _pass(
+        self, window: Window, parts: Sequence[HiftPart], *, ends: bool
+    ) -> list[tuple[Tensor, HiftState]]:
+        """The same window of several streams; if they end, each somewhere in it."""
         states = [part.state for part in parts]
-        places = torch.tensor([(state.seed % 2**63, state.pitch_from) for state in states])
+        # A stream ends so many frames behind the place where the window's excitation begins.
+        known = [
+            state.frames + part.mel.shape[1] - state.pitch_from
+            for state, part in zip(states, parts, strict=True)
+        ]
+        places = torch.tensor(
+            [(state.seed % 2**63, state.pitch_from, end) for state, end in zip(states, known, strict=True)]
+        )
+        mels = [part.mel.to(self.device, torch.float32) for part in parts]
+        if ends:
+            mels = [F.pad(mel, (0, self._end - mel.shape[1])) for mel in mels]
         columns = (
             [state.mel for state in states],
-            [part.mel.to(self.device, torch.float32) for part in parts],
+            mels,
             [state.phase for state in states],
             [state.fade for state in states],
         )
-        batch = min((b for b, w in self._recorded if w == window and b >= len(parts)), default=0)
-        recorded = self._recorded.get((batch, window))
+        batch = min(
+            (b for b, w, e in self._recorded if (w, e) == (window, ends) and b >= len(parts)), default=0
+        )
+        recorded = self._recorded.get((batch, window, ends))
         if recorded is not None:
             for target, tensors in zip(recorded.inputs, columns, strict=False):
                 torch.stack(tensors, out=target[: len(parts)])
             recorded.inputs[4][: len(parts)].copy_(places.pin_memory(), non_blocking=True)
             made = tuple(output[: len(parts)].clone() for output in recorded())
         else:
-            vocode: Callable[..., tuple[Tensor, ...]] = partial(self._vocode, window)
+            vocode: Callable[..., tuple[Tensor, ...]] = partial(self._vocode, window, ends=ends)
             made = vocode(*map(torch.stack, columns), places.to(self.device))
         return [
             (
-                samples,
+                samples[: HOP * (end - window.done + window.begin)] if ends else samples,
                 HiftState(
                     seed=state.seed,
                     frames=state.frames + part.mel.shape[1],
@@ -247,11 +279,19 @@ class Hift:
                     fade=fade,
                 ),
             )
-            for part, state, samples, mel, phase, fade in zip(parts, states, *made, strict=True)
+            for part, state, end, samples, mel, phase, fade in zip(parts, states, known, *made, strict=True)
         ]
 
     def _vocode(
-        self, window: Window, old: Tensor, new: Tensor, phase: Tensor, fade: Tensor, places: Tensor
+        self,
+        window: Window,
+        old: Tensor,
+        new: Tensor,
+        phase: Tensor,
+        fade: Tensor,
+        places: Tensor,
+        *,
+        ends: bool,
     ) -> tuple[Tensor, ...]:
         """Samples of a window, and what the next needs.
 
@@ -261,16 +301,18 @@ class Hift:
             new: (B, 80, ...) mel; both together have `window.known` frames.
             phase: (B, 1) float64 before `begin`.
             fade: (B, window.fade) the last window's guess.
-            places: (B, 2) seed, and the frame that `begin` is.
+            places: (B, 3) seed, the frame that `begin` is, and how many frames from there on are known.
+            ends: the rows end behind those, each after its own number; the next state means nothing then.
 
         Returns:
             samples (B, 480 x (ready - done)), and mel, phase (B, 1) and fade of the next state.
         """
         w = window
         known = torch.cat([old, new], dim=2)
-        f0 = self.net.f0_predictor(known)[:, w.begin :]
+        frames = places[:, 2] if ends else None
+        f0 = self.net.f0_predictor(known, None if frames is None else frames + w.begin)[:, w.begin :]
         source = self.net.excite(f0, self._noise(places, w.known - w.begin), phase=phase[:, 0])
-        wave = self.net.decode(known[:, :, w.begin :], source)[:, HOP * (w.done - w.begin) :]
+        wave = self.net.decode(known[:, :, w.begin :], source, frames=frames)[:, HOP * (w.done - w.begin) :]
         blend = min(w.fade, wave.shape[1])
         rise = self._rise[:blend]
         wave[:, :blend] = rise * wave[:, :blend] + (1 - rise) * fade[:, :blend]
@@ -287,7 +329,7 @@ class Hift:
         """(B, 480 x frames) unit normal noise of streams with these seeds from these frames on."""
         if self.device.type != "cpu":
             return device_noise(places[:, 0], places[:, 1] * HOP, frames * HOP, lane=_LANE)
-        rows = [stream_noise(seed, frame, frames) for seed, frame in places.tolist()]
+        rows = [stream_noise(seed, frame, frames) for seed, frame, *_ in places.tolist()]
         return torch.from_numpy(np.stack(rows))
 
     @torch.inference_mode()

@@ -37,6 +37,7 @@ _FFT, _FFT_HOP = 16, 4
 _BINS = _FFT // 2 + 1
 _SINE, _SINE_NOISE, _VOICED_HZ = 0.1, 0.003, 10.0
 _ALONE = 4  # rows
+_LEAST_ENERGY = 0.5  # of the windows over a sample; within a signal it is 1.2 at least
 _REMEDY = "Download or export the checkpoint folder again."
 
 
@@ -100,16 +101,16 @@ class ResBlock(nn.Module):
         self.activations1 = nn.ModuleList(Snake(channels) for _ in _DILATIONS)
         self.activations2 = nn.ModuleList(Snake(channels) for _ in _DILATIONS)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, 1, T) to the same."""
+    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+        """(B, C, 1, T) to the same; `inside` as of `_inside`, where x must be 0 outside already."""
         steps = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
         if x.is_cuda and torch.is_inference_mode_enabled():
-            return self._fused(x)
+            return self._fused(x, inside)
         for snake1, conv1, snake2, conv2 in steps:
-            x = x + conv2(snake2(conv1(snake1(x))))
+            x = x + _only(conv2(snake2(_only(conv1(snake1(x)), inside))), inside)
         return x
 
-    def _fused(self, x: Tensor) -> Tensor:
+    def _fused(self, x: Tensor, inside: Tensor | None) -> Tensor:
         """The same in two launches for every convolution: what lies between two of them is one."""
         from voiceagent.models.step_audio2.t2w_triton_speech import snake
 
@@ -117,11 +118,13 @@ class ResBlock(nn.Module):
         steps: Any = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
         for first, conv1, second, conv2 in steps:
             x, y = snake(x, bias, before, first.alpha)
+            if bias is not None:
+                x, y = _only(x, inside), _only(y, inside)
             y = _without_bias(conv1, y)
             _, y = snake(y, conv1.bias, None, second.alpha)
-            before, x, bias = x, _without_bias(conv2, y), conv2.bias
+            before, x, bias = x, _without_bias(conv2, _only(y, inside)), conv2.bias
         total, _ = snake(x, bias, before, None)
-        return total
+        return _only(total, inside)
 
 
 class PitchNet(nn.Module):
@@ -135,11 +138,15 @@ class PitchNet(nn.Module):
         self.condnet = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, 1)
 
-    def forward(self, mel: Tensor) -> Tensor:
-        """(B, 80, T) to (B, T) Hz."""
-        hidden: Tensor = self.condnet(mel[:, :, None])
+    def forward(self, mel: Tensor, frames: Tensor | None = None) -> Tensor:
+        """(B, 80, T) to (B, T) Hz; row b ends after `frames[b]`, and is 0 from there on. Its mel must be, too."""
+        inside = _inside(frames, 1, mel.shape[2], mel.dtype)
+        hidden = mel[:, :, None]
+        for layer in self.condnet:
+            hidden = layer(hidden) if isinstance(layer, nn.ELU) else _only(layer(hidden), inside)
         hertz: Tensor = self.classifier(hidden[:, :, 0].transpose(1, 2))
-        return hertz[..., 0].abs()
+        f0 = hertz[..., 0].abs()
+        return f0 if inside is None else f0 * inside[:, 0, 0]
 
 
 class Source(nn.Module):
@@ -203,23 +210,33 @@ class HiftNet(nn.Module):
         hiss = (_SINE_NOISE * voiced + _SINE / 3 * (1 - voiced)) * noise[:, None]
         return torch.tanh(_SINE * voiced * (weight @ sines) + weight.norm() * hiss + bias[:, None])
 
-    def decode(self, mel: Tensor, source: Tensor) -> Tensor:
-        """Mel (B, 80, T) and excitation (B, 1, 480 T) to samples (B, 480 T) in [-0.99, 0.99]."""
-        spectrum = _analyse(source)
+    def decode(self, mel: Tensor, source: Tensor, *, frames: Tensor | None = None) -> Tensor:
+        """Mel (B, 80, T) and excitation (B, 1, 480 T) to samples (B, 480 T) in [-0.99, 0.99].
+
+        Given `frames` (B,), row b ends after so many, as if it were alone and no longer: a computation of one shape
+        then serves ends of all lengths. Its mel must be 0 from there on, and its samples mean nothing there.
+        """
+        per_frame = HOP // _FFT_HOP
+        ending = _inside(frames, per_frame, per_frame * mel.shape[2] + 1, mel.dtype, more=1)
+        spectrum = _only(_analyse(source if frames is None else _mirrored(source, HOP * frames)), ending)
         x = self.conv_pre(mel[:, :, None])
+        inside = _inside(frames, 1, mel.shape[2], mel.dtype)
         for i, (up, down, refine) in enumerate(
             zip(self.ups, self.source_downs, self.source_resblocks, strict=True)
         ):
-            x = up(F.leaky_relu(x, 0.1))
+            x = up(F.leaky_relu(_only(x, inside), 0.1))
+            rate = math.prod(_RATES[: i + 1])
+            inside = _inside(frames, rate, x.shape[3], x.dtype)
             if i == len(self.ups) - 1:
-                x = torch.cat([x[..., 1:2], x], dim=3)
-            x = x + refine(down(spectrum))
+                x, inside = torch.cat([x[..., 1:2], x], dim=3), ending
+            x = _only(x, inside) + refine(_only(down(spectrum), inside), inside)
             blocks = list(self.resblocks)[len(_RES_KERNELS) * i : len(_RES_KERNELS) * (i + 1)]
-            small, middle, large = _side_by_side(blocks, x)
+            small, middle, large = _side_by_side(blocks, x, inside)
             x = (small + middle + large) / len(_RES_KERNELS)
         x = self.conv_post(F.leaky_relu(x, 0.01))[:, :, 0]
         magnitude = x[:, :_BINS].clamp(max=math.log(100.0)).exp()  # clamped first: no infinite gradient
-        return _synthesise(magnitude, torch.sin(x[:, _BINS:])).clamp(-0.99, 0.99)
+        ends = None if ending is None else ending[:, 0, 0]
+        return _synthesise(magnitude, torch.sin(x[:, _BINS:]), ends).clamp(-0.99, 0.99)
 
 
 def _without_bias(conv: nn.Module, x: Tensor) -> Tensor:
@@ -227,17 +244,40 @@ def _without_bias(conv: nn.Module, x: Tensor) -> Tensor:
     return F.conv2d(x, conv.weight, None, 1, conv.padding, conv.dilation)
 
 
-def _side_by_side(parts: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
+def _inside(
+    frames: Tensor | None, rate: int, size: int, dtype: torch.dtype, *, more: int = 0
+) -> Tensor | None:
+    """(B, 1, 1, size) 1 within a row's signal, which has rate x frames + more places, 0 behind it; None: all is."""
+    if frames is None:
+        return None
+    at = torch.arange(size, device=frames.device)
+    return (at < (rate * frames + more)[:, None]).to(dtype)[:, None, None]
+
+
+def _only(x: Tensor, inside: Tensor | None) -> Tensor:
+    """x, and 0 behind the end of each row: what a convolution sees behind the end of its input."""
+    return x if inside is None else x * inside
+
+
+def _mirrored(wave: Tensor, ends: Tensor) -> Tensor:
+    """Wave (B, 1, L), each row mirrored at its end (B,): what `_analyse` sees behind the end of its input."""
+    at = torch.arange(wave.shape[2], device=wave.device)
+    ends = ends[:, None]
+    places = torch.where(at < ends, at, (2 * ends - 2 - at).clamp(min=0))
+    return wave.gather(2, places[:, None])
+
+
+def _side_by_side(parts: Sequence[nn.Module], x: Tensor, inside: Tensor | None) -> list[Tensor]:
     """Every part's output for x; at the same time in a CUDA graph of few rows, where one cannot fill the device."""
     if not x.is_cuda or x.shape[0] > _ALONE or not torch.cuda.is_current_stream_capturing():
-        return [part(x) for part in parts]
+        return [part(x, inside) for part in parts]
     main = torch.cuda.current_stream()
     outputs = []
     for part in parts:
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(main)
         with torch.cuda.stream(side):
-            outputs.append(part(x))
+            outputs.append(part(x, inside))
         main.wait_stream(side)
     return outputs
 
@@ -270,14 +310,20 @@ def _analyse(wave: Tensor) -> Tensor:
     return F.conv2d(padded[:, :, None], forward, stride=(1, _FFT_HOP))
 
 
-def _synthesise(magnitude: Tensor, phase: Tensor) -> Tensor:
-    """Magnitude and phase (B, 9, N) to samples (B, 4 (N - 1)): windowed overlap-add, divided by the windows' energy."""
+def _synthesise(magnitude: Tensor, phase: Tensor, inside: Tensor | None = None) -> Tensor:
+    """Magnitude and phase (B, 9, N) to samples (B, 4 (N - 1)): windowed overlap-add, divided by the windows' energy.
+
+    Of row b only what is `inside` (B, N) counts.
+    """
     _, inverse, energy = _transforms(magnitude.device, magnitude.dtype)
     parts = torch.cat([magnitude * torch.cos(phase), magnitude * torch.sin(phase)], dim=1)
     frames = parts.transpose(1, 2) @ inverse
-    inside = slice(_FFT // 2, -_FFT // 2)  # at the very ends the windows' energy is zero
-    total = _overlap_add(energy.expand(1, frames.shape[1], _FFT))[:, inside]
-    return _overlap_add(frames)[:, inside] / total
+    within = slice(_FFT // 2, -_FFT // 2)  # at the very ends the windows' energy is zero
+    windows = energy.expand(1, frames.shape[1], _FFT)
+    if inside is not None:
+        frames, windows = frames * inside[..., None], windows * inside[..., None]
+    total = _overlap_add(windows)[:, within].clamp(min=_LEAST_ENERGY)
+    return _overlap_add(frames)[:, within] / total
 
 
 def _overlap_add(frames: Tensor) -> Tensor:

@@ -168,7 +168,8 @@ class Token2Wav:
     def record(self, *, buckets: Sequence[int] = BUCKETS) -> None:
         """Records the passes of this chunk schedule as CUDA graphs, for batches of these sizes and the known voices."""
         self.flow.record(self._chunks, buckets=buckets)
-        self.hift.record([self.flow.stride * size for size in self._chunks], buckets=buckets)
+        frames = [self.flow.stride * size for size in self._chunks]
+        self.hift.record(frames, more=self.flow.stride * self.flow.lookahead, buckets=buckets)
 
     def add(self, name: str, samples: npt.NDArray[np.float32], rate: int) -> None:
         """Makes a voice of a recording; streams may go on meanwhile, but no other voice may be made.
