@@ -542,7 +542,7 @@ def test_audio_items_are_cut_numbered_and_transcribed() -> None:
     given = UserItem("u", (TextContent("hear:"), AudioContent((Piece(0, np.zeros(400_001, np.float32)),))))
     made = call.do(ev.ItemCreate(given))
     assert kinds(made) == ["EncodePiece", "EncodePiece", "ItemAdded", "ItemDone", "Transcribe"]
-    assert [len(piece.audio) for piece in only(made, act.Transcribe).pieces] == [400_000, 1]
+    assert [len(piece.audio) for piece in only(made, act.Transcribe).pieces] == [399_200, 801]
     known = UserItem("v", (AudioContent((Piece(0, np.zeros(5, np.float32)),), "said"),))
     assert "Transcribe" not in kinds(call.do(ev.ItemCreate(known)))
 

@@ -6,7 +6,7 @@ It knows nothing of who is speaking. A request that cannot be met yields an `Err
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
@@ -17,17 +17,26 @@ from voiceagent.core.history import (
     History,
     Item,
     Piece,
+    SystemItem,
     TextContent,
     ToolCallItem,
     UserItem,
+    as_text,
     item_pieces,
     without_audio,
 )
-from voiceagent.core.segments import Samples
-from voiceagent.units import PIECE_SAMPLES
+from voiceagent.core.segments import Samples, pieces_of
 
 AUDIO_BUDGET = 32 << 20  #: bytes; some eight minutes of a person's speech
 MAX_ITEMS = 1000  #: of a conversation; beyond it the oldest are deleted
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the model reads in the place of old items; `item` is in no history."""
+
+    item: SystemItem
+    of: frozenset[str]
 
 
 class Conversation:
@@ -43,6 +52,8 @@ class Conversation:
         self._prefix = id_prefix
         self._audio_budget = audio_budget
         self._left: set[str] = set()  # items that the model no longer sees
+        self._as_text: set[str] = set()  # items whose words it reads instead of their sound
+        self.summary: Summary | None = None
         self._items = 0
         self._pieces = 0
 
@@ -65,32 +76,67 @@ class Conversation:
         Over the budget the oldest sound goes and its item stays: the model reads the transcript instead, if there is
         one. Over `MAX_ITEMS` the oldest items go.
         """
-        before, made = self.history, list[act.Action]()
+        before, view, made = self.history, self.in_view, list[act.Action]()
         while len(self.history) > MAX_ITEMS:
             oldest = self.history.items[0]
             self.history = self.history.delete(oldest.id)
-            self._left.discard(oldest.id)
+            self._forget_id(oldest.id)
             made.append(act.ItemDeleted(oldest.id))
         self.history = self.history.within(self._audio_budget)
-        return made if self.history is before else [*made, *self._forgotten(before)]
+        return made if self.history is before else [*made, *self.unseen(view)]
 
     @property
     def in_view(self) -> tuple[Item, ...]:
-        """What the model is shown of the conversation: all but what there was no room for at an earlier turn."""
-        return tuple(item for item in self.history if item.id not in self._left)
+        """What the model is shown of the conversation.
+
+        All but what there was no room for at an earlier turn; old items as text, and a summary in the place of the
+        oldest, behind the instructions in front.
+        """
+        summary = self.summary
+        summed = frozenset[str]() if summary is None else summary.of
+        shown = [self._shown(item) for item in self.history if item.id not in self._left | summed]
+        if summary is not None:
+            lead = next((at for at, item in enumerate(shown) if not isinstance(item, SystemItem)), len(shown))
+            shown.insert(lead, summary.item)
+        return tuple(shown)
+
+    def _shown(self, item: Item) -> Item:
+        lost = isinstance(item, UserItem) and not any(item_pieces(item))
+        return as_text(item) if lost or item.id in self._as_text else item
 
     def leave(self, item_ids: Iterable[str]) -> list[act.Action]:
         """There was no room for these items: they stay in the conversation and out of the model's sight, for good."""
-        gone = [item for item in self.in_view if item.id in set(item_ids)]
-        self._left |= {item.id for item in gone}
-        pieces = tuple(piece.id for item in gone for piece in item_pieces(item))
-        return [act.ForgetPieces(pieces)] if pieces else []
+        before, gone = self.in_view, set(item_ids)
+        self._left |= {item.id for item in before if item.id in gone}
+        if self.summary is not None and self.summary.item.id in gone:
+            self._left |= self.summary.of
+            self.summary = None
+        return self.unseen(before)
 
-    def _forgotten(self, before: Iterable[Item]) -> list[act.Action]:
-        """The engine need not keep the pieces that were in the conversation and are no longer."""
-        left = {piece.id for item in self.history for piece in item_pieces(item)}
-        gone = {piece.id for item in before for piece in item_pieces(item)} - left
-        return [act.ForgetPieces(tuple(sorted(gone)))] if gone else []
+    def read_as_text(self, item_ids: Iterable[str]) -> list[act.Action]:
+        """From now on the model reads the words of these items instead of their sound, where they are known."""
+        before = self.in_view
+        self._as_text |= set(item_ids)
+        return self.unseen(before)
+
+    def sum_up(self, summary: Summary) -> list[act.Action]:
+        """From now on the model reads this instead of these items, and of an older summary."""
+        before = self.in_view
+        self.summary = summary
+        return self.unseen(before)
+
+    def unseen(self, before: Iterable[Item]) -> list[act.Action]:
+        """The engine need not keep the pieces that the model was shown and is not any more; what comes back is told."""
+        earlier = {piece.id: piece for item in before for piece in item_pieces(item)}
+        now = {piece.id: piece for item in self.in_view for piece in item_pieces(item)}
+        gone = tuple(number for number in earlier if number not in now)
+        back = [act.EncodePiece(piece) for number, piece in now.items() if number not in earlier]
+        return [*back, act.ForgetPieces(gone)] if gone else list(back)
+
+    def _forget_id(self, item_id: str) -> None:
+        """An item of this id that comes later is another one."""
+        self._left.discard(item_id)
+        self._as_text.discard(item_id)
 
     # --- items of the ear and of a turn -------------------------------------------------------------------------
 
@@ -155,28 +201,22 @@ class Conversation:
         content: list[TextContent | AudioContent] = []
         for part in item.content:
             if isinstance(part, AudioContent):
-                pieces = [p for given in part.pieces for p in self._cut(given.audio)]
+                pieces = [self.new_piece(p) for given in part.pieces for p in pieces_of(given.audio)]
                 fresh += pieces
                 part = replace(part, pieces=tuple(pieces))
             content.append(part)
         return replace(item, content=tuple(content)), fresh
 
-    def _cut(self, audio: Samples) -> list[Piece]:
-        pieces = []
-        for start in range(0, len(audio), PIECE_SAMPLES):
-            part = audio[start : start + PIECE_SAMPLES]
-            part.setflags(write=False)
-            pieces.append(self.new_piece(part))
-        return pieces
-
     def delete(self, event: ev.ItemDelete) -> list[act.Action]:
         """Takes an item out."""
         if self.history.find(event.item_id) is None:
             return [_unknown("item_delete_invalid_item_id", event.item_id, event.event_id)]
-        before = self.history
-        self.history = before.delete(event.item_id)
-        self._left.discard(event.item_id)
-        return [act.ItemDeleted(event.item_id), *self._forgotten(before)]
+        before = self.in_view
+        self.history = self.history.delete(event.item_id)
+        self._forget_id(event.item_id)
+        if self.summary is not None and event.item_id in self.summary.of:
+            self.summary = None  # it still says what was deleted
+        return [act.ItemDeleted(event.item_id), *self.unseen(before)]
 
     def retrieve(self, event: ev.ItemRetrieve) -> list[act.Action]:
         """Shows an item."""
@@ -205,13 +245,21 @@ class Conversation:
         self.history = self.history.replace(replace(item, content=content))
         return [act.InputTranscript(item_id, text, max(at, 0))]
 
+    def understood(self, item_id: str, index: int, words: str) -> None:
+        """Keeps what the model understood of a part of an utterance, for its own reading; nothing if it is gone."""
+        item = self.history.find(item_id)
+        if not isinstance(item, UserItem) or not isinstance(part := item.content[index], AudioContent):
+            return
+        content = (*item.content[:index], replace(part, words=words), *item.content[index + 1 :])
+        self.history = self.history.replace(replace(item, content=content))
+
     def drop_audio(self, item_id: str) -> list[act.Action]:
         """The sound of an utterance is not needed any more; its item and its words stay."""
-        item, before = self.history.find(item_id), self.history
+        item, before = self.history.find(item_id), self.in_view
         if item is None:
             return []
-        self.history = before.replace(without_audio(item))
-        return self._forgotten(before)
+        self.history = self.history.replace(without_audio(item))
+        return self.unseen(before)
 
     def resolve(self, options: ev.TurnOptions) -> tuple[tuple[Item, ...], list[Piece]] | str:
         """What a turn is to answer, and pieces in it that are new; or the id of an item that does not exist."""

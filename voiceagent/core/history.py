@@ -5,8 +5,9 @@ Every operation returns a new `History`: whoever holds an old one (a turn being 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -38,10 +39,15 @@ class TextContent:
 
 @dataclass(frozen=True, slots=True)
 class AudioContent:
-    """Speech of a person, and what was understood of it once that is known."""
+    """Speech of a person, and what was understood of it once that is known.
+
+    Attributes:
+        words: what the model understood for its own later reading, where nobody asked for a transcript.
+    """
 
     pieces: tuple[Piece, ...]
     transcript: str | None = None
+    words: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,45 @@ def without_audio(item: Item) -> Item:
         replace(part, pieces=()) if isinstance(part, AudioContent) else part for part in item.content
     )
     return replace(item, content=content)
+
+
+def as_text(item: Item) -> Item:
+    """The item as it is read in a short form: words instead of sound, but for sound whose words are not known."""
+    if isinstance(item, AssistantItem) and item.spoken:
+        return replace(item, text_ids=(), audio_ids=(), raw_ids=None, spoken=False, marks=(), audio=())
+    if not isinstance(item, UserItem):
+        return item
+    return replace(item, content=tuple(_worded(part) for part in item.content))
+
+
+def _worded(part: TextContent | AudioContent) -> TextContent | AudioContent:
+    if isinstance(part, TextContent):
+        return part
+    words = part.words if part.transcript is None else part.transcript
+    return part if words is None else AudioContent((), words)
+
+
+def beginnings(items: Sequence[Item], *, lead: int = 0) -> tuple[int, ...]:
+    """Where a conversation may begin: at the item `lead`, or where a person speaks and no tool call is open.
+
+    Args:
+        items: oldest first.
+        lead: the items in front that are always read.
+
+    Returns:
+        Ascending indices; the first is `lead`, the last begins the newest exchange.
+    """
+    called: dict[str, int] = {}
+    torn = [0] * (len(items) + 1)  # +1 where a call is open from here on, -1 where it is answered
+    for at, item in enumerate(items):
+        if isinstance(item, ToolCallItem):
+            called[item.call_id] = at
+        elif isinstance(item, ToolResultItem) and item.call_id in called:
+            torn[called[item.call_id] + 1] += 1
+            torn[at + 1] -= 1
+    open_calls = list(accumulate(torn))
+    people = (at for at, item in enumerate(items) if isinstance(item, UserItem) and at > lead)
+    return (lead, *(at for at in people if not open_calls[at]))
 
 
 def item_pieces(item: Item) -> Iterator[Piece]:

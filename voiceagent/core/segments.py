@@ -10,10 +10,31 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from voiceagent.units import MODEL_RATE
+from voiceagent.units import MODEL_RATE, PIECE_SAMPLES
 
 Samples = npt.NDArray[np.float32]
 QUIET = MODEL_RATE // 10  #: so long a pause is looked for where audio has to be cut
+SEARCH = 5  #: in the last fifth of a piece
+
+
+def quietest(heard: Samples) -> int:
+    """Where a cut in this audio (n,) hurts least: in the middle of the quietest 100 ms, the last of several."""
+    loudness = np.square(heard[len(heard) % QUIET :]).reshape(-1, QUIET).sum(1)
+    return len(heard) - QUIET * int(np.argmin(loudness[::-1])) - QUIET // 2
+
+
+def pieces_of(audio: Samples) -> list[Samples]:
+    """Audio of any length (n,) in read-only pieces of at most 25 s, nothing lost, cut where a pause is likeliest."""
+    pieces = []
+    while len(audio) > PIECE_SAMPLES:
+        late = PIECE_SAMPLES - PIECE_SAMPLES // SEARCH
+        cut = late + quietest(audio[late:PIECE_SAMPLES])
+        pieces.append(audio[:cut])
+        audio = audio[cut:]
+    pieces += [audio] if len(audio) else []
+    for piece in pieces:
+        piece.setflags(write=False)
+    return pieces
 
 
 class InputBuffer:
@@ -46,15 +67,10 @@ class InputBuffer:
             self.end += len(pcm)
 
     def quietest(self, start: int, end: int) -> int:
-        """Where a cut between samples `start` and `end` hurts least: in the middle of the quietest 100 ms.
-
-        The last of several; `end` where the audio between them is not all there.
-        """
+        """Where a cut between samples `start` and `end` hurts least; `end` where not all between them is there."""
         if start < self.start or end > self.end:
             return end
-        heard = np.concatenate([*self._chunks])[start - self.start : end - self.start]
-        loudness = np.square(heard[len(heard) % QUIET :]).reshape(-1, QUIET).sum(1)
-        return end - QUIET * int(np.argmin(loudness[::-1])) - QUIET // 2
+        return start + quietest(np.concatenate([*self._chunks])[start - self.start : end - self.start])
 
     def take(self, until: int) -> Samples:
         """Removes and returns everything before sample `until`, as one read-only (n,) array."""
@@ -62,6 +78,13 @@ class InputBuffer:
         taken = np.concatenate(parts) if parts else np.zeros(0, np.float32)
         taken.setflags(write=False)
         return taken
+
+    def peek(self, until: int) -> Samples:
+        """Everything before sample `until`, as one read-only (n,) array; it stays."""
+        wanted = min(until, self.end) - self.start
+        seen = np.concatenate([*self._chunks])[:wanted].copy() if wanted > 0 else np.zeros(0, np.float32)
+        seen.setflags(write=False)
+        return seen
 
     def drop(self, until: int) -> None:
         """Forgets everything before sample `until`."""

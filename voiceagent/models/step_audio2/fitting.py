@@ -9,35 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from voiceagent.core.history import Item, ToolCallItem, ToolResultItem, UserItem
+from voiceagent.core.history import Item
+from voiceagent.core.history import beginnings as beginnings
 from voiceagent.errors import TOO_LONG, InputError
 from voiceagent.models.step_audio2.prompt import Layout
 
 REPLY_SHARE = 4
 """A fourth of the context at most is kept free for the reply."""
-
-
-def beginnings(items: Sequence[Item], *, lead: int = 0) -> tuple[int, ...]:
-    """Where a conversation may begin: at the item `lead`, or where a person speaks and no tool call is open.
-
-    Args:
-        items: oldest first.
-        lead: the items in front that are always read.
-
-    Returns:
-        Ascending indices; the first is `lead`, the last begins the newest exchange.
-    """
-    called: dict[str, int] = {}
-    torn = [0] * (len(items) + 1)  # +1 where a call is open from here on, -1 where it is answered
-    for at, item in enumerate(items):
-        if isinstance(item, ToolCallItem):
-            called[item.call_id] = at
-        elif isinstance(item, ToolResultItem) and item.call_id in called:
-            torn[called[item.call_id] + 1] += 1
-            torn[at + 1] -= 1
-    open_calls = list(accumulate(torn))
-    people = (at for at, item in enumerate(items) if isinstance(item, UserItem) and at > lead)
-    return (lead, *(at for at in people if not open_calls[at]))
 
 
 def first_kept(
