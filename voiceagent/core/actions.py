@@ -228,6 +228,26 @@ class ItemTruncated:
     audio_end_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Condensed:
+    """Old items are read in a shorter form from now on, or a summary of them is not used; the items stay as they are.
+
+    Attributes:
+        form: "text" = words instead of sound; "summary"; "none" = there was to be a summary, and they stay.
+        reason: "context_full", or of "none" what is wrong with the summary: "empty", "too_long", "failed" or "changed".
+        item_ids: those items.
+        before, after: about how many positions of the context they took, and take.
+        summary: its text.
+    """
+
+    form: Literal["text", "summary", "none"]
+    reason: str
+    item_ids: tuple[str, ...]
+    before: int
+    after: int
+    summary: str = ""
+
+
 # --- notices: a turn of the assistant ---------------------------------------------------------------------------
 
 
@@ -351,6 +371,7 @@ Notice = (
     | ItemDeleted
     | ItemRetrieved
     | ItemTruncated
+    | Condensed
     | TurnOpened
     | TurnThought
     | TurnText

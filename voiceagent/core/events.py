@@ -65,6 +65,19 @@ class Truncation:
 
 
 @dataclass(frozen=True, slots=True)
+class Condensing:
+    """What is done with old turns as the context fills, before any has to be left out.
+
+    Attributes:
+        audio: "text" = their words are read instead of their sound; "keep" = nothing is done.
+        summary: "model" = the oldest of these become a summary, which the model writes; "off" = they stay.
+    """
+
+    audio: Literal["keep", "text"] = "text"
+    summary: Literal["off", "model"] = "off"
+
+
+@dataclass(frozen=True, slots=True)
 class ItemReference:
     """In `TurnOptions.input`: the item of the history that has this id."""
 
@@ -86,6 +99,7 @@ class TurnOptions:
         metadata, format: the dialect's own: what the client named it by, and how its audio goes out.
         conversation: False = beside it (asides.py): it is read, but neither the reply nor `input` is added to it.
         input: the model sees these items instead of the history; None = the history.
+        sums_up: it is the core's own (condense.py), and the client is told nothing of it.
     """
 
     modalities: Modality = "audio"
@@ -108,6 +122,7 @@ class TurnOptions:
     format: str | None = None
     conversation: bool = True
     input: tuple[Item | ItemReference, ...] | None = None
+    sums_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +137,8 @@ class SessionConfig:
         lead_ms: how far audio is sent ahead of its playing; None = as soon as it is there.
         cancel_echo: our own voice may come back with the person's, and is taken out of it.
         think: think before each answer; only where the checkpoint can.
-        truncation, parallel_calls: see `TurnOptions`.
+        truncation, parallel_calls, filler: see `TurnOptions`.
+        condensing: what comes before truncation.
         speed: of the speech, at the same pitch.
     """
 
@@ -146,6 +162,7 @@ class SessionConfig:
     truncation: Truncation = Truncation()
     parallel_calls: bool = True
     speed: float = 1.0
+    condensing: Condensing = Condensing()
 
     def turn_options(self) -> TurnOptions:
         """The options of a turn that asks for nothing special."""
