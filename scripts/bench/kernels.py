@@ -278,15 +278,23 @@ def measure_attention(ceiling: float) -> None:
         print(f"  batch {batch:3d} context {context:5d}  {seconds * 1e6:6.1f} {share:4.0%}")
 
 
+def usual_sampling(batch: int, *, spread: float = 3.0, top_k: int = 50) -> dict[str, Tensor]:
+    """The published settings for every row, over the whole vocabulary."""
+    case = sampling_case(batch, VOCABULARY, spread=spread, coarse=True)
+    case["temperature"].fill_(0.7)
+    case["top_p"].fill_(0.9)
+    case["top_k"].fill_(top_k)
+    case["penalty"].fill_(1.05)
+    case["allowed"].zero_()
+    return case
+
+
 def measure_sampling() -> None:
     print("sampling, us; scores' spread 1 and 5, top-k 50 and none")
     for batch in (1, 8, 64, 128):
         line = ""
         for spread, top_k in ((1.0, 50), (1.0, 0), (5.0, 50), (5.0, 0)):
-            case = sampling_case(batch, VOCABULARY, spread=spread, coarse=True)
-            case["temperature"].fill_(0.7)
-            case["top_p"].fill_(0.9)
-            case["top_k"].fill_(top_k)
+            case = usual_sampling(batch, spread=spread, top_k=top_k)
             line += f"  {replayed(partial(gpu_sample.choose, **case)) * 1e6:6.1f}"
         print(f"  batch {batch:3d}{line}")
 
@@ -313,13 +321,14 @@ def measure_step(ceiling: float, *, batch: int, context: int) -> None:
     angles = torch.arange(context, device=DEVICE)[:, None] * torch.logspace(0, -6, WIDTH // 2, device=DEVICE)
     cos = torch.cat([angles.cos()] * 2, 1).to(DTYPE)
     sin = torch.cat([-angles.sin(), angles.sin()], 1).to(DTYPE)
-    first, case = noise(batch, HIDDEN), sampling_case(batch, VOCABULARY, spread=1.0, coarse=False)
+    first, case = noise(batch, HIDDEN), usual_sampling(batch)
+    positions = lengths.long() - 1
 
     def step() -> None:
         x = first
         for layer, (qkv, bias, o, gate_up, down, norms) in enumerate(_layers[:-1]):
             mixed = linear.small(x, qkv, bias, norm=norms[0])
-            q = fused.rotate_and_write(mixed, cos, sin, lengths.long() - 1, pool, layer, places)
+            q = fused.rotate_and_write(mixed, cos, sin, positions, pool, layer, places)
             mixed = paged.decode_attention(q, pool, layer, tables, lengths)
             x = linear.small(mixed.flatten(1), o, residual=x)
             x = linear.small(linear.gated(x, gate_up, norm=norms[1]), down, residual=x)

@@ -72,7 +72,7 @@ def decode_attention(
         width,
         splits,
         num_warps=4,
-        num_stages=3,
+        num_stages=2 if splits == 1 else 3,  # many programs: another one in a multiprocessor is worth more
     )
     if splits > 1:
         sizes = (page, width, splits)
