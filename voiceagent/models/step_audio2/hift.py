@@ -123,7 +123,7 @@ class Hift:
         self.device = net.conv_pre.weight.device
         fade = 0.5 - 0.5 * np.cos(np.pi * (np.arange(_FADE) + 0.5) / _FADE)
         self._recorded: dict[tuple[int, Window, bool], Recorded[tuple[Tensor, ...]]] = {}  # by batch; of ends
-        self._end = 0  # frames that recorded ends of streams have room for
+        self._end = -1  # frames that recorded ends of streams have room for; none are recorded
         none = torch.zeros(MELS, 0, device=self.device)
         phase = torch.zeros(1, dtype=torch.float64, device=self.device)
         self._fresh = HiftState(0, 0, none, 0, phase, none[0])
