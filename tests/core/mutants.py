@@ -33,7 +33,7 @@ MUTANTS = (
     Mutant(
         "the tail cuts the last word",
         "ear",
-        "until = self.buffer.end if whole else min(self.judged, self._endpoint.speech_end + TAIL)",
+        "until = self.buffer.end if whole else self._natural_end",
         "until = self.buffer.end if whole else self._endpoint.speech_end - 512",
     ),
     Mutant(

@@ -20,6 +20,9 @@ from voiceagent.core.waterfall import Waterfall
 
 TurnStatus = Literal["completed", "cancelled", "failed", "incomplete"]
 CloseReason = Literal["turn_detected", "client_cancelled", "max_output_tokens", "hangup", "error"]
+GuessOutcome = Literal["right", "went_on", "changed", "failed", "hangup"]
+"""What came of a reply on a guess: it was wanted; the person went on; there was something else to be answered by then,
+or nothing; the engine did not make it; the call ended."""
 
 
 # --- for the engine ---------------------------------------------------------------------------------------------
@@ -27,11 +30,23 @@ CloseReason = Literal["turn_detected", "client_cancelled", "max_output_tokens", 
 
 @dataclass(frozen=True, slots=True)
 class StartTurn:
-    """Generate a reply to `items`. Every piece in them was announced by an `EncodePiece` before."""
+    """Generate a reply to `items`. Every piece in them was announced by an `EncodePiece` before.
+
+    Attributes:
+        guess: nobody waits for it, and it may be for nothing, until a `ConfirmTurn` says otherwise.
+    """
 
     turn: int
     items: tuple[Item, ...]
     options: TurnOptions
+    guess: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmTurn:
+    """A reply that was begun on a guess is wanted: from now on it is a turn like any other."""
+
+    turn: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +304,42 @@ class TurnOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class GuessOver:
+    """What came of a reply that was begun before the person had surely finished; of none but these it is told.
+
+    A guess that was right is told of behind `TurnOpened` and `ConfirmTurn`. Of another nothing else is ever told; this
+    comes once the engine has let go of it.
+
+    Attributes:
+        saved: how much earlier its first sound (or text) was there because of the guess, whole microseconds.
+        tokens: that were generated for nothing.
+        work: of the engine for nothing, whole microseconds.
+    """
+
+    turn: int
+    outcome: GuessOutcome
+    saved: int = 0
+    tokens: int = 0
+    work: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Guesses:
+    """What came of all guesses of a call so far; the same measures as in `GuessOver`.
+
+    Attributes:
+        made: how many there were.
+        right: how many of them were the reply.
+    """
+
+    made: int = 0
+    right: int = 0
+    saved: int = 0
+    tokens: int = 0
+    work: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TurnThought:
     """More of the thought before the reply; only of turns with `options.think`, and before all else of the turn."""
 
@@ -334,6 +385,7 @@ class TurnClosed:
         error: with status failed.
         context: None where usage is, or where the engine does not know.
         latency: of the first that was sent of it; None if nothing was.
+        guesses: of the call so far; None if there were none.
     """
 
     turn: int
@@ -344,6 +396,7 @@ class TurnClosed:
     error: TurnError | None
     context: ContextUse | None = None
     latency: Waterfall | None = field(default=None, compare=False)
+    guesses: Guesses | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +409,7 @@ class Error:
     event_id: str | None = None
 
 
-EngineAction = StartTurn | EncodePiece | ForgetPieces | Prepare | CancelTurn | Transcribe
+EngineAction = StartTurn | ConfirmTurn | EncodePiece | ForgetPieces | Prepare | CancelTurn | Transcribe
 Notice = (
     SpeechStarted
     | SpeechStopped
@@ -373,6 +426,7 @@ Notice = (
     | ItemTruncated
     | Condensed
     | TurnOpened
+    | GuessOver
     | TurnThought
     | TurnText
     | TurnTool

@@ -52,6 +52,8 @@ class Listener:
         self._endpoint = Endpointer(vad or ServerVad())
         self._pieces: list[Piece] = []
         self._taken = 0  # samples in `_pieces`
+        self._offer: Piece | None = None  # the rest of the utterance, should it be over already
+        self._stirred = 0  # sample at which something was heard last that may be a voice
         self._heard_at = 0.0  # time of the last probability
 
     @property
@@ -75,6 +77,16 @@ class Listener:
         return self._endpoint.judged
 
     @property
+    def still(self) -> int:
+        """For how many samples nothing was heard that may be a voice."""
+        return self.judged - self._stirred
+
+    @property
+    def offered(self) -> bool:
+        """Whether the utterance will still be what `offer` said, if it ends by itself."""
+        return self._offer is not None
+
+    @property
     def last_word(self) -> float:
         """When the last word of the utterance in progress was said, if its audio came as it was spoken."""
         return self._heard_at - (self.judged - self._endpoint.speech_end) / MODEL_RATE
@@ -96,12 +108,16 @@ class Listener:
         else:
             self._endpoint.configure(vad)
         self.vad = vad
+        self._offer = None
 
     def hear(self, at: int, pcm: Samples) -> list[Piece]:
         """Takes audio in; returns pieces that became full by it."""
         if self.vad is None and self._length() >= LONGEST:
             return []  # nobody speaks ten minutes without a commit; what exceeds them is not kept
+        begun = self.buffer.start
         self.buffer.append(at, pcm)
+        if self.buffer.start != begun:  # a gap: what was offered is not there any more
+            self._offer = None
         if self.vad is None:
             return self._cut_full(self.buffer.end)
         if self.state is Ear.QUIET:
@@ -117,6 +133,8 @@ class Listener:
         if self.vad is None:
             return None, []
         self._heard_at = now
+        if at > self.judged and self._endpoint.may_be_voice(p):
+            self._stirred, self._offer = at, None
         voice = self._endpoint.push(at, p)
         if voice is Voice.ENDED:
             return voice, []
@@ -129,7 +147,19 @@ class Listener:
             return voice, []
         if self._length() >= LONGEST:
             return Voice.ENDED, []
-        return voice, self._cut_full(min(self.judged, self._endpoint.speech_end + TAIL))
+        return voice, [] if self.offered else self._cut_full(self._natural_end)
+
+    def offer(self) -> tuple[tuple[Piece, ...], list[Piece]]:
+        """The utterance in progress as if it were over; it holds for as long as nothing stirs (`offered`).
+
+        Returns:
+            The utterance in pieces, none if its audio was lost; those of them that nobody was told of yet.
+        """
+        fresh = self._cut_full(self._natural_end)
+        if self._natural_end <= self.buffer.start:
+            return (), fresh
+        self._offer = self._new_piece(self.buffer.peek(self._natural_end))
+        return (*self._pieces, self._offer), [*fresh, self._offer]
 
     def can_commit(self) -> bool:
         """Whether there is anything that a client may commit."""
@@ -144,14 +174,19 @@ class Listener:
         """Ends the utterance.
 
         Args:
-            whole: take all audio that came (a commit by the client); else up to a little behind the last word.
+            whole: take all audio that came (a commit by the client); else up to a little behind the last word, or just
+                what was offered.
 
         Returns:
             The utterance in pieces; those of them that nobody was told of yet; the sample at which it ends.
         """
-        until = self.buffer.end if whole else min(self.judged, self._endpoint.speech_end + TAIL)
-        fresh = self._cut_full(until)
-        if until > self.buffer.start:
+        until = self.buffer.end if whole else self._natural_end
+        offer, self._offer = None if whole else self._offer, None
+        if offer is not None:
+            self.buffer.drop(self.buffer.start + len(offer.audio))
+            self._pieces.append(offer)
+        fresh = [] if offer is not None else self._cut_full(until)
+        if offer is None and until > self.buffer.start:
             fresh.append(self._cut(until))
         pieces, self._pieces, self._taken = tuple(self._pieces), [], 0
         end = self.buffer.start
@@ -161,7 +196,7 @@ class Listener:
 
     def forget(self, *, everything: bool) -> None:
         """Drops the utterance in progress; with `everything` also what may be the beginning of the next."""
-        self._pieces, self._taken = [], 0
+        self._pieces, self._taken, self._offer = [], 0, None
         keep = 0 if everything or self.vad is None else self.buffer.end - self.judged + self._prefix(self.vad)
         self.buffer.drop(self.buffer.end - keep)
         self._endpoint.reset(self.buffer.end if everything else self.judged)
@@ -171,6 +206,11 @@ class Listener:
         """What was heard last, as the utterance of somebody who says nothing; empty if nothing was heard."""
         until = min(self.judged, self.buffer.start + PIECE_SAMPLES)
         return [self._new_piece(self.buffer.take(until))] if until > self.buffer.start else []
+
+    @property
+    def _natural_end(self) -> int:
+        """Sample at which the utterance ends, if nothing more is said."""
+        return min(self.judged, self._endpoint.speech_end + TAIL)
 
     def _prefix(self, vad: ServerVad) -> int:
         return ms_to_samples(vad.prefix_padding_ms, rate=MODEL_RATE)

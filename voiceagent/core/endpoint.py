@@ -55,6 +55,10 @@ class Endpointer:
         """No voice that is yet to be noticed began before this sample."""
         return self._first if self._run else self.judged
 
+    def may_be_voice(self, p: float) -> bool:
+        """Whether a window of this probability is not clearly silent. NaN counts as silence."""
+        return p >= self._off_at
+
     def push(self, at: int, p: float) -> Voice | None:
         """One window that ends at sample `at`; at most one thing happens in it. NaN counts as silence."""
         if at <= self.judged:

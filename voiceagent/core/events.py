@@ -136,6 +136,7 @@ class SessionConfig:
         replies: False = listen and write down only; nothing is ever answered, and holds for the whole session.
         lead_ms: how far audio is sent ahead of its playing; None = as soon as it is there.
         cancel_echo: our own voice may come back with the person's, and is taken out of it.
+        speculation: a reply may be begun at the first likely end of what the person says, and held until it is decided.
         think: think before each answer; only where the checkpoint can.
         truncation, parallel_calls, filler: see `TurnOptions`.
         condensing: what comes before truncation.
@@ -158,6 +159,7 @@ class SessionConfig:
     alone: bool = False
     lead_ms: int | None = None
     cancel_echo: bool = False
+    speculation: bool = False
     think: bool = False
     truncation: Truncation = Truncation()
     parallel_calls: bool = True
@@ -421,12 +423,17 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """All of the turn has been generated; reason is "stop", "max_tokens" or "cancelled"."""
+    """All of the turn has been generated; reason is "stop", "max_tokens" or "cancelled".
+
+    Attributes:
+        spent: seconds that the engine worked at it.
+    """
 
     turn: int
     reason: str
     usage: Usage
     raw_ids: tuple[int, ...]
+    spent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
