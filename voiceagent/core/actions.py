@@ -12,14 +12,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from voiceagent.core.events import ServerTool, Usage
 from voiceagent.core.events import Tool as Tool
 from voiceagent.core.events import TurnOptions as TurnOptions
-from voiceagent.core.events import Usage
 from voiceagent.core.history import AssistantItem, Item, Piece
 from voiceagent.core.waterfall import Waterfall
 
 TurnStatus = Literal["completed", "cancelled", "failed", "incomplete"]
-CloseReason = Literal["turn_detected", "client_cancelled", "max_output_tokens", "hangup", "error"]
+CloseReason = Literal[
+    "turn_detected", "client_cancelled", "max_output_tokens", "hangup", "error", "tool_returned"
+]
 GuessOutcome = Literal["right", "went_on", "changed", "failed", "hangup"]
 """What came of a reply on a guess: it was wanted; the person went on; there was something else to be answered by then,
 or nothing; the engine did not make it; the call ended."""
@@ -95,6 +97,18 @@ class Transcribe:
     item_id: str
     pieces: tuple[Piece, ...]
     more: bool = False
+
+
+# --- for the shell ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """Run a tool of the server's; answered once by `ToolReturned` of the same `item_id`, the call's."""
+
+    item_id: str
+    tool: Tool
+    arguments: str
 
 
 # --- for the player, by way of the dialect ----------------------------------------------------------------------
@@ -358,13 +372,34 @@ class TurnText:
 
 @dataclass(frozen=True, slots=True)
 class TurnTool:
-    """The assistant calls a tool; `item_id` is the tool call's own item, `arguments` JSON text."""
+    """The assistant calls a tool; `item_id` is the tool call's own item, `arguments` JSON text.
+
+    With `server` the server runs it, or waits for the client's approval, and `ToolAnswered` follows.
+    """
 
     turn: int
     item_id: str
     call_id: str
     name: str
     arguments: str
+    server: ServerTool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswered:
+    """What a tool of the server's has returned is in the conversation, as an item that no other notice tells of.
+
+    Attributes:
+        item_id: of the call.
+        output: what the model reads.
+        failed: it is an error.
+        more: it only says that the result comes later; another notice will tell of that.
+    """
+
+    item_id: str
+    output: str
+    failed: bool = False
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,7 +465,8 @@ Notice = (
     | TurnThought
     | TurnText
     | TurnTool
+    | ToolAnswered
     | TurnClosed
     | Error
 )
-Action = EngineAction | SendAudio | Flush | Close | Notice
+Action = EngineAction | RunTool | SendAudio | Flush | Close | Notice

@@ -15,6 +15,7 @@ from voiceagent.core import events as ev
 from voiceagent.core.asides import Asides
 from voiceagent.core.conversation import AUDIO_BUDGET, Conversation
 from voiceagent.core.ear import GROWING, Listener
+from voiceagent.core.errands import Errands
 from voiceagent.core.history import AudioContent, History, Item, Piece, UserItem
 from voiceagent.core.latency import Latency
 from voiceagent.core.making import DOWN, Making
@@ -47,6 +48,7 @@ class Controller:
         self._making = Making(self._talk)
         self._replies = Replies(self._talk, self._making, config.lead_ms)
         self._asides = Asides(self._making)
+        self._errands = Errands(self._talk)
         self._transcripts = Transcripts(self._talk, keep_audio=config.replies)
         self._latency = Latency()
         self._utterance_id: str | None = None  # id told to the client for the utterance in progress
@@ -80,22 +82,35 @@ class Controller:
         """When `handle_timeout` wants to be called; None = not before the next event."""
         if self._over:
             return None
-        times = (self._replies.mouth.next_deadline(self._now), self._ear.deadline, self._idle_deadline())
+        times = (
+            self._replies.mouth.next_deadline(self._now),
+            self._ear.deadline,
+            self._idle_deadline(),
+            self._errands.deadline(),
+        )
         return min([time for time in times if time is not None], default=None)
 
     def handle_timeout(self, now: float) -> list[act.Action]:
         """Time has passed: sends what may be sent, notices what was heard. Too early or too often is harmless."""
         if self._over:
             return []
-        made = self._tick(now) + self._advance()
+        made = self._follow(self._tick(now) + self._advance())
         return self._latency.observe(None, made, self._now)
 
     def handle(self, event: ev.Event, now: float) -> list[act.Action]:
         """What to do about one event. `now` in seconds on any clock that does not go back."""
         if self._over:
             return []
-        made = self._tick(now) + self._dispatch(event) + self._advance()
+        made = self._follow(self._tick(now) + self._dispatch(event) + self._advance())
         return self._latency.observe(event, made, self._now)
+
+    def _follow(self, made: list[act.Action]) -> list[act.Action]:
+        """With what follows of tools that were called."""
+        made = made + self._errands.follow(made, self._now)
+        while self._errands.stirred():
+            more = self._advance()
+            made += more + self._errands.follow(more, self._now)
+        return made
 
     def _dispatch(self, event: ev.Event) -> list[act.Action]:
         match event:
@@ -122,6 +137,8 @@ class Controller:
             case ev.LineBusy(busy):
                 self._replies.mouth.busy = busy
                 return []
+            case ev.ToolReturned():
+                return self._on_tool_returned(event)
             case ev.TranscriptDelta() | ev.Transcript() | ev.TranscriptFailed():
                 return self._transcripts.on_engine(event)
             case ev.EngineDown():
@@ -165,7 +182,10 @@ class Controller:
             case ev.ItemCreate():
                 return self._on_item_create(event)
             case ev.ItemDelete():
+                self._errands.forget(event.item_id)
                 return self._talk.delete(event)
+            case ev.Approve():
+                return self._errands.approve(event)
             case ev.ItemRetrieve():
                 return self._talk.retrieve(event)
             case ev.ItemTruncate():
@@ -198,6 +218,7 @@ class Controller:
             mouth.held = False
         if self._ear.state is Ear.SPEECH and self._utterance_id is None and not mouth.held:
             made.append(self._announce())
+        made += self._on_errands()
         if self._due and mouth.live is None and self._ear.state is Ear.QUIET:
             options = self._answer()
             self._due = options is not None
@@ -345,12 +366,35 @@ class Controller:
 
     def _on_respond(self, event: ev.Respond) -> list[act.Action]:
         if not event.options.conversation:
-            unfinished = self._replies.unfinished
-            return self._asides.start(event.options, unfinished=unfinished, event_id=event.event_id)
+            tools = tuple(tool for tool in event.options.tools if tool.server is None)  # the client's alone
+            options, unfinished = replace(event.options, tools=tools), self._replies.unfinished
+            return self._asides.start(options, unfinished=unfinished, event_id=event.event_id)
         if self._replies.mouth.live is not None:
             message = "The conversation already has an active response: await response.done, or cancel it."
             return [act.Error("conversation_already_has_active_response", message, event_id=event.event_id)]
         return self._start(event.options, event_id=event.event_id)
+
+    def _on_errands(self) -> list[act.Action]:
+        """Results that may come in, the reply to them, and words for the time until then."""
+        mouth, quiet = self._replies.mouth, self._ear.state is Ear.QUIET
+        silence = quiet and mouth.idle and (self._ear.vad is not None or self._ear.empty)
+        self._errands.watch(silence=silence, now=self._now)
+        if mouth.live is not None:
+            return []
+        made = self._errands.deliver(silence=silence and not self._due)
+        if self._due or not quiet:
+            return made
+        if self._errands.owes:
+            return made + self._start(self._errands.reply(self._config.turn_options()))
+        filler = self._errands.filler(self._now)
+        return made if filler is None else made + self._start(filler)
+
+    def _on_tool_returned(self, event: ev.ToolReturned) -> list[act.Action]:
+        self._errands.returned(event)
+        live = self._replies.mouth.live
+        if live is None or not live.options.script or live.sent or not self._errands.back:
+            return []
+        return self._silence("tool_returned")  # what was to bridge the time has not begun
 
     def _start(self, options: ev.TurnOptions, *, event_id: str | None = None) -> list[act.Action]:
         idle = self.mouth is Mouth.IDLE
@@ -358,6 +402,7 @@ class Controller:
         if not any(isinstance(action, act.Error) for action in made):
             self._opened_at = self._ear.judged if idle else self._opened_at
             self._due = self._ahead = False
+            self._errands.answered()
         return made
 
     def _on_play(self, event: ev.Play) -> list[act.Action]:

@@ -20,6 +20,7 @@ from voiceagent.core.history import (
     SystemItem,
     TextContent,
     ToolCallItem,
+    ToolResultItem,
     UserItem,
     as_text,
     item_pieces,
@@ -146,6 +147,12 @@ class Conversation:
         previous = self.history.last_id
         self.history = self.history.append(item)
         return [act.Committed(item_id, previous), *_added(item, previous), *self.bound()]
+
+    def add_result(self, call_id: str, output: str) -> tuple[str, list[act.Action]]:
+        """What a tool of the server's returned comes in, behind all else; returns its id."""
+        item = ToolResultItem(self.new_item_id(), call_id, output)
+        self.history = self.history.append(item)
+        return item.id, self.bound()
 
     def place(self, item: AssistantItem, previous_id: str | None) -> None:
         """A turn's message takes its place, right behind what it answers."""

@@ -22,12 +22,45 @@ Modality = Literal["audio", "text"]
 
 
 @dataclass(frozen=True, slots=True)
+class Filler:
+    """Words for the time in which a tool of the server's has nothing to tell yet.
+
+    Attributes:
+        text: said exactly so.
+        after_ms: of quiet on both sides; who has the result by then says nothing.
+    """
+
+    text: str
+    after_ms: int = 1200
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTool:
+    """What makes a tool one that the server runs.
+
+    Attributes:
+        label: where it comes from, in the client's words.
+        name: what it is called there.
+        background: the model is told at once that the result comes later, and the talk goes on.
+        approval: it is not run before the client has approved of the call.
+        filler: instead of the session's; None = that.
+    """
+
+    label: str
+    name: str
+    background: bool = False
+    approval: bool = False
+    filler: Filler | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may call; `parameters` is its JSON schema."""
+    """A function that the model may call; `parameters` is its JSON schema. Without `server` the client runs it."""
 
     name: str
     description: str = ""
     parameters: Mapping[str, Any] | None = None
+    server: ServerTool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +130,7 @@ class TurnOptions:
         script: a spoken reply says exactly this; empty = the model finds the words.
         interruptible: a voice may stop it (besides `ServerVad.interrupt_response`).
         metadata, format: the dialect's own: what the client named it by, and how its audio goes out.
+        filler: said when a tool of the server's takes long; None = nothing is.
         conversation: False = beside it (asides.py): it is read, but neither the reply nor `input` is added to it.
         input: the model sees these items instead of the history; None = the history.
         sums_up: it is the core's own (condense.py), and the client is told nothing of it.
@@ -120,6 +154,7 @@ class TurnOptions:
     interruptible: bool = True
     metadata: Mapping[str, str] | None = None
     format: str | None = None
+    filler: Filler | None = None
     conversation: bool = True
     input: tuple[Item | ItemReference, ...] | None = None
     sums_up: bool = False
@@ -163,6 +198,7 @@ class SessionConfig:
     think: bool = False
     truncation: Truncation = Truncation()
     parallel_calls: bool = True
+    filler: Filler | None = None
     speed: float = 1.0
     condensing: Condensing = Condensing()
 
@@ -182,6 +218,7 @@ class SessionConfig:
             think=self.think,
             truncation=self.truncation,
             parallel_calls=self.parallel_calls,
+            filler=self.filler,
             speed=self.speed,
         )
 
@@ -326,6 +363,28 @@ class Played:
 
     turn: int
     samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """The client's word on a call that waits for it; `item_id` is the call's."""
+
+    item_id: str
+    approve: bool
+    reason: str = ""
+    event_id: str | None = None
+
+
+# --- of the tools that the server runs --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReturned:
+    """The answer to a `RunTool`, once, whatever became of it: `output` is what the model is told."""
+
+    item_id: str
+    output: str
+    failed: bool = False
 
 
 # --- of the line ------------------------------------------------------------------------------------------------
@@ -498,6 +557,7 @@ Request = (
     | ItemDelete
     | ItemRetrieve
     | ItemTruncate
+    | Approve
 )
 """What a client asks for."""
 
@@ -506,4 +566,4 @@ LineEvent = EndOfCall | LineBusy
 TranscriptEvent = TranscriptDelta | Transcript | TranscriptFailed
 EngineEvent = TurnEvent | SpeechProb | TranscriptEvent | EngineDown | EngineUp
 ClientEvent = AudioIn | Played | Request
-Event = ClientEvent | LineEvent | EngineEvent
+Event = ClientEvent | LineEvent | EngineEvent | ToolReturned

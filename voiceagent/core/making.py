@@ -83,6 +83,8 @@ class Making:
             case ev.ToolCalled(_, call_id, name, arguments):
                 call = ToolCallItem(self._talk.new_item_id(), call_id, name, arguments)
                 turn.calls.append(call)
-                return [act.TurnTool(turn.id, call.id, call_id, name, arguments)]
+                tool = next((tool for tool in turn.options.tools if tool.name == name), None)
+                server = None if tool is None else tool.server
+                return [act.TurnTool(turn.id, call.id, call_id, name, arguments, server)]
             case _:
                 assert_never(event)

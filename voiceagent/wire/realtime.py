@@ -187,6 +187,8 @@ class RealtimeDialect:
                 | act.Prepare()
                 | act.CancelTurn()
                 | act.Transcribe()
+                | act.RunTool()
+                | act.ToolAnswered()
                 | act.Close()
             ):
                 pass  # for the engine and the line, not for the client
