@@ -434,7 +434,7 @@ class Loop:
         else:
             log.error("turn %d of session %d failed", turn.turn, turn.session, exc_info=error)
             code, message = "internal_error", f"The engine failed on this turn ({type(error).__name__})."
-            if not turn.beside:  # that one has its own, and they are gone
+            if not turn.apart:  # that one has its own, and they are gone
                 self._drop_caches(turn.session)
         self._emit(api.Failed(turn.session, turn.turn, code, message))
 

@@ -45,7 +45,7 @@ class Reply:
     sampling: Sampling
     max_tokens: int | None  #: of thought and reply together
     speech: Stream | None
-    beside: bool = False  #: beside the conversation, in a context of its own
+    beside: bool = False  #: in a context of its own
     one_call: bool = False  #: it ends with its first tool call
     said: bool = False  #: some text or speech has come
     audio_tokens: int = 0

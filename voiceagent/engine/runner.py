@@ -221,17 +221,17 @@ class StepAudioRunner:
         with self._on_speech():
             speech = self.token2wav.open(voice) if spoken else None
         context = self._context(turn.session)
-        if turn.beside:
+        if turn.apart:
             context = context.fork()
         try:
             generation = self._with_room(context, prompt, sampling, limit=limit, both=options.max_tokens)
         except BaseException:
             if isinstance(speech, SpeechState):
                 speech.close()
-            if turn.beside:
+            if turn.apart:
                 context.close()
             raise
-        if not turn.beside:
+        if not turn.apart:
             self._live[turn.session] += 1
         return Reply(
             turn.session,
@@ -243,7 +243,7 @@ class StepAudioRunner:
             sampling=sampling,
             max_tokens=options.max_tokens,
             speech=speech,
-            beside=turn.beside,
+            beside=turn.apart,
             one_call=not options.parallel_calls,
         )
 

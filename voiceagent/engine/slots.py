@@ -72,6 +72,11 @@ class Turn:
         """Whether it is beside the conversation."""
         return self.options.beside
 
+    @property
+    def apart(self) -> bool:
+        """Whether it has a context of its own: given words that answer nothing must not cost the conversation its."""
+        return self.options.beside or (bool(self.options.script) and not self.items)
+
     def deadline(self) -> float:
         """When the listener starts to miss something; the chunk with the earliest one is spoken first.
 
