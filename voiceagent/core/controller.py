@@ -13,6 +13,7 @@ from typing import assert_never
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
 from voiceagent.core.asides import Asides
+from voiceagent.core.condense import Condenser
 from voiceagent.core.conversation import AUDIO_BUDGET, Conversation
 from voiceagent.core.ear import GROWING, Listener
 from voiceagent.core.errands import Errands
@@ -50,6 +51,7 @@ class Controller:
         self._asides = Asides(self._making)
         self._errands = Errands(self._talk)
         self._transcripts = Transcripts(self._talk, keep_audio=config.replies)
+        self._condenser = Condenser(self._talk, self._making, self._transcripts)
         self._latency = Latency()
         self._utterance_id: str | None = None  # id told to the client for the utterance in progress
         self._opened_at = 0  # input sample at which the mouth left IDLE
@@ -130,7 +132,9 @@ class Controller:
                 | ev.TurnEnded()
                 | ev.TurnFailed()
             ):
-                return self._replies.on_engine(event, self._now) + self._asides.on_engine(event)
+                heard = self._replies.on_engine(event, self._now) + self._asides.on_engine(event)
+                self._condenser.on_turn(event, self._replies.mouth.live)
+                return heard
             case ev.Played(turn, samples):
                 self._replies.mouth.acknowledge(turn, samples)
                 return []
@@ -140,9 +144,10 @@ class Controller:
             case ev.ToolReturned():
                 return self._on_tool_returned(event)
             case ev.TranscriptDelta() | ev.Transcript() | ev.TranscriptFailed():
-                return self._transcripts.on_engine(event)
+                return [] if self._condenser.takes_words(event) else self._transcripts.on_engine(event)
             case ev.EngineDown():
                 self._making.engine_up = False
+                self._condenser.engine_down()
                 made = self._replies.fail(DOWN) + self._asides.fail(DOWN)
                 return made + self._transcripts.on_engine(event)
             case ev.EngineUp():
@@ -223,6 +228,9 @@ class Controller:
             options = self._answer()
             self._due = options is not None
             made += [] if options is None else self._start(options)
+        if mouth.live is None and self._ear.state is Ear.QUIET and not self._due:
+            made += self._condenser.review(self._config)
+            self._ahead = self._condenser.stirred() or self._ahead
         if self._ahead and mouth.live is None and self._config.replies and not self._config.alone:
             made.append(self._prepare())
         self._watch_idleness()
@@ -437,6 +445,7 @@ class Controller:
 
     def _on_end_of_call(self, event: ev.EndOfCall) -> list[act.Action]:
         made = self._silence("hangup") + self._asides.stop("hangup")
+        made += self._condenser.stop()
         self._over = True
         if isinstance(event, ev.Hangup):
             return [*made, act.Close(event.code, event.reason)]

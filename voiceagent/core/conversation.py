@@ -51,10 +51,11 @@ class Conversation:
     def __init__(self, *, id_prefix: str, audio_budget: int = AUDIO_BUDGET) -> None:
         self.history = History()
         self._prefix = id_prefix
-        self._audio_budget = audio_budget
+        self.audio_budget = audio_budget
         self._left: set[str] = set()  # items that the model no longer sees
         self._as_text: set[str] = set()  # items whose words it reads instead of their sound
         self.summary: Summary | None = None
+        self._viewed: tuple[History, tuple[Item, ...]] | None = None  # what is shown of a history
         self._items = 0
         self._pieces = 0
 
@@ -83,7 +84,7 @@ class Conversation:
             self.history = self.history.delete(oldest.id)
             self._forget_id(oldest.id)
             made.append(act.ItemDeleted(oldest.id))
-        self.history = self.history.within(self._audio_budget)
+        self.history = self.history.within(self.audio_budget)
         return made if self.history is before else [*made, *self.unseen(view)]
 
     @property
@@ -93,9 +94,14 @@ class Conversation:
         All but what there was no room for at an earlier turn; old items as text, and a summary in the place of the
         oldest, behind the instructions in front.
         """
+        if self._viewed is None or self._viewed[0] is not self.history:
+            self._viewed = self.history, self._view()
+        return self._viewed[1]
+
+    def _view(self) -> tuple[Item, ...]:
         summary = self.summary
-        summed = frozenset[str]() if summary is None else summary.of
-        shown = [self._shown(item) for item in self.history if item.id not in self._left | summed]
+        hidden = self._left if summary is None else self._left | summary.of
+        shown = [self._shown(item) for item in self.history if item.id not in hidden]
         if summary is not None:
             lead = next((at for at, item in enumerate(shown) if not isinstance(item, SystemItem)), len(shown))
             shown.insert(lead, summary.item)
@@ -107,7 +113,7 @@ class Conversation:
 
     def leave(self, item_ids: Iterable[str]) -> list[act.Action]:
         """There was no room for these items: they stay in the conversation and out of the model's sight, for good."""
-        before, gone = self.in_view, set(item_ids)
+        before, gone, self._viewed = self.in_view, set(item_ids), None
         self._left |= {item.id for item in before if item.id in gone}
         if self.summary is not None and self.summary.item.id in gone:
             self._left |= self.summary.of
@@ -116,13 +122,13 @@ class Conversation:
 
     def read_as_text(self, item_ids: Iterable[str]) -> list[act.Action]:
         """From now on the model reads the words of these items instead of their sound, where they are known."""
-        before = self.in_view
+        before, self._viewed = self.in_view, None
         self._as_text |= set(item_ids)
         return self.unseen(before)
 
     def sum_up(self, summary: Summary) -> list[act.Action]:
         """From now on the model reads this instead of these items, and of an older summary."""
-        before = self.in_view
+        before, self._viewed = self.in_view, None
         self.summary = summary
         return self.unseen(before)
 

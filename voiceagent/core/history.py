@@ -144,7 +144,7 @@ def without_audio(item: Item) -> Item:
 def as_text(item: Item) -> Item:
     """The item as it is read in a short form: words instead of sound, but for sound whose words are not known."""
     if isinstance(item, AssistantItem) and item.spoken:
-        return replace(item, text_ids=(), audio_ids=(), raw_ids=None, spoken=False, marks=(), audio=())
+        return replace(item, audio_ids=(), raw_ids=None, spoken=False, audio=())
     if not isinstance(item, UserItem):
         return item
     return replace(item, content=tuple(_worded(part) for part in item.content))

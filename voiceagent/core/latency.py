@@ -46,6 +46,8 @@ class Latency:
 
     def _follow(self, event: ev.Event | None, action: act.Action, now: float) -> act.Action:
         match action:
+            case act.StartTurn() if action.options.sums_up:
+                pass  # nobody waits for it
             case act.StartTurn(turn):
                 self._running[turn] = self._start(action, event, now)
             case act.SendAudio(turn) if turn in self._running:

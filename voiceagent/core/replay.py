@@ -150,6 +150,10 @@ def describe(action: act.Action) -> str:
             return "they have finished"
         case act.IdleTimedOut():
             return "nobody spoke for long"
+        case act.StartTurn() if action.options.sums_up:
+            return "old turns are to be summed up"
+        case act.Condensed(form, reason, item_ids):
+            return f"{len(item_ids)} old items are read as {form} ({reason})"
         case act.StartTurn(turn):
             return f"reply {turn} begins"
         case act.Flush(turn):

@@ -61,6 +61,10 @@ class Transcripts:
                 return self._ask(item.id, part.pieces, index)
         return []
 
+    def awaits(self, item_id: str) -> bool:
+        """Whether an item's words are on their way."""
+        return item_id in self._pending
+
     def _ask(self, item_id: str, pieces: tuple[Piece, ...], index: int) -> list[act.Action]:
         if not self._up:
             return self._fail(item_id, index, DOWN)

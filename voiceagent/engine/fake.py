@@ -57,6 +57,8 @@ class Script:
         "something was said"  #: what every transcription says of every piece; "!fail" = it fails
     )
     keeps: int = 0  #: items of a conversation that there is room for; 0 = for all
+    context: int = CONTEXT  #: positions that there are, as it says
+    summary: str = ""  #: what it writes of a conversation that is to be summed up
     thought: str = ""  #: what a turn that is to think thinks, word by word; empty = it cannot
     seed: int = 0
 
@@ -92,6 +94,12 @@ def scripted_reply(items: Sequence[Item], options: api.Options, script: Script) 
         raise InputError("This script cannot think.", code="think_unavailable", param="think")
     thoughts = tuple(f"{word} " for word in script.thought.split(" "))
     return replace(_answer(items, options, script), thoughts=thoughts)
+
+
+def scripted_summary(script: Script) -> ScriptedReply:
+    """What is written of a conversation."""
+    words = script.summary.split()
+    return ScriptedReply(tuple(_chunk(words, n, n + 1, ()) for n in range(len(words))), (), None)
 
 
 def _answer(items: Sequence[Item], options: api.Options, script: Script) -> ScriptedReply:
@@ -240,7 +248,7 @@ class FakeEngine:
         if not self.alive:
             return None
         return api.Ready(
-            "fake", "none", "none", ("default_female", "default_male"), CONTEXT, self._max_sessions, 0.0,
+            "fake", "none", "none", ("default_female", "default_male"), self.script.context, self._max_sessions, 0.0,
             can_think=bool(self.script.thought),
         )  # fmt: skip
 
@@ -314,13 +322,14 @@ class FakeEngine:
         script, turn = self.script, action.turn
         try:
             reply = scripted_reply(action.items, options_to_wire(action.options), script)
+            reply = scripted_summary(script) if action.options.sums_up else reply
         except InputError as error:
             session._tell(events.TurnFailed(turn=turn, code=error.code, message=str(error)))
             return
         written = self._written[session.number, turn] = []
         dropped = tuple(item.id for item in action.items[: -script.keeps]) if script.keeps else ()
         usage = events.Usage(input_text=1)
-        session._tell(events.TurnStarted(turn=turn, usage=usage, limit=CONTEXT, dropped=dropped))
+        session._tell(events.TurnStarted(turn=turn, usage=usage, limit=script.context, dropped=dropped))
         await asyncio.sleep(script.first_delay_s)
         if reply.fault == "fail":
             session._tell(events.TurnFailed(turn=turn, code="fake_fault", message="The script says so."))

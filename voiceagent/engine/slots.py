@@ -29,7 +29,7 @@ TOKEN_S = TOKEN_SAMPLES / VOICE_RATE  #: sound of one speech id
 TEXT_PATIENCE_S = 0.05  #: a reader takes some 20 tokens a second
 ASIDE_PATIENCE_S = 2.0  #: a turn beside the conversation waits so long for a calm moment,
 ASIDE_PACE_S = 0.25  #: and then so long between two steps
-MAX_WAITING_TURNS = 4  #: of one session; a controller that keeps to its tables never has more than two
+MAX_WAITING_TURNS = 5  #: of one session: four beside the conversation, and one that sums it up
 
 
 class Stage(Enum):

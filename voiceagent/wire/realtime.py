@@ -203,6 +203,8 @@ class RealtimeDialect:
                 yield self._event("input_audio_buffer.cleared")
             case act.InputTranscriptDelta() | act.InputTranscript() | act.InputTranscriptFailed():
                 yield self._input_transcript(action)
+            case act.Condensed():
+                yield self._condensed(action)
             case _:
                 yield self._item(action)
 
@@ -244,6 +246,18 @@ class RealtimeDialect:
                 return self._event(name, item_id=item_id, content_index=0, audio_end_ms=end)
             case _:
                 assert_never(action)
+
+    def _condensed(self, action: act.Condensed) -> str:
+        """Ours: what the model reads of old items from now on."""
+        return self._event(
+            "conversation.condensed",
+            form=action.form,
+            reason=action.reason,
+            item_ids=list(action.item_ids),
+            tokens_before=action.before,
+            tokens_after=action.after,
+            summary=action.summary or None,
+        )
 
     def _input_transcript(
         self, action: act.InputTranscriptDelta | act.InputTranscript | act.InputTranscriptFailed
