@@ -61,8 +61,8 @@ MUTANTS = (
     Mutant(
         "silence is counted from the beginning",
         "endpoint",
-        "at - self.speech_end >= self._silence",
-        "at - self.run_start >= self._silence",
+        "at - self.speech_end >= self.patience.wait",
+        "at - self.run_start >= self.patience.wait",
     ),
     Mutant(
         "the clock is not started anew after running dry",

@@ -114,7 +114,7 @@ def test_a_question_is_announced_committed_and_answered_in_the_protocols_order()
         "TurnOpened",
         "StartTurn",
     ]
-    assert only(made, act.SpeechStopped) == act.SpeechStopped("item_0001", 40 * 32 + 300)
+    assert only(made, act.SpeechStopped) == act.SpeechStopped("item_0001", 40 * 32 + 300, "silence", 512)
     assert only(made, act.Committed) == act.Committed("item_0001", None)
     start = only(made, act.StartTurn)
     assert start.items == call.controller.history.items

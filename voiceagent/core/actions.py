@@ -16,6 +16,7 @@ from voiceagent.core.events import ServerTool, Usage
 from voiceagent.core.events import Tool as Tool
 from voiceagent.core.events import TurnOptions as TurnOptions
 from voiceagent.core.history import AssistantItem, Item, Piece
+from voiceagent.core.patience import EndReason
 from voiceagent.core.waterfall import Waterfall
 
 TurnStatus = Literal["completed", "cancelled", "failed", "incomplete"]
@@ -99,6 +100,17 @@ class Transcribe:
     more: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class JudgeEnd:
+    """The person may have finished at sample `at` of the input: is what they say in this piece complete?
+
+    Answered by an `EndJudged`, or not at all: an answer that comes late is of no use.
+    """
+
+    at: int
+    piece: Piece
+
+
 # --- for the shell ----------------------------------------------------------------------------------------------
 
 
@@ -154,10 +166,17 @@ class SpeechStarted:
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
-    """The person was silent long enough; their audio ends at `audio_end_ms` (the silence included)."""
+    """The person has finished; their audio ends at `audio_end_ms` (the silence included).
+
+    Attributes:
+        reason: why that was decided.
+        silence_ms: from their last word to the decision.
+    """
 
     item_id: str
     audio_end_ms: int
+    reason: EndReason = "silence"
+    silence_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,7 +463,9 @@ class Error:
     event_id: str | None = None
 
 
-EngineAction = StartTurn | ConfirmTurn | EncodePiece | ForgetPieces | Prepare | CancelTurn | Transcribe
+EngineAction = (
+    StartTurn | ConfirmTurn | EncodePiece | ForgetPieces | Prepare | CancelTurn | Transcribe | JudgeEnd
+)
 Notice = (
     SpeechStarted
     | SpeechStopped

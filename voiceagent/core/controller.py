@@ -20,6 +20,8 @@ from voiceagent.core.errands import Errands
 from voiceagent.core.history import AudioContent, History, Item, Piece, UserItem
 from voiceagent.core.latency import Latency
 from voiceagent.core.making import DOWN, Making
+from voiceagent.core.patience import EndReason
+from voiceagent.core.questions import Questions
 from voiceagent.core.replies import Replies
 from voiceagent.core.tables import Ear, Mouth, Voice
 from voiceagent.core.transcripts import Transcripts
@@ -50,6 +52,7 @@ class Controller:
         self._replies = Replies(self._talk, self._making, config.lead_ms)
         self._asides = Asides(self._making)
         self._errands = Errands(self._talk)
+        self._questions = Questions()
         self._transcripts = Transcripts(self._talk, keep_audio=config.replies)
         self._condenser = Condenser(self._talk, self._making, self._transcripts)
         self._latency = Latency()
@@ -143,6 +146,9 @@ class Controller:
                 return []
             case ev.ToolReturned():
                 return self._on_tool_returned(event)
+            case ev.EndJudged(at, text, complete):
+                self._ear.told(at, text, complete)
+                return []
             case ev.TranscriptDelta() | ev.Transcript() | ev.TranscriptFailed():
                 return [] if self._condenser.takes_words(event) else self._transcripts.on_engine(event)
             case ev.EngineDown():
@@ -207,7 +213,7 @@ class Controller:
         made = self._replies.pump(self._now)
         starved, idle = self._ear.deadline, self._idle_deadline()
         if starved is not None and starved <= self._now:
-            made += self._on_utterance_over()
+            made += self._on_utterance_over("no_input")
         if idle is not None and idle <= self._now:
             made += self._on_idle()
         return made
@@ -234,7 +240,7 @@ class Controller:
         if self._ahead and mouth.live is None and self._config.replies and not self._config.alone:
             made.append(self._prepare())
         self._watch_idleness()
-        return made
+        return made + self._questions.follow(self._ear, engine_up=self._making.engine_up)
 
     def _answer(self) -> ev.TurnOptions | None:
         """How to answer what was said; None if nothing of it is left."""
@@ -276,11 +282,11 @@ class Controller:
     # --- the person -----------------------------------------------------------------------------------------
 
     def _on_probability(self, event: ev.SpeechProb) -> list[act.Action]:
-        voice, full = self._ear.judge(event.at, event.p, self._now)
+        voice, full = self._ear.judge(event.at, event.p, self._now, event.level)
         self._ahead = self._ahead or bool(full)
         made = self._full(full)
         if voice is Voice.ENDED:
-            return made + self._on_utterance_over()
+            return made + self._on_utterance_over(self._ear.reason)
         if self._ear.state is Ear.SPEECH:
             return made + self._weigh()
         if voice is Voice.OFF and self._replies.mouth.held:
@@ -321,13 +327,13 @@ class Controller:
         self._utterance_id = self._talk.new_item_id()
         return act.SpeechStarted(self._utterance_id, samples_to_ms(self._ear.buffer.start, rate=MODEL_RATE))
 
-    def _on_utterance_over(self) -> list[act.Action]:
-        """The silence was long enough."""
+    def _on_utterance_over(self, reason: EndReason) -> list[act.Action]:
+        """The silence was long enough, or there is another reason."""
         if self._utterance_id is None:  # it was still weighed when its audio ceased to come
             self._ear.forget(everything=False)
             return self._let_go()
         before, last_word = self.history, self._ear.last_word
-        made = self._commit(whole=False)
+        made = self._commit(reason)
         if self.history is not before:
             self._due = self._due or self._answers()
             if self._answers():
@@ -349,14 +355,16 @@ class Controller:
         if not self._ear.can_commit():
             message = "The input audio buffer is empty: append at least 100 ms of audio before committing."
             return [act.Error("input_audio_buffer_commit_empty", message, event_id=event.event_id)]
-        return self._commit(whole=True) + self._let_go()
+        return self._commit("committed") + self._let_go()
 
-    def _commit(self, *, whole: bool) -> list[act.Action]:
-        pieces, fresh, end = self._ear.finish(whole=whole)
+    def _commit(self, reason: EndReason) -> list[act.Action]:
+        silence = samples_to_ms(self._ear.silence_at_end, rate=MODEL_RATE)
+        pieces, fresh, end = self._ear.finish(whole=reason == "committed")
         made = _encode(fresh)
         item_id, self._utterance_id = self._utterance_id, None
         if item_id is not None:
-            made.append(act.SpeechStopped(item_id, samples_to_ms(end, rate=MODEL_RATE)))
+            end_ms = samples_to_ms(end, rate=MODEL_RATE)
+            made.append(act.SpeechStopped(item_id, end_ms, reason, silence))
         if not pieces:  # its audio was lost on the way in
             return made
         growing = self._transcripts.growing

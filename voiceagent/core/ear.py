@@ -12,6 +12,7 @@ from collections.abc import Callable
 from voiceagent.core.endpoint import Endpointer
 from voiceagent.core.events import ServerVad
 from voiceagent.core.history import Piece
+from voiceagent.core.patience import EndReason
 from voiceagent.core.segments import InputBuffer, Samples
 from voiceagent.core.tables import EAR, Ear, Voice
 from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, ms_to_samples
@@ -87,6 +88,26 @@ class Listener:
         return self._offer is not None
 
     @property
+    def silence(self) -> int:
+        """Samples since the last word of the utterance in progress; 0 while it is said."""
+        return self._endpoint.silence
+
+    @property
+    def silence_at_end(self) -> int:
+        """Samples since the last word, of an utterance in progress or just over."""
+        return max(0, self.judged - self._endpoint.speech_end) if self.vad is not None else 0
+
+    @property
+    def speech_end(self) -> int:
+        """Sample at which the last word ended, so far."""
+        return self._endpoint.speech_end
+
+    @property
+    def reason(self) -> EndReason:
+        """Why the utterance is over that `judge` has just found to be."""
+        return "too_long" if self._length() >= LONGEST else self._endpoint.reason
+
+    @property
     def last_word(self) -> float:
         """When the last word of the utterance in progress was said, if its audio came as it was spoken."""
         return self._heard_at - (self.judged - self._endpoint.speech_end) / MODEL_RATE
@@ -125,7 +146,18 @@ class Listener:
             self._endpoint.reset_behind(self.buffer.start)
         return []
 
-    def judge(self, at: int, p: float, now: float) -> tuple[Voice | None, list[Piece]]:
+    def said_last(self) -> Piece | None:
+        """What was said behind the full pieces up to now, as a piece of its own; nothing is taken. None if nothing."""
+        heard = self.buffer.peek(self._natural_end)
+        return self._new_piece(heard) if len(heard) else None
+
+    def told(self, at: int, text: str, complete: float) -> None:
+        """A verdict on what was said up to sample `at`; see `Endpointer.told`."""
+        self._endpoint.told(at, text, complete)
+
+    def judge(
+        self, at: int, p: float, now: float, level: float | None = None
+    ) -> tuple[Voice | None, list[Piece]]:
         """Takes one probability in; returns what it changed, and pieces that became full.
 
         After `Voice.ENDED` the state is still what it was: `finish` takes the utterance.
@@ -135,7 +167,7 @@ class Listener:
         self._heard_at = now
         if at > self.judged and self._endpoint.may_be_voice(p):
             self._stirred, self._offer = at, None
-        voice = self._endpoint.push(at, p)
+        voice = self._endpoint.push(at, p, level)
         if voice is Voice.ENDED:
             return voice, []
         if voice is Voice.ON and self.state is Ear.QUIET:

@@ -6,12 +6,14 @@ Its only clock is the sample count of the input (16 kHz), so a stalled network o
 from __future__ import annotations
 
 from voiceagent.core.events import ServerVad
+from voiceagent.core.patience import SILENCE, EndReason, Patience
 from voiceagent.core.tables import Voice
-from voiceagent.units import MODEL_RATE, ms_to_samples
+from voiceagent.units import MODEL_RATE
 
 WINDOW = 512  #: samples per probability (32 ms)
 ONSET_WINDOWS = 3  #: speech windows that make a voice (96 ms): a click or a key press is shorter
 HYSTERESIS = 0.15  #: voice goes off this far below the threshold, so that a weak syllable does not cut it
+LATER = MODEL_RATE * 6 // 5  #: who goes on this soon behind an end had not finished
 LEAST_OFF = 0.01  #: however low the threshold, a probability below this is silence
 
 
@@ -22,9 +24,13 @@ class Endpointer:
         run_start: sample at which the current or last stretch of speech began.
         speech_end: sample at which it ended, so far.
         judged: sample up to which probabilities are known.
+        patience: says how long a silence ends the turn; it knows the person, and is never reset.
+        reason: why the last turn was over.
     """
 
     def __init__(self, vad: ServerVad) -> None:
+        self.patience = Patience(vad)
+        self.reason: EndReason = SILENCE
         self.configure(vad)
         self.run_start = 0
         self.speech_end = 0
@@ -38,7 +44,7 @@ class Endpointer:
         """Other thresholds from the next window on; what is going on goes on."""
         self._on_at = vad.threshold
         self._off_at = max(vad.threshold - HYSTERESIS, LEAST_OFF)
-        self._silence = ms_to_samples(vad.silence_duration_ms, rate=MODEL_RATE)
+        self.patience.configure(vad)
 
     def reset(self, at: int) -> None:
         """No utterance is going on; windows that end at or before sample `at` are old news."""
@@ -59,12 +65,24 @@ class Endpointer:
         """Whether a window of this probability is not clearly silent. NaN counts as silence."""
         return p >= self._off_at
 
-    def push(self, at: int, p: float) -> Voice | None:
+    @property
+    def silence(self) -> int:
+        """Samples since the last word of the utterance in progress; 0 while it is said."""
+        return self.judged - self.speech_end if self._inside and not self._on else 0
+
+    def told(self, at: int, text: str, complete: float) -> None:
+        """A verdict on what was said up to sample `at`; it is too late for one once speech has gone on."""
+        if self.silence and at == self.speech_end:
+            self.patience.told(text, complete)
+
+    def push(self, at: int, p: float, level: float | None = None) -> Voice | None:
         """One window that ends at sample `at`; at most one thing happens in it. NaN counts as silence."""
         if at <= self.judged:
             return None
         self.judged = at
         if self._on:
+            if p >= self._off_at:
+                self.patience.pace.voiced(WINDOW / MODEL_RATE, level)
             return self._while_on(at, p)
         return self._while_off(at, p)
 
@@ -74,6 +92,7 @@ class Endpointer:
             return None
         self._on = False
         self._run = 0
+        self.patience.paused()
         return Voice.OFF
 
     def _while_off(self, at: int, p: float) -> Voice | None:
@@ -83,12 +102,15 @@ class Endpointer:
             self._run += 1
             # Within an utterance one window is enough: the person is there, only a word's beginning may be soft.
             if self._inside or self._run >= ONSET_WINDOWS:
+                if self._inside or (self.speech_end and self._first - self.speech_end < LATER):
+                    self.patience.resumed(self._first - self.speech_end, cut=not self._inside)
                 self.run_start, self.speech_end = self._first, at
                 self._inside, self._on = True, True
                 return Voice.ON
         elif not p >= self._off_at:
             self._run = 0
-        if self._inside and at - self.speech_end >= self._silence:
+        if self._inside and at - self.speech_end >= self.patience.wait:
+            self.reason = self.patience.reason
             self.reset(at)
             return Voice.ENDED
         return None

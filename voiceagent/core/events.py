@@ -63,6 +63,9 @@ class Tool:
     server: ServerTool | None = None
 
 
+Eagerness = Literal["low", "medium", "high"]
+
+
 @dataclass(frozen=True, slots=True)
 class ServerVad:
     """The server finds the turns by voice activity.
@@ -74,6 +77,8 @@ class ServerVad:
         create_response: answer when a turn ends.
         interrupt_response: a voice over ours stops us.
         idle_timeout_ms: silence after our reply that is answered like a turn; None = never.
+        eagerness: the silence that ends a turn depends on what was said and on the person's pace, as patience.py says;
+            `silence_duration_ms` holds while there is no verdict. None = it is always that.
     """
 
     threshold: float = 0.5
@@ -82,6 +87,7 @@ class ServerVad:
     create_response: bool = True
     interrupt_response: bool = True
     idle_timeout_ms: int | None = None
+    eagerness: Eagerness | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,6 +432,18 @@ class SpeechProb:
 
 
 @dataclass(frozen=True, slots=True)
+class EndJudged:
+    """What was said up to sample `at`, as far as it is not older than the last 25 s, and how likely it is the end.
+
+    `complete` is a probability, 0..1, that nothing follows.
+    """
+
+    at: int
+    text: str
+    complete: float
+
+
+@dataclass(frozen=True, slots=True)
 class TurnStarted:
     """The turn is being computed.
 
@@ -564,6 +582,6 @@ Request = (
 EndOfCall = Detached | Hangup
 LineEvent = EndOfCall | LineBusy
 TranscriptEvent = TranscriptDelta | Transcript | TranscriptFailed
-EngineEvent = TurnEvent | SpeechProb | TranscriptEvent | EngineDown | EngineUp
+EngineEvent = TurnEvent | SpeechProb | EndJudged | TranscriptEvent | EngineDown | EngineUp
 ClientEvent = AudioIn | Played | Request
 Event = ClientEvent | LineEvent | EngineEvent | ToolReturned

@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceagent.core.actions import CancelTurn as CancelTurnAction
-from voiceagent.core.actions import EncodePiece, ForgetPieces, StartTurn, Transcribe
+from voiceagent.core.actions import EncodePiece, ForgetPieces, JudgeEnd, StartTurn, Transcribe
 from voiceagent.core.actions import Prepare as PrepareAction
 from voiceagent.core.events import (
     AudioOut as AudioOutEvent,
 )
 from voiceagent.core.events import (
+    EndJudged,
     EngineDown,
     EngineUp,
     SpeechProb,
@@ -40,12 +41,14 @@ if TYPE_CHECKING:
     from voiceagent.engine.voices import Keeper
 
 EngineEvent = (
-    SpeechProb | TurnStarted | ThoughtOut | TextOut | AudioOutEvent | ToolCalled | TurnEnded | TurnFailed
+    SpeechProb | EndJudged | TurnStarted | ThoughtOut | TextOut | AudioOutEvent | ToolCalled | TurnEnded | TurnFailed
     | TranscriptDelta | Transcript | TranscriptFailed | EngineDown | EngineUp
 )  # fmt: skip
 """Every event that an engine can cause in a session."""
 
-EngineAction = StartTurn | EncodePiece | ForgetPieces | PrepareAction | CancelTurnAction | Transcribe
+EngineAction = (
+    StartTurn | EncodePiece | ForgetPieces | PrepareAction | CancelTurnAction | Transcribe | JudgeEnd
+)
 """Every action of a session that is the engine's to carry out."""
 
 
@@ -218,6 +221,14 @@ class Write(Message, frozen=True):
     more: bool = False
 
 
+class Judge(Message, frozen=True):
+    """Is what is said in a piece sent before, up to sample `at`, complete? Answered by `Judged`, or not at all."""
+
+    session: int
+    at: int
+    piece: int
+
+
 class Enrol(Message, frozen=True):
     """Make a voice of the bytes of a sound file, for all sessions; answered by `Enrolled` or `NotEnrolled`."""
 
@@ -256,6 +267,7 @@ Command = (
     | Begin
     | Cancel
     | Write
+    | Judge
     | CloseSession
     | Ping
     | Enrol
@@ -391,6 +403,15 @@ class Unwritten(Message, frozen=True):
     message: str
 
 
+class Judged(Message, frozen=True):
+    """What was said up to sample `at`, and how likely it is that nothing follows; see `core.events.EndJudged`."""
+
+    session: int
+    at: int
+    text: str
+    complete: float
+
+
 class Enrolled(Message, frozen=True):
     """Turns may ask for the voice; `clip` is its recording as a plain WAV file, of which it can be made again."""
 
@@ -446,6 +467,7 @@ Reply = (
     | Writing
     | Wrote
     | Unwritten
+    | Judged
     | Refused
     | Pong
     | Fatal

@@ -60,29 +60,56 @@ class Caption:
         self.job, self.read, self.begun = None, False, False
 
 
+@dataclass(slots=True)
+class Judgement:
+    """A question whether what was said so far is complete.
+
+    Attributes:
+        piece: what was said.
+        at: sample of the input at which the words ended.
+        job, read, text: as in `Caption`.
+    """
+
+    piece: Piece
+    at: int
+    arrived: float
+    job: Any = None
+    read: bool = False
+    text: str = ""
+
+
 class Background:
     """All chores of an engine."""
 
     def __init__(self) -> None:
         self.pieces: dict[tuple[int, int], float] = {}  #: (session, piece) -> when it came
         self.early: dict[int, Early] = {}  #: by session; the newest only
+        self.judgements: dict[int, Judgement] = {}  #: by session; the newest only
         self.captions: dict[tuple[int, str], Caption] = {}  #: by session and item
 
     def chores(self, table: SlotTable) -> list[Chore]:
         """What could be done now: a prompt is read ahead, and a piece written down, when it is all encoded."""
-        return [*self._pieces(), *self._early(table), *self._captions()]
+        return [*self._pieces(), *self._judgements(), *self._early(table), *self._captions()]
 
     def drop(self, session: int) -> list[Any]:
         """Forget all of a session; returns the jobs that had begun."""
         self.pieces = {key: at for key, at in self.pieces.items() if key[0] != session}
-        early = self.early.pop(session, None)
+        early, judgement = self.early.pop(session, None), self.judgements.pop(session, None)
         mine = [key for key in self.captions if key[0] == session]
-        jobs = [self.captions.pop(key).job for key in mine] + [early.job if early is not None else None]
+        jobs = [self.captions.pop(key).job for key in mine]
+        jobs += [chore.job for chore in (early, judgement) if chore is not None]
         return [job for job in jobs if job is not None]
 
     def _pieces(self) -> Iterator[Chore]:
         for (session, piece), at in self.pieces.items():
             yield Chore("encode", session, piece, at)
+
+    def _judgements(self) -> Iterator[Chore]:
+        for session, judgement in self.judgements.items():
+            if judgement.read:
+                yield Chore("conclude", session, "", judgement.arrived)
+            elif (session, judgement.piece.id) not in self.pieces:
+                yield Chore("judge", session, "", judgement.arrived)
 
     def _early(self, table: SlotTable) -> Iterator[Chore]:
         for session, early in self.early.items():

@@ -22,7 +22,15 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceagent.core import events
-from voiceagent.core.actions import CancelTurn, EncodePiece, ForgetPieces, Prepare, StartTurn, Transcribe
+from voiceagent.core.actions import (
+    CancelTurn,
+    EncodePiece,
+    ForgetPieces,
+    JudgeEnd,
+    Prepare,
+    StartTurn,
+    Transcribe,
+)
 from voiceagent.core.history import Item, Piece
 from voiceagent.engine import api, mapping
 from voiceagent.engine.pipe import Pipe, WorkerSpec, environment
@@ -80,6 +88,9 @@ class LocalSession:
                 self._prepare(action)
             case CancelTurn():
                 self.engine.post(api.Cancel(self.number, action.turn))
+            case JudgeEnd(at, piece):
+                self._send_pieces([piece])
+                self.engine.post(api.Judge(self.number, at, piece.id))
             case Transcribe():
                 self._send_pieces(action.pieces)
                 pieces = tuple(piece.id for piece in action.pieces)

@@ -22,7 +22,15 @@ import numpy.typing as npt
 
 from voiceagent.audio.tempo import Tempo
 from voiceagent.core import events
-from voiceagent.core.actions import CancelTurn, EncodePiece, ForgetPieces, Prepare, StartTurn, Transcribe
+from voiceagent.core.actions import (
+    CancelTurn,
+    EncodePiece,
+    ForgetPieces,
+    JudgeEnd,
+    Prepare,
+    StartTurn,
+    Transcribe,
+)
 from voiceagent.core.history import AudioContent, Item, Piece, TextContent, ToolResultItem, UserItem
 from voiceagent.engine import api
 from voiceagent.engine.fake_ear import EnergyStream as EnergyStream
@@ -56,6 +64,7 @@ class Script:
     transcript: str = (
         "something was said"  #: what every transcription says of every piece; "!fail" = it fails
     )
+    complete: float | None = None  #: how likely nothing follows what anybody says; None = no answer
     keeps: int = 0  #: items of a conversation that there is room for; 0 = for all
     context: int = CONTEXT  #: positions that there are, as it says
     summary: str = ""  #: what it writes of a conversation that is to be summed up
@@ -189,7 +198,10 @@ class FakeSession:
                 self.engine.cancel_turn(self, action.turn)
             case Transcribe() if self.engine.alive:
                 self._write(action)
-            case EncodePiece() | ForgetPieces() | Prepare() | Transcribe():
+            case JudgeEnd(at) if self.engine.alive and self.engine.script.complete is not None:
+                script = self.engine.script
+                self._tell(events.EndJudged(at, script.transcript, self.engine.script.complete))
+            case EncodePiece() | ForgetPieces() | Prepare() | Transcribe() | JudgeEnd():
                 pass
 
     def close(self) -> None:
@@ -435,9 +447,15 @@ class FakeRunner:
                 pass
         return FakeJob(turn, reply)
 
-    def listen(self, session: int, pieces: tuple[Piece, ...]) -> FakeReading:
+    def listen(self, session: int, pieces: tuple[Piece, ...], *, kept: bool = False) -> FakeReading:
         """The script's words, one per step."""
         return FakeReading(["", self.script.transcript])
+
+    def completeness(self, job: FakeReading, pieces: tuple[Piece, ...]) -> float:
+        """What the script says; without that it cannot be known."""
+        if self.script.complete is None:
+            raise EngineError("The script does not say.", code="fake_fault")
+        return self.script.complete
 
     def prepare(self, session: int, items: tuple[Item, ...], options: api.Options) -> FakeReading:
         """Nothing to remember."""

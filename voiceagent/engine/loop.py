@@ -15,12 +15,14 @@ from voiceagent.core.history import Piece
 from voiceagent.engine import api
 from voiceagent.engine.background import Background, Early
 from voiceagent.engine.captions import Captions
+from voiceagent.engine.judgements import Judgements
 from voiceagent.engine.lane import Lane
 from voiceagent.engine.mapping import item_from_wire, piece_from_bytes
 from voiceagent.engine.protocol import Pcm, Runner, Speech, Summary, Written
 from voiceagent.engine.scheduler import (
     DecodeStep,
     EncodeStep,
+    JudgeStep,
     ListenStep,
     PrefillStep,
     PrepareStep,
@@ -72,6 +74,7 @@ class Loop:
         self._lane = lane
         self._background = Background()
         self._captions = Captions(runner, self._background, emit=emit, clock=clock)
+        self._judgements = Judgements(runner, self._background.judgements, emit=emit, clock=clock)
         self._voices = Desk(runner, self._table, emit=emit, lane=desk)
         self._reads = 0  # steps of the language model since its last token
 
@@ -92,6 +95,8 @@ class Loop:
                 self._cancel(command)
             case api.Write():
                 self._take_write(command)
+            case api.Judge():
+                self._take_question(command)
             case api.CloseSession():
                 self._close(command.session)
             case api.Ping():
@@ -119,6 +124,8 @@ class Loop:
                 self._prefill(step)
             case PrepareStep():
                 self._prepare(step)
+            case JudgeStep():
+                self._judgements.listen(step)
             case ListenStep():
                 self._captions.listen(step)
             case DecodeStep():
@@ -200,6 +207,7 @@ class Loop:
     def _forget(self, command: api.Forget) -> None:
         slot = self._table.get(command.session)
         if slot is not None:
+            self._judgements.forget(command.session, command.pieces)
             slot.doomed.update(command.pieces)
             self._forget_idle(slot)
 
@@ -250,6 +258,11 @@ class Loop:
         slot = self._table.get(command.session)
         if slot is not None:
             self._captions.take(command, slot)
+
+    def _take_question(self, command: api.Judge) -> None:
+        slot = self._table.get(command.session)
+        if slot is not None and command.piece in slot.pieces:
+            self._judgements.take(command, slot.pieces[command.piece])
 
     # --- steps in the background --------------------------------------------------------------------------------
 
@@ -329,7 +342,9 @@ class Loop:
     def _decode(self, step: DecodeStep) -> None:
         turns = [self._planned(session, turn) for session, turn in step.turns]
         captions = [self._background.captions[key] for key in step.writes]
-        jobs = [turn.job for _, turn in turns] + [caption.job for caption in captions]
+        judgements = [self._background.judgements[session] for session in step.judges]
+        jobs = [turn.job for _, turn in turns]
+        jobs += [caption.job for caption in captions] + [question.job for question in judgements]
         outcomes = self._isolated(self._runner.decode, jobs)
         for (slot, turn), outcome in zip(turns, outcomes[: len(turns)], strict=True):
             if isinstance(outcome, Exception):
@@ -337,8 +352,11 @@ class Loop:
             else:
                 self._written(turn, outcome)
                 self._end_if_done(slot, turn)
-        for key, outcome in zip(step.writes, outcomes[len(turns) :], strict=True):
+        written = iter(outcomes[len(turns) :])
+        for key, outcome in zip(step.writes, written, strict=False):
             self._captions.write(*key, outcome)
+        for session, outcome in zip(step.judges, written, strict=True):
+            self._judgements.write(session, outcome)
 
     def _written(self, turn: Turn, written: Written) -> None:
         turn.quiet_tokens += 1

@@ -163,7 +163,7 @@ def sound_pcm(raw: bytes) -> npt.NDArray[np.int16]:
 
 SessionReply = (
     api.Prob | api.Started | api.Thought | api.Spoke | api.Sound | api.Called | api.Ended | api.Failed
-    | api.Writing | api.Wrote | api.Unwritten
+    | api.Writing | api.Wrote | api.Unwritten | api.Judged
 )  # fmt: skip
 
 
@@ -200,6 +200,8 @@ def to_event(reply: SessionReply) -> api.EngineEvent:
             return events.TranscriptDelta(item_id=reply.item_id, text=reply.text)
         case api.Wrote():
             return events.Transcript(item_id=reply.item_id, text=reply.text)
+        case api.Judged():
+            return events.EndJudged(at=reply.at, text=reply.text, complete=reply.complete)
         case api.Unwritten():
             return events.TranscriptFailed(item_id=reply.item_id, code=reply.code, message=reply.message)
         case _:

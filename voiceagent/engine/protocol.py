@@ -86,8 +86,11 @@ class Runner(Protocol):
             CapacityError: there is not that much memory; the turn fails, nothing else does.
         """
 
-    def listen(self, session: int, pieces: tuple[Piece, ...]) -> Any:
-        """As `begin`, a job for a caption of encoded pieces."""
+    def listen(self, session: int, pieces: tuple[Piece, ...], *, kept: bool = False) -> Any:
+        """As `begin`, a job for a caption of encoded pieces; `kept`: that will be asked for its completeness."""
+
+    def completeness(self, job: Any, pieces: tuple[Piece, ...]) -> float:
+        """How likely it is that nothing follows what a written caption of these pieces says (one that was kept)."""
 
     def prepare(self, session: int, items: tuple[Item, ...], options: api.Options) -> Any:
         """A job that only reads, for a conversation that will be answered soon; takes no memory that others use."""

@@ -132,6 +132,7 @@ class Caption:
 
     generation: Generation | None
     scribe: Scribe
+    kept: bool = False  #: its own context is not closed when it ends
 
 
 @dataclass(slots=True)

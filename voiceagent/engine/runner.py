@@ -247,10 +247,14 @@ class StepAudioRunner:
             one_call=not options.parallel_calls,
         )
 
-    def listen(self, session: int, pieces: tuple[Piece, ...]) -> Caption:
+    def listen(self, session: int, pieces: tuple[Piece, ...], *, kept: bool = False) -> Caption:
         """A transcription beside whatever the session's context holds."""
-        generation = self.language.transcription(pieces, context=self._context(session))
-        return Caption(generation, Scribe(self.language.tokenizer))
+        generation = self.language.transcription(pieces, context=self._context(session), kept=kept)
+        return Caption(generation, Scribe(self.language.tokenizer), kept=kept)
+
+    def completeness(self, job: Caption, pieces: tuple[Piece, ...]) -> float:
+        """How likely it is that nothing follows what was written down; 0 where nothing was heard."""
+        return 0.0 if job.generation is None else self.language.completeness(pieces, job.generation)
 
     def prepare(self, session: int, items: tuple[Item, ...], options: api.Options) -> Ahead:
         """The session's context, to be made to hold what a prompt of these items begins with."""
@@ -339,6 +343,8 @@ class StepAudioRunner:
         if job.generation is not None:
             job.generation.close()
         if isinstance(job, Caption):
+            if job.kept and job.generation is not None:
+                job.generation.context.close()
             return
         if isinstance(job.speech, SpeechState):
             job.speech.close()

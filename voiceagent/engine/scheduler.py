@@ -92,9 +92,12 @@ class TurnView:
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Work that no turn waits for: a piece, a prompt to read ahead, a caption's prompt, a caption to write."""
+    """Work that no turn waits for: a piece, a prompt to read ahead, a caption's prompt, a caption to write.
 
-    kind: Literal["encode", "prepare", "listen", "write"]
+    A question whether somebody has finished is read ("judge") and written ("conclude") like a caption, but they wait.
+    """
+
+    kind: Literal["encode", "judge", "conclude", "prepare", "listen", "write"]
     session: int
     key: int | str  #: piece number, or item id
     arrived: float
@@ -134,11 +137,20 @@ class ListenStep:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeStep:
+    """Read up to so many positions of the prompt of a session's question."""
+
+    session: int
+    positions: int
+
+
+@dataclass(frozen=True, slots=True)
 class DecodeStep:
-    """Generate one token each: of replies (session, turn), and of captions (session, item id)."""
+    """Generate one token each: of replies (session, turn), captions (session, item id), and sessions' questions."""
 
     turns: tuple[tuple[int, int], ...]
     writes: tuple[tuple[int, str], ...] = ()
+    judges: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +170,7 @@ class VocodeStep:
     parts: tuple[Part, ...]
 
 
-Step = EncodeStep | PrefillStep | PrepareStep | ListenStep | DecodeStep | VocodeStep
+Step = EncodeStep | PrefillStep | PrepareStep | ListenStep | JudgeStep | DecodeStep | VocodeStep
 
 
 def plan(
@@ -252,7 +264,12 @@ def _encode(
 
 def _ahead(turns: Sequence[TurnView], quiet: Sequence[Chore], now: float, limits: Limits) -> Step | None:
     """A slice of a prompt that nobody waits for, if nobody is hurt by it."""
-    if all(view.need - now > PREPARE_CALM_S for view in turns):
+    if _may_judge(turns, now):
+        for chore in quiet:
+            if chore.kind == "judge":
+                return JudgeStep(chore.session, limits.slice)
+        if any(chore.kind == "conclude" for chore in quiet):
+            return None  # somebody waits for it, and only for a few tokens
         for chore in quiet:
             if chore.kind == "prepare":
                 return PrepareStep(chore.session, limits.slice)
@@ -280,13 +297,23 @@ def _decode(
         horizon = max(first, now) + JOIN_S
         decoding = [view for view in decoding if view.need <= horizon]
     decoding = decoding[: limits.batch]
+    judges = [c.session for c in quiet if c.kind == "conclude" and _may_judge(turns, now)]
+    judges = judges[: limits.batch - len(decoding)]
     writes = [c for c in quiet if c.kind == "write" and _may_transcribe(turns, c, now)]
-    if not decoding and not writes:
+    if not decoding and not writes and not judges:
         return None
     return DecodeStep(
         tuple((view.session, view.turn) for view in decoding),
-        tuple((chore.session, str(chore.key)) for chore in writes[: limits.batch - len(decoding)]),
+        tuple(
+            (chore.session, str(chore.key)) for chore in writes[: limits.batch - len(decoding) - len(judges)]
+        ),
+        tuple(judges),
     )
+
+
+def _may_judge(turns: Sequence[TurnView], now: float) -> bool:
+    """Nobody needs a token soon."""
+    return all(view.need - now > PREPARE_CALM_S for view in turns)
 
 
 def _may_transcribe(turns: Sequence[TurnView], chore: Chore, now: float) -> bool:

@@ -187,6 +187,7 @@ class Session:
                 | act.Prepare()
                 | act.CancelTurn()
                 | act.Transcribe()
+                | act.JudgeEnd()
             ):
                 if self._engine is not None:
                     self._engine.send(action)

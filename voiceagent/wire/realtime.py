@@ -187,6 +187,7 @@ class RealtimeDialect:
                 | act.Prepare()
                 | act.CancelTurn()
                 | act.Transcribe()
+                | act.JudgeEnd()
                 | act.RunTool()
                 | act.ToolAnswered()
                 | act.Close()

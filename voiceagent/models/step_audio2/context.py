@@ -14,6 +14,7 @@ from torch import Tensor
 from voiceagent.core.history import Piece
 from voiceagent.errors import EngineError, InputError
 from voiceagent.models.step_audio2.kv import KvPool
+from voiceagent.models.step_audio2.lm import Chunk
 from voiceagent.models.step_audio2.model import StepAudio2
 from voiceagent.models.step_audio2.prompt import AudioRow, Slot
 from voiceagent.models.step_audio2.read import SIZES, Reader
@@ -148,6 +149,22 @@ class Context:
             embeds = self._embed(part)
             self._reader.read(embeds, self.sequence)
             self._slots += part
+
+    @torch.inference_mode()
+    def scores(self, slots: Sequence[Slot], *, last: int) -> Tensor:
+        """(last, vocabulary) scores of what follows each of the last of these slots, all of which it holds then.
+
+        Raises:
+            InputError, EngineError, CapacityError: as `read_prefix`.
+        """
+        self.begin(slots, keep=len(slots) - last)
+        self.read(slots[:-last], positions=len(slots))
+        model = self._network.model
+        self.sequence.reserve(len(slots))
+        new = Chunk.after(self.sequence, last, pool=self._pool, rotary=model.tables)
+        states = model.extend(self._embed(slots[-last:]), new)
+        self.hold(slots[-last:])
+        return self._network.scores(states)
 
     def hold(self, slots: Sequence[Slot]) -> None:
         """Counts slots whose keys and values have been written."""

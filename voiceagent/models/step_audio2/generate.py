@@ -17,6 +17,7 @@ import torch
 
 from voiceagent.core.history import Piece
 from voiceagent.errors import CheckpointError, InputError, VoiceAgentError
+from voiceagent.models.step_audio2 import completeness
 from voiceagent.models.step_audio2.checkpoint import INT8_ROWS, load_step_audio2, out_of_memory_named
 from voiceagent.models.step_audio2.context import Context
 from voiceagent.models.step_audio2.decode import BUCKETS, Decoder, Next, Ticket
@@ -258,24 +259,61 @@ class LanguageModel:
             generations[at].board(ticket)
         return tickets
 
-    def transcription(self, pieces: Sequence[Piece], *, context: Context | None = None) -> Generation | None:
+    def transcription(
+        self, pieces: Sequence[Piece], *, context: Context | None = None, kept: bool = False
+    ) -> Generation | None:
         """The model's greedy transcript of what it hears, to be stepped; None if there is nothing to hear.
 
         Args:
             pieces: consecutive pieces of one utterance.
             context: where they may be encoded already; it is not changed.
+            kept: the transcript's own context stays when it ends, for `completeness`, and is the caller's to close.
         """
         prompt = render_transcription(pieces, self.tokenizer, self.variant)
         if not any(isinstance(slot, AudioRow) for slot in prompt.slots):
             return None
         own = self.open() if context is None else context.blank()
         self.encode([(own, piece) for piece in pieces])
-        return self._generation(own, prompt, GREEDY, max_tokens=_TRANSCRIPT_TOKENS * len(pieces), alone=True)
+        return self._generation(
+            own, prompt, GREEDY, max_tokens=_TRANSCRIPT_TOKENS * len(pieces), alone=not kept
+        )
 
     def transcript(self, generation: Generation) -> str:
         """The text of a finished transcription, without the language tag that it may begin with."""
         scribe = Scribe(self.tokenizer)
         return "".join(map(scribe.feed, generation.ids)) + scribe.finish()
+
+    def completeness(self, pieces: Sequence[Piece], generation: Generation) -> float:
+        """How likely nothing follows what these pieces say, of which `generation` is the finished transcript (kept).
+
+        Raises:
+            CapacityError: no pages are left (code "kv_full").
+        """
+        alone = self.open()
+        try:
+            return completeness.completeness(
+                pieces,
+                generation.ids,
+                heard=generation.context,
+                alone=alone,
+                tokenizer=self.tokenizer,
+                variant=self.variant,
+                stops=self.stops,
+            )
+        finally:
+            alone.close()
+
+    def judge(self, pieces: Sequence[Piece]) -> tuple[str, float]:
+        """The transcript of pieces, and how likely nothing follows: all that `completeness` needs, run to its end."""
+        generation = self.transcription(pieces, kept=True)
+        if generation is None:
+            return "", 0.0
+        while generation.step() is not None:
+            pass
+        try:
+            return self.transcript(generation), self.completeness(pieces, generation)
+        finally:
+            generation.context.close()
 
     def transcribe(self, pieces: Sequence[Piece], *, context: Context | None = None) -> str:
         """`transcription`, run to its end; empty if there is nothing to hear."""
