@@ -272,6 +272,86 @@ MUTANTS = (
         "return None if self.state is Ear.QUIET else self._heard_at + STARVED_S",
         "return None",
     ),
+    Mutant(
+        "the words of a guess are told at once",
+        "guess",
+        "self.open.hold(event, now)\n            return []",
+        "self.open.hold(event, now)\n"
+        "            return [act.TurnText(event.turn, '', event.text)] if isinstance(event, ev.TextOut) else []",
+    ),
+    Mutant(
+        "a guess is right whatever was said or asked since",
+        "guess",
+        "return self.start.options == options and _read(self.start.items) == _read(items)",
+        "return True",
+    ),
+    Mutant("every guess is as hasty as the first", "guess", "still >= PATIENCE << made", "still >= PATIENCE"),
+    Mutant(
+        "a guess that nobody wants works on",
+        "guess",
+        "return [act.CancelTurn(turn)]",
+        "return list[act.Action]()",
+    ),
+    Mutant(
+        "the cost of a guess is not told", "guess", "return [_wasted(event, outcome, tokens)]", "return []"
+    ),
+    Mutant(
+        "what a guess heard is kept for ever",
+        "guess",
+        "return [*self.drop(outcome), forget]",
+        "return self.drop(outcome)",
+    ),
+    Mutant("a guess outlives the engine", "controller", ' + self._guesses.lose("failed")', ""),
+    Mutant("a guess outlives the call", "controller", ' + self._guesses.lose("hangup")', ""),
+    Mutant("a guess is held through what is said next", "guess", "if self._ear.offered:", "if self.open:"),
+    Mutant(
+        "the beginning of what was held is lost",
+        "guess",
+        "for event in guess.events:",
+        "for event in guess.events[3:]:",
+    ),
+    Mutant(
+        "a guess stands in the way of a turn",
+        "controller",
+        'made = self._guesses.drop("changed") + self._replies.start(',
+        "made = self._replies.start(",
+    ),
+    Mutant(
+        "a guess in the middle of a turn",
+        "guess",
+        "free = mouth.live is None and not mouth.held and",
+        "free =",
+    ),
+    Mutant(
+        "a guess that is done is never closed",
+        "guess",
+        "return made + self._replies.complete()",
+        "return made",
+    ),
+    Mutant(
+        "what was offered stays when somebody speaks",
+        "ear",
+        "self._stirred, self._offer = at, None",
+        "self._stirred = at",
+    ),
+    Mutant(
+        "what was offered is heard twice",
+        "ear",
+        "self.buffer.drop(self.buffer.start + len(offer.audio))",
+        "pass",
+    ),
+    Mutant(
+        "the client's commit takes what was offered and no more",
+        "ear",
+        "None if whole else self._offer, None",
+        "self._offer, None",
+    ),
+    Mutant(
+        "the offer ends before the last word",
+        "ear",
+        "self.buffer.peek(self._natural_end))",
+        "self.buffer.peek(self._natural_end - 4096))",
+    ),
 )
 
 

@@ -37,12 +37,13 @@ class Calls(RuleBasedStateMachine):
         interrupt=st.booleans(),
         lead=st.sampled_from([None, 40, 300]),
         acks=st.booleans(),
+        guesses=st.booleans(),
     )
-    def begin(self, voice: bool, interrupt: bool, lead: int | None, acks: bool) -> None:
+    def begin(self, voice: bool, interrupt: bool, lead: int | None, acks: bool, guesses: bool) -> None:
         self.world = World(0)
         self.world.imagine = lambda turn, options, starts: []  # type: ignore[method-assign]  # the rules say what it makes
         vad = ev.ServerVad(interrupt_response=interrupt, silence_duration_ms=200) if voice else None
-        self.world.config = ev.SessionConfig(turn_detection=vad, lead_ms=lead)
+        self.world.config = ev.SessionConfig(turn_detection=vad, lead_ms=lead, speculation=guesses)
         self.world.acks, self.world.liar = acks, False
         self.world.player.delay = 0.05
         self.world.controller = self.world.make(self.world.config, id_prefix="item_")
@@ -91,6 +92,35 @@ class Calls(RuleBasedStateMachine):
         else:
             job.plan.append(ev.TurnEnded(job.turn, end, ev.Usage(), ()))
         self.world.work(job)
+
+    @precondition(lambda self: self.world.hunch is not None)
+    @rule(
+        tokens=st.sampled_from([0, 1, 25]),
+        end=st.sampled_from(["", "", "stop", "cancelled", "failed", "tool"]),
+    )
+    def the_engine_works_on_a_guess(self, tokens: int, end: str) -> None:
+        job = self.world.hunch.job
+        if tokens:
+            pcm = numbered(job.turn, job.made, tokens * 960)
+            job.plan += [ev.TextOut(job.turn, " word", (0,)), ev.AudioOut(job.turn, 0, pcm, (1,) * tokens)]
+        if end == "tool":
+            job.plan.append(ev.ToolCalled(job.turn, "call", "f", "{}"))
+        elif end == "failed":
+            job.plan.append(ev.TurnFailed(job.turn, "broken", "it broke"))
+        elif end and not job.ended:
+            job.plan.append(ev.TurnEnded(job.turn, end, ev.Usage(), ()))
+        while self.world.work_on_guess():
+            pass
+
+    @precondition(lambda self: self.world.cancelling)
+    @rule()
+    def the_engine_lets_go_of_a_guess(self) -> None:
+        self.world.let_go(self.world.cancelling.pop())
+
+    @rule(silence=st.integers(3, 6))
+    def somebody_pauses(self, silence: int) -> None:
+        self.somebody_is_heard(5, True)
+        self.somebody_is_heard(silence, False)
 
     @rule(windows=st.integers(6, 9))
     def somebody_speaks_over_us(self, windows: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -71,6 +72,16 @@ class Job:
 
 
 @dataclass
+class Hunch:
+    """A reply that the engine makes on a guess, and nobody has been told of."""
+
+    job: Job
+    items: tuple[Any, ...]
+    heard: tuple[int, int]  # samples of the utterance in progress, as it was given to the engine
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass
 class World:
     """One call. `run` plays random events; every broken promise is an AssertionError."""
 
@@ -85,8 +96,13 @@ class World:
     jobs: dict[int, Job] = field(default_factory=dict)
     live: int | None = None
     asides: set[int] = field(default_factory=set)  # open beside the conversation
+    hunch: Hunch | None = None
+    guessed: Counter[str] = field(default_factory=Counter)  # guesses by utterance
+    unsettled: set[int] = field(default_factory=set)  # guesses of which it was not told what came of them
+    cancelling: set[int] = field(default_factory=set)  # of these, what the engine is still to let go of
+    confirming: bool = False
+    tried: set[int] = field(default_factory=set)  # audio that the engine has for a guess alone
     aside_items: set[str] = field(default_factory=set)
-    opened: int = 0
     speaking: tuple[str, int] | None = None  # announced utterance
     answer_due: bool = False
     blind_until: int = 0  # samples before it were committed or cleared, whatever was in them
@@ -110,6 +126,7 @@ class World:
         self.rng = random.Random(self.seed)
         self.room = random.Random(self.seed)
         self.line = random.Random(self.seed)  # of its own: the walk goes where it went without it
+        self.doubt = random.Random(self.seed)
         rng = self.rng
         vad: ev.ServerVad | None = ev.ServerVad(
             prefix_padding_ms=rng.choice((0, 100, 300, 300)),
@@ -126,6 +143,7 @@ class World:
             replies=self.voice_only or rng.random() < 0.7,
             lead_ms=rng.choice((None, 40, 200, 300, 1000)),
             speed=(1.0, 0.5, 1.0, 1.3)[self.seed % 4],
+            speculation=self.doubt.random() < 0.6,
         )
         self.acks = rng.random() < 0.4
         self.liar = self.acks and rng.random() < 0.2  # acknowledges what it cannot have played
@@ -182,7 +200,15 @@ class World:
         if self.rng.random() < 0.8:  # otherwise the line breaks in the midst of it
             self.come_to_rest()
             self.check_runs()
+        if self.doubt.random() < 0.5:
+            self.pause()
         self.end_call()
+
+    def pause(self) -> None:
+        """Somebody speaks, and has fallen silent just now."""
+        self.plan = self.plan[: self.judged] + [False] + [True] * 9 + [False] * 9
+        self.speak(16 * WINDOW)
+        self.judge(14)
 
     def step(self) -> None:
         rng = self.rng
@@ -249,6 +275,7 @@ class World:
             if voice:
                 self.runs[-1].busy = self.runs[-1].busy or self.busy()
                 self.check_interrupted(open_before)
+                assert self.hunch is None or self.is_said(self.hunch), "a guess about somebody who goes on"
                 self.meddle(self.judged - self.runs[-1].start)
 
     def meddle(self, windows: int) -> None:
@@ -282,6 +309,8 @@ class World:
 
     def compute(self) -> None:
         """The engine says something of a turn; rarely of one that is long over."""
+        if self.work_on_guesses():
+            return
         choices = [job for job in self.jobs.values() if job.plan]
         stale = self.rng.random() < 0.1
         chosen = [job for job in choices if self.is_open(job.turn) is not stale]
@@ -299,6 +328,39 @@ class World:
                 self.left |= set(event.dropped) & self.items
             for n in range(job.turn % 3):
                 self.give(ev.ThoughtOut(job.turn, f"thought{n} "))
+
+    def work_on_guesses(self) -> bool:
+        """The engine says something of a reply on a guess, or of one that it was to give up."""
+        if self.cancelling and self.doubt.random() < 0.5:
+            self.let_go(self.cancelling.pop())
+            return True
+        worked = False
+        while self.up and self.doubt.random() < 0.8 and self.work_on_guess():
+            worked = True
+        return worked
+
+    def work_on_guess(self) -> bool:
+        """The engine says the next of what it has of a reply on a guess."""
+        if self.hunch is None or not self.hunch.job.plan:
+            return False
+        job = self.hunch.job
+        event = job.plan.pop(0)
+        self.note_made(job, event)
+        if isinstance(event, ev.TurnStarted):
+            self.hunch.dropped = event.dropped
+        self.give(event)
+        return True
+
+    def let_go(self, turn: int) -> None:
+        """The engine has stopped at a guess."""
+        said = ev.Usage(output_text=self.doubt.randint(0, 9))
+        made = self.give(ev.TurnEnded(turn, "cancelled", said, (), 0.25))
+        over = [a for a in made if isinstance(a, act.GuessOver) and a.turn == turn]
+        assert [a.work for a in over] == [250_000], "what a guess has cost is not told"
+
+    def is_said(self, hunch: Hunch) -> bool:
+        """Whether what it answers is over, and in the conversation."""
+        return bool(self.utterances) and self.utterances[-1] == hunch.heard
 
     def player_moves(self) -> None:
         if not self.acks:
@@ -323,6 +385,9 @@ class World:
                 self.asked.clear()
                 for job in self.jobs.values():
                     job.plan = []
+                self.cancelling.clear()
+                assert self.hunch is None, "a guess outlives the engine"
+                assert not self.unsettled, "of a guess that died with the engine nothing was told"
         elif dice < 0.6:
             self.disturbing = True
             self.pass_time(5.0, punctual=self.rng.random() < 0.5)  # longer than an utterance waits for news
@@ -435,6 +500,8 @@ class World:
             self.pass_time(0.05)
             for _ in range(3):
                 self.rest_engine()
+            while self.cancelling:
+                self.let_go(self.cancelling.pop())
             if self.acks:
                 for turn in list(self.player.played)[-8:]:
                     self.acknowledge(turn)
@@ -443,6 +510,9 @@ class World:
             self.acknowledge(turn)
         assert self.live is None, "a turn never ended"
         assert not self.asides, "a turn beside the conversation never ended"
+        assert self.hunch is None, "a guess was never released"
+        assert not self.unsettled, "it was never told what came of a guess"
+        assert not self.tried, "the engine keeps audio of a guess for ever"
         assert self.controller.mouth.name == "IDLE", "the mouth did not come to rest"
         assert self.controller.ear.name == "QUIET", "the ear did not come to rest"
         assert self.controller.next_deadline() is None, "something still waits"
@@ -485,6 +555,8 @@ class World:
         event = self.rng.choice((ev.Detached(), ev.Hangup("bye")))
         running = {turn for turn in (self.live, *self.asides) if turn is not None}
         at_work = {turn for turn in running if not self.jobs[turn].ended}
+        if self.hunch is not None and not self.hunch.job.ended:
+            at_work.add(self.hunch.job.turn)
         self.answer_due = False  # nobody is left to hear it
         made = self.give(event)
         assert any(isinstance(a, act.Close) for a in made) == isinstance(event, ev.Hangup)
@@ -505,12 +577,19 @@ class World:
         idle_cancel = idle_cancel and (self.live is None or event.turn == 10**6)
         self.answer_due = self.answer_due or isinstance(event, ev.RespondSoon)
         codes = [action.code for action in made if isinstance(action, act.Error)]
+        self.confirming = any(isinstance(action, act.ConfirmTurn) for action in made)
+        quiet = not self.player.waiting and not self.fastest.waiting
         assert refused == ("conversation_already_has_active_response" in codes)
         assert crowded == ("too_many_active_responses" in codes)
         assert idle_cancel == ("response_cancel_not_active" in codes)
         for number, action in enumerate(made):
             self.seen.add(type(action).__name__)
             self.check_action(action, made[number + 1 :], event)
+        for action in made if quiet and not self.line_busy else ():
+            if isinstance(action, act.ConfirmTurn):
+                job = self.jobs[action.turn]
+                assert job.sent or not job.made, "a guess is held on"
+                assert not job.ended or job.sent < job.made or self.live is None, "a reply without end"
         pair = (self.controller.ear, self.controller.mouth)
         if pair != self.last_pair:
             assert pair in (REACHABLE_BY_VOICE if self.voice_only else REACHABLE), (
@@ -547,6 +626,24 @@ class World:
                 job.flushed = True
                 self.player.flush(turn)
                 self.fastest.flush(turn)
+            case act.CancelTurn(turn) if self.hunch is not None and turn == self.hunch.job.turn:
+                assert not self.hunch.job.ended
+                self.hunch = None
+                self.cancelling.add(turn)
+            case act.StartTurn(guess=True):
+                self.on_guess(action)
+            case act.StartTurn(turn):
+                assert turn in self.asides or self.hunch is None, "the engine is kept by a guess"
+            case act.ConfirmTurn(turn):
+                assert self.is_open(turn)
+                assert self.hunch is None
+            case act.GuessOver(turn, outcome):
+                assert (outcome == "right") == (turn in self.jobs)
+                self.unsettled.remove(turn)
+                if self.hunch is not None and self.hunch.job.turn == turn:  # the engine has let go of it
+                    assert self.hunch.job.ended or not self.up
+                    self.hunch = None
+                self.cancelling.discard(turn)
             case act.CancelTurn(turn):
                 assert self.is_open(turn)
                 self.jobs[turn].cancelled = True
@@ -572,7 +669,9 @@ class World:
                 assert self.encoded.issuperset(pieces), (
                     "a piece that the engine has not got is to be forgotten"
                 )
-                if not isinstance(event, ev.TurnStarted):  # what was left out may be asked for by its id
+                self.tried.difference_update(pieces)
+                # What was left out may be asked for by its id.
+                if not isinstance(event, ev.TurnStarted) and not self.confirming:
                     self.encoded.difference_update(pieces)  # a turn that still names one is found out below
             case act.ItemAdded(item):
                 self.items.add(item.id)
@@ -581,6 +680,7 @@ class World:
                 self.left.discard(item_id)
             case act.Prepare(items):
                 assert self.live is None, "a turn is under way"
+                assert self.hunch is None, "a turn is under way"
                 pieces = [
                     p.id
                     for i in items
@@ -610,38 +710,84 @@ class World:
 
     def on_opened(self, action: act.TurnOpened, rest: list[act.Action]) -> None:
         options = action.options
-        assert action.turn > self.opened
-        self.opened = action.turn
+        assert action.turn not in self.jobs
         starts = [a for a in rest if isinstance(a, act.StartTurn)]
-        assert bool(starts) == self.up
+        hunch = self.hunch if act.ConfirmTurn(action.turn) in rest else None
+        assert bool(starts) == (self.up and hunch is None)
         for start in starts:
             assert start.turn == action.turn
             self.check_unfinished(start)
-            pieces = [p for i in start.items if isinstance(i, UserItem) for p in audio_of(i)]
-            assert {piece.id for piece in pieces} <= self.encoded, "a piece that the engine was not told of"
-            if options.input is None:
-                named = {item.id for item in start.items}
-                assert not named & self.left, "what was left out is read again"
-                assert self.items - self.left <= named, "an item of the conversation is not read"
-        self.jobs[action.turn] = Job(
-            action.turn,
-            self.imagine(action.turn, options, starts),
-            options.modalities == "audio",
-            options.interruptible,
-            options.conversation,
-            options.speed,
-            item_id=action.item_id,
-            previous=action.previous_item_id,
-        )
+            self.check_read(start.items, options)
+        if hunch is not None:
+            self.hunch, job = None, hunch.job
+            self.check_guess(hunch, options)
+            assert action.previous_item_id == hunch.items[-1].id
+        else:
+            job = self.new_job(action.turn, options, starts)
+        self.jobs[action.turn] = job
+        job.item_id, job.previous = action.item_id, action.previous_item_id
         if options.conversation:
             assert self.live is None, "two turns of the conversation at once"
             self.live = action.turn
             self.answer_due = False
+            assert self.hunch is None, "a turn and a guess at once"
         else:
             assert action.previous_item_id is None
             self.asides.add(action.turn)
             self.aside_items.add(action.item_id)
             assert len(self.asides) <= MAX_ASIDES
+
+    def new_job(self, turn: int, options: ev.TurnOptions, starts: list[act.StartTurn]) -> Job:
+        return Job(
+            turn,
+            self.imagine(turn, options, starts),
+            options.modalities == "audio",
+            options.interruptible,
+            options.conversation,
+            options.speed,
+        )
+
+    def check_read(self, items: tuple[Any, ...], options: ev.TurnOptions) -> None:
+        """The model sees all that it has to, and the engine has all sound of it."""
+        pieces = [p for i in items if isinstance(i, UserItem) for p in audio_of(i)]
+        assert {piece.id for piece in pieces} <= self.encoded, "a piece that the engine was not told of"
+        if options.input is None:
+            named = {item.id for item in items}
+            assert not named & self.left, "what was left out is read again"
+            assert self.items - self.left <= named, "an item of the conversation is not read"
+
+    def on_guess(self, start: act.StartTurn) -> None:
+        """A reply is begun in a silence that may be the end; nobody is waiting for the engine."""
+        assert self.config.speculation
+        assert self.up
+        assert self.live is None, "a guess in the middle of a turn"
+        assert self.hunch is None, "two guesses at once"
+        said = start.items[-1]
+        assert isinstance(said, UserItem)
+        assert self.speaking is None or said.id == self.speaking[0], "a guess about nothing"
+        assert start.options == self.config.turn_options()
+        run = self.runs[-1]
+        silence = 3 << self.guessed[said.id]
+        assert run.disturbed or self.judged - run.end >= silence, "a guess in the middle of a word"
+        pieces = audio_of(said)
+        assert {piece.id for piece in pieces} <= self.encoded
+        heard = np.concatenate([piece.audio for piece in pieces])
+        begin, end = int(heard[0]), int(heard[0]) + len(heard)
+        assert np.array_equal(heard, np.arange(begin, end, dtype=np.float32)), "input lost or moved"
+        assert end >= run.end * WINDOW or run.disturbed, "a guess that has not heard all"
+        self.guessed[said.id] += 1
+        assert self.guessed[said.id] <= 3, "one guess after the other"
+        self.unsettled.add(start.turn)
+        self.tried.add(pieces[-1].id)
+        self.hunch = Hunch(self.new_job(start.turn, start.options, [start]), start.items, (begin, end))
+
+    def check_guess(self, hunch: Hunch, options: ev.TurnOptions) -> None:
+        """What was answered is what was said, and all that there is to be read; and all of it was held."""
+        self.check_read(hunch.items, options)
+        assert self.is_said(hunch), "another utterance was answered than was heard"
+        ids = [item.id for item in self.controller.history]
+        assert {item.id for item in hunch.items} <= set(ids), "what is not in the conversation was read"
+        self.left |= set(hunch.dropped) & self.items
 
     def check_unfinished(self, start: act.StartTurn) -> None:
         """Of a reply in the making, who reads along sees what the client was told."""
@@ -798,6 +944,7 @@ class World:
         assert isinstance(added.item, UserItem)
         pieces = audio_of(added.item)
         assert {piece.id for piece in pieces} <= self.encoded
+        self.tried -= {piece.id for piece in pieces}
         longest = 400_000 if self.config.replies else 160_000
         assert all(0.8 * longest < len(piece.audio) <= longest for piece in pieces[:-1])
         samples = np.concatenate([piece.audio for piece in pieces])

@@ -17,6 +17,7 @@ from voiceagent.core.condense import Condenser
 from voiceagent.core.conversation import AUDIO_BUDGET, Conversation
 from voiceagent.core.ear import GROWING, Listener
 from voiceagent.core.errands import Errands
+from voiceagent.core.guess import Guesses
 from voiceagent.core.history import AudioContent, History, Item, Piece, UserItem
 from voiceagent.core.latency import Latency
 from voiceagent.core.making import DOWN, Making
@@ -52,6 +53,7 @@ class Controller:
         self._replies = Replies(self._talk, self._making, config.lead_ms)
         self._asides = Asides(self._making)
         self._errands = Errands(self._talk)
+        self._guesses = Guesses(self._talk, self._making, self._ear, self._replies)
         self._questions = Questions()
         self._transcripts = Transcripts(self._talk, keep_audio=config.replies)
         self._condenser = Condenser(self._talk, self._making, self._transcripts)
@@ -135,9 +137,7 @@ class Controller:
                 | ev.TurnEnded()
                 | ev.TurnFailed()
             ):
-                heard = self._replies.on_engine(event, self._now) + self._asides.on_engine(event)
-                self._condenser.on_turn(event, self._replies.mouth.live)
-                return heard
+                return self._on_turn_event(event) + self._guesses.on_engine(event, self._now)
             case ev.Played(turn, samples):
                 self._replies.mouth.acknowledge(turn, samples)
                 return []
@@ -154,7 +154,7 @@ class Controller:
             case ev.EngineDown():
                 self._making.engine_up = False
                 self._condenser.engine_down()
-                made = self._replies.fail(DOWN) + self._asides.fail(DOWN)
+                made = self._replies.fail(DOWN) + self._asides.fail(DOWN) + self._guesses.lose("failed")
                 return made + self._transcripts.on_engine(event)
             case ev.EngineUp():
                 self._making.engine_up = True
@@ -163,6 +163,11 @@ class Controller:
                 return self._on_end_of_call(event)
             case _:
                 return self._on_request(event)
+
+    def _on_turn_event(self, event: ev.TurnEvent) -> list[act.Action]:
+        made = self._replies.on_engine(event, self._now) + self._asides.on_engine(event)
+        self._condenser.on_turn(event, self._replies.mouth.live)
+        return made
 
     def _on_request(self, event: ev.Request) -> list[act.Action]:
         match event:
@@ -186,6 +191,7 @@ class Controller:
             case ev.Configure(config):
                 begins_anew = self._ear.vad is None and config.turn_detection is not None
                 made = self._transcripts.abandon() if begins_anew else []
+                made += self._guesses.unsettle("changed")
                 self._config = config
                 self._ear.configure(config.turn_detection)
                 self._replies.mouth.configure(config.lead_ms)
@@ -224,6 +230,7 @@ class Controller:
             return []
         mouth = self._replies.mouth
         made = self._replies.complete()
+        made += self._guesses.review()
         mouth.settle(self._now)
         if mouth.idle:
             mouth.held = False
@@ -234,10 +241,13 @@ class Controller:
             options = self._answer()
             self._due = options is not None
             made += [] if options is None else self._start(options)
-        if mouth.live is None and self._ear.state is Ear.QUIET and not self._due:
+        if not self._due:
+            made += self._guesses.drop_decided()
+        free = mouth.live is None and self._guesses.open is None
+        if free and self._ear.state is Ear.QUIET and not self._due:
             made += self._condenser.review(self._config)
             self._ahead = self._condenser.stirred() or self._ahead
-        if self._ahead and mouth.live is None and self._config.replies and not self._config.alone:
+        if self._ahead and free and self._config.replies and not self._config.alone:
             made.append(self._prepare())
         self._watch_idleness()
         return made + self._questions.follow(self._ear, engine_up=self._making.engine_up)
@@ -289,6 +299,8 @@ class Controller:
             return made + self._on_utterance_over(self._ear.reason)
         if self._ear.state is Ear.SPEECH:
             return made + self._weigh()
+        if self._ear.state is Ear.TRAILING:
+            made += self._guesses.consider(self._config, self._utterance_id, self._unanswered, self._now)
         if voice is Voice.OFF and self._replies.mouth.held:
             if self._utterance_id is None:
                 self._ear.forget(everything=False)
@@ -333,7 +345,10 @@ class Controller:
             self._ear.forget(everything=False)
             return self._let_go()
         before, last_word = self.history, self._ear.last_word
+        guessed = self._ear.offered
         made = self._commit(reason)
+        if guessed:
+            self._guesses.decided()
         if self.history is not before:
             self._due = self._due or self._answers()
             if self._answers():
@@ -414,7 +429,9 @@ class Controller:
 
     def _start(self, options: ev.TurnOptions, *, event_id: str | None = None) -> list[act.Action]:
         idle = self.mouth is Mouth.IDLE
-        made = self._replies.start(options, event_id=event_id)
+        made = self._guesses.confirm(options, self._now, self._on_turn_event)
+        if not made:
+            made = self._guesses.drop("changed") + self._replies.start(options, event_id=event_id)
         if not any(isinstance(action, act.Error) for action in made):
             self._opened_at = self._ear.judged if idle else self._opened_at
             self._due = self._ahead = False
@@ -452,7 +469,7 @@ class Controller:
         ]
 
     def _on_end_of_call(self, event: ev.EndOfCall) -> list[act.Action]:
-        made = self._silence("hangup") + self._asides.stop("hangup")
+        made = self._silence("hangup") + self._asides.stop("hangup") + self._guesses.lose("hangup")
         made += self._condenser.stop()
         self._over = True
         if isinstance(event, ev.Hangup):

@@ -16,6 +16,7 @@ class Latency:
         self._spoken: tuple[float, float] | None = None  # a last word to be answered, and when it was known
         self._running: dict[int, Stopwatch] = {}
         self._taken: dict[int, Waterfall] = {}  # of answers that are not closed
+        self._guesses = act.Guesses()
 
     def finished(self, last_word: float, now: float) -> None:
         """The person has finished, and the next turn answers that."""
@@ -50,21 +51,48 @@ class Latency:
                 pass  # nobody waits for it
             case act.StartTurn(turn):
                 self._running[turn] = self._start(action, event, now)
+            case act.ConfirmTurn(turn) if turn in self._running:
+                self._settle(self._running[turn], now)
+            case act.GuessOver(turn):
+                self._count(action)
             case act.SendAudio(turn) if turn in self._running:
                 self._taken[turn] = self._running.pop(turn).sent(now)
             case act.TurnText(turn) if turn in self._running and not self._running[turn].spoken:
                 self._taken[turn] = self._running.pop(turn).sent(now)
             case act.TurnClosed(turn):
                 self._running.pop(turn, None)
-                return replace(action, latency=self._taken.pop(turn, None))
+                guesses = self._guesses if self._guesses.made else None
+                return replace(action, latency=self._taken.pop(turn, None), guesses=guesses)
             case _:
                 pass
         return action
 
     def _start(self, action: act.StartTurn, event: ev.Event | None, now: float) -> Stopwatch:
         spoken = action.options.modalities == "audio"
+        if action.guess:
+            self._guesses = replace(self._guesses, made=self._guesses.made + 1)
+            return Stopwatch(action.turn, "speech", now, now, now, spoken=spoken)
         if self._spoken is None or isinstance(event, ev.Respond):
             return Stopwatch(action.turn, "request", now, now, now, spoken=spoken)
         last_word, decided = self._spoken
         self._spoken = None
         return Stopwatch(action.turn, "speech", last_word, decided, now, spoken=spoken)
+
+    def _settle(self, watch: Stopwatch, now: float) -> None:
+        """What was begun on a guess is the answer to the last word that was said."""
+        watch.begun, watch.decided = self._spoken or (now, now)
+        self._spoken = None
+
+    def _count(self, over: act.GuessOver) -> None:
+        known, right = self._guesses, over.outcome == "right"
+        self._guesses = act.Guesses(
+            known.made,
+            known.right + right,
+            known.saved + over.saved,
+            known.tokens + over.tokens,
+            known.work + over.work,
+        )
+        if right and over.turn in self._running:
+            self._running[over.turn].saved = over.saved
+        elif not right:
+            self._running.pop(over.turn, None)

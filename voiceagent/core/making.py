@@ -11,7 +11,7 @@ from typing import assert_never
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
 from voiceagent.core.conversation import Conversation
-from voiceagent.core.history import AssistantItem, ToolCallItem
+from voiceagent.core.history import AssistantItem, Item, ToolCallItem
 from voiceagent.core.turn import Turn
 
 DOWN = act.TurnError("engine_down", "The engine stopped and is being restarted.")
@@ -34,13 +34,34 @@ class Making:
         self._talk = talk
         self._turns = 0
 
-    def new_turn(self, options: ev.TurnOptions, previous_item_id: str | None = None) -> Turn:
-        """A turn with a number of its own."""
+    def new_number(self) -> int:
+        """The number of a turn to come."""
         self._turns += 1
-        return Turn(self._turns, self._talk.new_item_id(), options, previous_item_id)
+        return self._turns
+
+    def new_turn(
+        self, options: ev.TurnOptions, previous_item_id: str | None = None, *, number: int | None = None
+    ) -> Turn:
+        """A turn, with a number of its own unless it has one."""
+        number = self.new_number() if number is None else number
+        return Turn(number, self._talk.new_item_id(), options, previous_item_id)
+
+    def asked(self, options: ev.TurnOptions) -> tuple[tuple[Item, ...], ev.TurnOptions] | None:
+        """What the engine would be asked for, and with which options; None if that cannot be told before it is."""
+        if not all(isinstance(item, ev.ItemReference) for item in options.input or ()):
+            return None
+        resolved = self._talk.resolve(options)
+        if isinstance(resolved, str):
+            return None
+        return resolved[0], options if options.input is None else replace(options, input=resolved[0])
 
     def open(
-        self, options: ev.TurnOptions, *, event_id: str | None, unfinished: AssistantItem | None = None
+        self,
+        options: ev.TurnOptions,
+        *,
+        event_id: str | None,
+        unfinished: AssistantItem | None = None,
+        begun: int | None = None,
     ) -> tuple[Turn, list[act.Action]] | act.Error:
         """Opens a turn and asks the engine for it; an `Error` if `options.input` names an unknown item.
 
@@ -48,6 +69,7 @@ class Making:
             options: of the turn.
             event_id: of the request.
             unfinished: what is known of a message that the history holds without its words as yet.
+            begun: number of a turn that the engine has begun on a guess, and is this one.
         """
         resolved = self._talk.resolve(options)
         if isinstance(resolved, str):
@@ -56,9 +78,12 @@ class Making:
         items, fresh = resolved
         if unfinished is not None:
             items = tuple(unfinished if item.id == unfinished.id else item for item in items)
-        turn = self.new_turn(options, self._talk.history.last_id if options.conversation else None)
+        behind = self._talk.history.last_id if options.conversation else None
+        turn = self.new_turn(options, behind, number=begun)
         made: list[act.Action] = [act.TurnOpened(turn.id, turn.item_id, options, turn.previous_item_id)]
-        if self.engine_up:
+        if begun is not None:
+            made.append(act.ConfirmTurn(begun))
+        elif self.engine_up:
             if options.input is not None:
                 options = replace(options, input=items)
             turn.pieces = tuple(piece.id for piece in fresh)

@@ -36,9 +36,14 @@ class Replies:
 
     # --- beginning ------------------------------------------------------------------------------------------
 
-    def start(self, options: ev.TurnOptions, *, event_id: str | None = None) -> list[act.Action]:
-        """Opens a turn; there must be no live one. An `Error` if `options.input` names an unknown item."""
-        opened = self._making.open(options, event_id=event_id)
+    def start(
+        self, options: ev.TurnOptions, *, event_id: str | None = None, begun: int | None = None
+    ) -> list[act.Action]:
+        """Opens a turn; there must be no live one. An `Error` if `options.input` names an unknown item.
+
+        `begun`: the number of the turn, if the engine has begun it on a guess.
+        """
+        opened = self._making.open(options, event_id=event_id, begun=begun)
         if isinstance(opened, act.Error):
             return [opened]
         self.mouth.live, made = opened

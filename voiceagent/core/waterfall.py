@@ -25,6 +25,7 @@ class Waterfall:
         thought: the model thought, up to the first token of the answer.
         speech: from there to the first sound: the tokens of the first chunk, and the vocoder; 0 of a written answer.
         pacing: the sound was there and was not sent yet.
+        saved: no part of it: how much earlier it was there because it was begun on a guess.
     """
 
     turn: int
@@ -37,11 +38,12 @@ class Waterfall:
     thought: int = 0
     speech: int = 0
     pacing: int = 0
+    saved: int = 0
 
     @property
     def parts(self) -> dict[str, int]:
         """Microseconds by name, in the order in which they passed."""
-        return {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+        return {field.name: getattr(self, field.name) for field in fields(self)[2:-1]}
 
     @property
     def total(self) -> int:
@@ -75,6 +77,7 @@ class Stopwatch:
         said: the first token of the answer came.
         sound: the first sound came.
         spoken: it is an answer of speech.
+        saved: microseconds by which a guess was ahead.
     """
 
     turn: int
@@ -88,6 +91,7 @@ class Stopwatch:
     said: float | None = None
     sound: float | None = None
     spoken: bool = True
+    saved: int = 0
 
     def sent(self, now: float) -> Waterfall:
         """The first of the answer is sent now. What was never noted takes no time; no part is negative."""
@@ -102,5 +106,15 @@ class Stopwatch:
         encode = min(reaching, max(0, round(self.encoded * 1e6)))
         queue = reaching - encode
         return Waterfall(
-            self.turn, self.cause, endpoint, waiting, queue, encode, prefill, thought, speech, pacing
+            self.turn,
+            self.cause,
+            endpoint,
+            waiting,
+            queue,
+            encode,
+            prefill,
+            thought,
+            speech,
+            pacing,
+            saved=self.saved,
         )
