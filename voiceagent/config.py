@@ -88,6 +88,14 @@ class TurnConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextConfig:
+    """What is done with old turns as the model's context fills, for sessions that do not say otherwise."""
+
+    audio_as_text: bool = True  #: the words of old sound are read instead
+    summaries: bool = False  #: the oldest turns become a summary of the model's, if it can write one
+
+
+@dataclass(frozen=True, slots=True)
 class LimitsConfig:
     """What one connection may use; over the message budget the server reads more slowly."""
 
@@ -115,6 +123,7 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     turn: TurnConfig = field(default_factory=TurnConfig)
+    context: ContextConfig = field(default_factory=ContextConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     recording: RecordingConfig = field(default_factory=RecordingConfig)
     instructions: str = "You are a helpful assistant."
@@ -129,7 +138,7 @@ def load_config(
     """Merges defaults, a TOML file, environment variables and overrides, in that order.
 
     Args:
-        path: TOML file with the sections server, engine, turn, limits, recording and the top-level key instructions.
+        path: TOML file with the sections of `Config`, and the key instructions at its top.
         environ: environment to read; the process's own by default.
         overrides: dotted names to values, as the command line gives them, for example {"server.port": 9000}.
 

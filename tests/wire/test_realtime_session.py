@@ -3,7 +3,15 @@ from typing import Any
 
 import pytest
 
-from voiceagent.core.events import ItemReference, ServerVad, SessionConfig, Tool, Truncation, TurnOptions
+from voiceagent.core.events import (
+    Condensing,
+    ItemReference,
+    ServerVad,
+    SessionConfig,
+    Tool,
+    Truncation,
+    TurnOptions,
+)
 from voiceagent.core.history import TextContent, UserItem
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError
@@ -399,3 +407,19 @@ def test_echo_cancellation_is_the_server_s_unless_the_session_says_otherwise() -
     assert apply(session, echo_cancellation=True).cancel_echo
     assert session.shown["echo_cancellation"] is True
     assert fresh(cancel_echo=True).shown["echo_cancellation"] is True
+
+
+def test_what_is_done_with_old_turns_is_the_server_s_unless_the_session_says_otherwise() -> None:
+    session = fresh()
+    assert "context" not in session.shown
+    assert apply(session).condensing == Condensing("text", "off")
+    assert apply(session, context={"summary": "model"}).condensing == Condensing("text", "model")
+    assert apply(session, context={"audio": "keep"}).condensing == Condensing("keep", "model")
+    assert session.shown["context"] == {"audio": "keep", "summary": "model"}
+    assert fresh(condensing=Condensing("keep")).shown["context"] == {"audio": "keep", "summary": "off"}
+
+
+def test_old_turns_are_not_done_with_what_nobody_knows() -> None:
+    with pytest.raises(WireError) as caught:
+        apply(fresh(), context={"summary": "poem"})
+    assert caught.value.param == "session.context.summary"

@@ -44,12 +44,23 @@ OUR_KEYS = {
     "start_time",
     "binary_audio",
     "echo_cancellation",
+    "context",
 }
 OUR_EVENTS = {
     "voice.created": {"type", "event_id", "voice"},
     "voice.deleted": {"type", "event_id", "voice"},
     "response.thought.delta": {"type", "event_id", "response_id", "delta"},
     "response.thought.done": {"type", "event_id", "response_id", "text"},
+    "conversation.condensed": {
+        "type",
+        "event_id",
+        "form",
+        "reason",
+        "item_ids",
+        "tokens_before",
+        "tokens_after",
+        "summary",
+    },
     "response.latency": {"type", "event_id", "response_id", "item_id", "cause", "total_ms", "parts"},
     "response.output_audio_transcript.words": {
         "type",

@@ -103,6 +103,10 @@ class Truncation:
     limit: int | None = None
 
 
+OldAudio = Literal["keep", "text"]
+Summaries = Literal["off", "model"]
+
+
 @dataclass(frozen=True, slots=True)
 class Condensing:
     """What is done with old turns as the context fills, before any has to be left out.
@@ -112,8 +116,8 @@ class Condensing:
         summary: "model" = the oldest of these become a summary, which the model writes; "off" = they stay.
     """
 
-    audio: Literal["keep", "text"] = "text"
-    summary: Literal["off", "model"] = "off"
+    audio: OldAudio = "text"
+    summary: Summaries = "off"
 
 
 @dataclass(frozen=True, slots=True)

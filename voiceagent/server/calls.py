@@ -14,7 +14,7 @@ from aiohttp import web
 
 from voiceagent.config import Config
 from voiceagent.core.controller import Controller
-from voiceagent.core.events import ServerVad, SessionConfig
+from voiceagent.core.events import Condensing, ServerVad, SessionConfig
 from voiceagent.core.history import History
 from voiceagent.core.journal import Opened
 from voiceagent.engine.api import EngineClient, EngineSession, Ready
@@ -332,7 +332,7 @@ class Calls:
         return upgrade
 
     def _session_defaults(self) -> SessionConfig:
-        turn = self._config.turn
+        turn, kept = self._config.turn, self._config.context
         vad = ServerVad(turn.threshold, turn.prefix_padding_ms, turn.silence_ms)
         return SessionConfig(
             instructions=self._config.instructions,
@@ -340,6 +340,7 @@ class Calls:
             transcribe=True,
             lead_ms=turn.lead_ms,
             cancel_echo=turn.echo_cancellation,
+            condensing=Condensing("text" if kept.audio_as_text else "keep", "model" if kept.summaries else "off"),
         )
 
 

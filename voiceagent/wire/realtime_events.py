@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from voiceagent.core.events import OldAudio, Summaries
+
 Id = Annotated[str, Meta(max_length=128)]
 Text = Annotated[str, Meta(max_length=64 * 1024)]
 Modalities = Annotated[list[Literal["audio", "text"]], Meta(min_length=1, max_length=1)]
@@ -121,6 +123,13 @@ class RetentionRatio(msgspec.Struct, omit_defaults=True):
     token_limits: TokenLimits | None = None
 
 
+class ContextPatch(msgspec.Struct, omit_defaults=True):
+    """What is done with old turns as the context fills."""
+
+    audio: OldAudio | None = None
+    summary: Summaries | None = None
+
+
 class PromptText(msgspec.Struct, tag_field="type", tag="input_text"):
     """A variable of a prompt, the long way."""
 
@@ -152,8 +161,8 @@ class Tracing(msgspec.Struct, omit_defaults=True):
 class SessionPatch(msgspec.Struct):
     """A sparse session object; without a `type` it is that of the session.
 
-    Ours are `output_lead_ms` (how far ahead of playing audio is sent, null: unpaced), `think`, `binary_audio` and
-    `echo_cancellation`.
+    Ours are `output_lead_ms` (how far ahead of playing audio is sent, null: unpaced), `think`, `binary_audio`,
+    `echo_cancellation` and `context`.
     """
 
     type: Literal["realtime", "transcription"] | None = None
@@ -178,6 +187,7 @@ class SessionPatch(msgspec.Struct):
     think: Think | None = None
     binary_audio: bool | None = None
     echo_cancellation: bool | None = None
+    context: ContextPatch | None = None
 
 
 class ContentPart(msgspec.Struct):

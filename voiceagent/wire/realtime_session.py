@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from voiceagent.core.events import (
+    Condensing,
     ItemReference,
     Modality,
     ServerVad,
@@ -108,6 +109,8 @@ class Session:
         }
         if base.cancel_echo:
             self.shown["echo_cancellation"] = True
+        if base.condensing != Condensing():
+            self.shown["context"] = _show_context(base.condensing)
 
     @property
     def _writes(self) -> bool:
@@ -172,6 +175,9 @@ class Session:
             shown["tool_choice"] = msgspec.to_builtins(patch.tool_choice)
         if patch.truncation is not None:
             shown["truncation"] = msgspec.to_builtins(patch.truncation)
+        if patch.context is not None:
+            before = shown.get("context", _show_context(self._base.condensing))
+            shown["context"] = {**before, **msgspec.to_builtins(patch.context)}
         if patch.max_output_tokens is not None:
             shown["max_output_tokens"] = patch.max_output_tokens
         if patch.think is not None and self._may_think(patch.think, param="session.think"):
@@ -280,6 +286,7 @@ class Session:
             truncation=_core_truncation(self.shown["truncation"]),
             parallel_calls=self.shown["parallel_tool_calls"],
             speed=audio["output"]["speed"],
+            condensing=Condensing(**self.shown.get("context", {})),
         )
 
     def _core_vad(self, shown: dict[str, Any] | None) -> ServerVad | None:
@@ -434,6 +441,10 @@ def _core_truncation(shown: str | dict[str, Any]) -> Truncation:
         limits = shown.get("token_limits") or {}
         return Truncation(shown["retention_ratio"], limits.get("post_instructions"))
     return Truncation() if shown == "auto" else Truncation(ratio=None)
+
+
+def _show_context(condensing: Condensing) -> dict[str, Any]:
+    return {"audio": condensing.audio, "summary": condensing.summary}
 
 
 def _core_limit(shown: int | str) -> int | None:
