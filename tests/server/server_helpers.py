@@ -47,13 +47,14 @@ async def serving(
     limits: LimitsConfig | None = None,
     keys: tuple[str, ...] = (),
     handshake_s: float = 5.0,
+    ping_s: float = 20.0,
     port: int = 0,
 ) -> AsyncIterator[Site]:
     """A server on a free port; an engine given ready-made is the caller's to start and stop."""
     own = FakeEngine(engine) if isinstance(engine, Script) or engine is None else None
     if own is not None:
         await own.start()
-    site = ServerConfig(port=port, api_keys=keys, handshake_timeout_s=handshake_s)
+    site = ServerConfig(port=port, api_keys=keys, handshake_timeout_s=handshake_s, ping_interval_s=ping_s)
     server = Server(Config(server=site, limits=limits or LimitsConfig()), own or engine, page=find_page())  # type: ignore[arg-type]
     _, bound = await server.start()
     try:

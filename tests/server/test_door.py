@@ -125,6 +125,21 @@ async def test_ordinary_fragments_and_pings_are_as_good_as_whole_messages() -> N
         await line.gone()
 
 
+async def test_who_is_silent_is_pinged_and_who_does_not_answer_is_cut() -> None:
+    async with serving(QUICK, ping_s=1.0) as site, calling(site) as good:  # whose library answers pings
+        line = await RawSocket.upgraded(site.port)
+        assert (await line.receive() or (0, b""))[0] == 1  # session.created
+        assert await line.receive() == (PING, b"")
+        line.send(frame(b"", opcode=PONG))
+        assert await line.receive() == (PING, b"")
+        line.send(frame(b"{}")[:3])  # half a frame is an answer too
+        assert await line.receive() == (PING, b"")
+        assert await line.receive() is None
+        await good.manual()
+        check_numbers(await good.ask("hello"), session=1, whole=WHOLE)
+        await line.gone()
+
+
 async def test_with_many_that_wait_the_oldest_is_cut_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "MOST_WAITING", 4)
     monkeypatch.setattr(door, "HURRY_S", 0.0)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from aiohttp import WSMsgType, web
 
@@ -24,9 +24,10 @@ SEND_BUFFER_BYTES = 64 << 10  #: the kernel may hold this much; the default grow
 RECEIVE_BUFFER_BYTES = (
     READ_BYTES  #: uvloop reads all that there is, up to 256 KiB, and aiohttp parses it in one go
 )
-OVERLOAD = 1013
 ROOM_BYTES = 32 << 10  #: with less than this waiting, a transport is not paused and takes a frame at once
 BACKLOG_POLL_S = 0.02  #: how often a reader that waits for the voice detector looks again
+_CUT = (1006, "cut")  #: not sent: there is no line left
+_ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED)
 
 
 class Connection:
@@ -37,13 +38,27 @@ class Connection:
     """
 
     def __init__(
-        self, socket_: web.WebSocketResponse, request: web.Request, limits: LimitsConfig, *, longest: int
+        self,
+        socket_: web.WebSocketResponse,
+        request: web.Request,
+        limits: LimitsConfig,
+        *,
+        longest: int,
+        ping_s: float,
     ) -> None:
-        """`longest` is the longest message in bytes that the socket takes."""
+        """
+        Args:
+            socket_: not prepared yet; without aiohttp's heartbeat, which costs more than all else that a message does.
+            request: asks for the upgrade.
+            limits: what one peer may do.
+            longest: the longest message in bytes that the socket takes.
+            ping_s: a peer that was silent for so long is pinged.
+        """
         self._socket = socket_
         self._transport = request.transport
         self._limits = limits
         self._longest = longest
+        self._ping_s = ping_s
         door = None if self._transport is None else self._transport.get_protocol()
         self._door = door if isinstance(door, Door) else None
         self._outbox: deque[str | bytes] = deque()
@@ -59,8 +74,11 @@ class Connection:
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
 
     def send(self, frame: str | bytes) -> None:
-        """Queues a frame; nothing is queued after `close`."""
+        """Sends a frame, behind those that wait; nothing is sent after `close`."""
         if self._closing is not None:
+            return
+        if not self._outbox and self._has_room(len(frame)):
+            self._send_at_once(frame)
             return
         self._outbox.append(frame)
         self._outbox_bytes += len(frame)
@@ -100,10 +118,28 @@ class Connection:
         self._on_line = on_line
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(self._write(), name="writer")
-            reason = await self._read(on_frame, on_flood, backlog_s, clock)
-            if self._closing is None:
+            pulse = tasks.create_task(self._feel_pulse(), name="pulse")
+            # A task of its own: every message wakes all the coroutines of one, and aiohttp's handlers are deep.
+            reader = tasks.create_task(self._read(on_frame, on_flood, backlog_s, clock), name="reader")
+            reason = await reader
+            pulse.cancel()
+            if self._closing is None or self._closing is _CUT:
                 writer.cancel()  # else it is at the closing handshake, which has a time-out of its own
         return reason
+
+    async def _feel_pulse(self) -> None:
+        """Pings a peer that is silent, and cuts the line of one that does not even answer that."""
+        looks = 0  # in a row that found nothing
+        while self._door is not None:
+            await asyncio.sleep(self._ping_s / 2)
+            looks = 0 if self._door.heard else looks + 1
+            self._door.heard = False
+            if looks == 2:
+                await self._control(self._socket.ping())
+            elif looks > 2:
+                log.info("a client does not answer pings: cut")
+                self._abort()
+                return
 
     async def _read(
         self,
@@ -115,15 +151,18 @@ class Connection:
         budget = MessageBudget(self._limits.messages_per_s, self._limits.message_burst)
         if self._door is not None:  # a message may take twice its longest length, however it is cut in pieces
             self._door.received, self._door.most = 0, 2 * self._longest + UNREAD_BYTES
-        async for message in self._socket:
+        while True:
+            message = await self._socket.receive()
+            if message.type in _ENDS:
+                return f"closed {self._socket.close_code}"
             if self._over():
                 return "closed"  # what a peer that is gone has left unread would hold its slot for long
-            if message.type is WSMsgType.ERROR:
-                return "connection error"
-            if message.type is WSMsgType.PING:
-                await self._pong(message.data)
-            elif message.type is not WSMsgType.PONG:
+            if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
                 on_frame(message.data)
+            elif message.type is WSMsgType.PING:
+                await self._control(self._socket.pong(message.data))
+            elif message.type is WSMsgType.ERROR:
+                return "connection error"
             pause = budget.take(clock(), len(message.data), extra=self._extra(message.data))
             if pause > 0.0:
                 if budget.flooded(clock()):
@@ -132,17 +171,16 @@ class Connection:
             # Polling: it is rare, and simpler than a signal of every probability.
             while self._behind(backlog_s()) and not self._over():  # noqa: ASYNC110
                 await asyncio.sleep(BACKLOG_POLL_S)
-        return f"closed {self._socket.close_code}"
 
     def _behind(self, backlog_s: float) -> bool:
         """Whether more need not be read for now: it could not be heard, or not be answered."""
         return backlog_s > self._limits.unprocessed_audio_s or self._outbox_bytes > OUTBOX_HIGH
 
-    async def _pong(self, data: bytes) -> None:
-        """Answers a ping; like any frame, it may not wait for ever."""
+    async def _control(self, sending: Coroutine[None, None, None]) -> None:
+        """Sends a ping or a pong; like any frame, it may not wait for ever."""
         try:
             async with asyncio.timeout(self._limits.slow_consumer_s):
-                await self._socket.pong(data)
+                await sending
         except TimeoutError:
             self._abort()
         except (ConnectionError, RuntimeError):
@@ -187,13 +225,8 @@ class Connection:
 
     async def _deliver(self, frame: str | bytes) -> bool:
         try:
-            if self._has_room(len(frame)):
-                await self._put(
-                    frame
-                )  # cannot wait, so it needs no time-out, which would cost more than the sending
-            else:
-                async with asyncio.timeout(self._limits.slow_consumer_s):
-                    await self._put(frame)
+            async with asyncio.timeout(self._limits.slow_consumer_s):
+                await self._sending(frame)
         except TimeoutError:
             log.warning("a client did not read for %.0f s: closed", self._limits.slow_consumer_s)
             self._abort()
@@ -202,18 +235,25 @@ class Connection:
             return False
         return True
 
-    async def _put(self, frame: str | bytes) -> None:
-        if isinstance(frame, str):
-            await self._socket.send_str(frame)
-        else:
-            await self._socket.send_bytes(frame)
+    def _send_at_once(self, frame: str | bytes) -> None:
+        """A frame on a line that has room: that never waits, and to wake a task for it costs more than the sending."""
+        sending = self._sending(frame)
+        try:
+            sending.send(None)
+        except (StopIteration, ConnectionError, RuntimeError):
+            pass  # sent; or closed by the peer, as the reader will find
+        finally:
+            sending.close()
+
+    def _sending(self, frame: str | bytes) -> Coroutine[None, None, None]:
+        return self._socket.send_str(frame) if isinstance(frame, str) else self._socket.send_bytes(frame)
 
     def _has_room(self, size: int) -> bool:
         return self._transport is not None and self._transport.get_write_buffer_size() + size < ROOM_BYTES
 
     def _abort(self) -> None:
         """Cuts the line at once: a peer that does not read would not see a close frame either."""
-        self._closing = (OVERLOAD, "slow consumer")
+        self._closing = _CUT
         self._outbox.clear()
         if self._transport is not None:
             self._transport.abort()

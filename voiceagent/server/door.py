@@ -24,11 +24,13 @@ class Door(asyncio.Protocol):
     Attributes:
         received: bytes that have come since somebody last set it to 0.
         most: more of them than this, and the line is cut; 0 = any number.
+        heard: something has come since somebody last set it to False.
     """
 
     def __init__(self, inner: asyncio.Protocol, gone: Callable[[Door], None]) -> None:
         self.received = 0
         self.most = 0
+        self.heard = True
         self.transport: asyncio.Transport | None = None
         self._inner = inner
         self._gone = gone
@@ -53,6 +55,7 @@ class Door(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Counts, then passes on."""
         self.received += len(data)
+        self.heard = True
         if self.most and self.received > self.most:
             self.cut()
             return

@@ -39,14 +39,13 @@ def engine(case: Case, fd: int, core: int) -> None:
     frames: FrameReader[api.Command] = FrameReader(api.Command)
     calls: dict[int, Call] = {}
     while data := pipe.recv(1 << 18):
-        answers = [
-            encode(answer) for command in frames.feed(data) for answer in _answer(calls, command, case)
-        ]
+        answers = [encode(answer) for command in frames.feed(data) for answer in answer(calls, command, case)]
         if answers:
             pipe.sendall(b"".join(answers))
 
 
-def _answer(calls: dict[int, Call], command: api.Command, case: Case) -> Iterator[api.Reply]:
+def answer(calls: dict[int, Call], command: api.Command, case: Case) -> Iterator[api.Reply]:
+    """What the engine says to a command."""
     match command:
         case api.Audio():
             call = calls[command.session]

@@ -33,6 +33,24 @@ def text(kind: str, **fields: Any) -> bytes:
     return frame(json.dumps({"type": kind, **fields}).encode())
 
 
+def opening(case: Case) -> bytes:
+    """What a call says first."""
+    audio: dict[str, Any] = {"type": case.format}
+    if case.format == "audio/pcm":
+        audio["rate"] = RATES["audio/pcm"]
+    vad = {"type": "server_vad", "create_response": False, "interrupt_response": False}
+    update: dict[str, Any] = {
+        "type": "realtime",
+        "audio": {
+            "input": {"format": audio, "turn_detection": vad, "transcription": None},
+            "output": {"format": audio},
+        },
+    }
+    if case.reply == "echo":
+        update["output_lead_ms"] = 10_000  # a delay of ours must not make the server hold the echo back
+    return text("session.update", session=update) + text("response.create")
+
+
 @dataclass(slots=True)
 class Caller:
     """One client: a socket, what it sent when, and what it got."""
@@ -65,23 +83,7 @@ class Load:
             caller = Caller(connect(port), number * self.period / sessions)
             self.callers[caller.socket.fileno()] = caller
             self._poll.register(caller.socket.fileno(), select.EPOLLIN)
-            caller.socket.sendall(self._opening())
-
-    def _opening(self) -> bytes:
-        audio: dict[str, Any] = {"type": self.case.format}
-        if self.case.format == "audio/pcm":
-            audio["rate"] = RATES["audio/pcm"]
-        vad = {"type": "server_vad", "create_response": False, "interrupt_response": False}
-        update: dict[str, Any] = {
-            "type": "realtime",
-            "audio": {
-                "input": {"format": audio, "turn_detection": vad, "transcription": None},
-                "output": {"format": audio},
-            },
-        }
-        if self.case.reply == "echo":
-            update["output_lead_ms"] = 10_000  # a delay of ours must not make the server hold the echo back
-        return text("session.update", session=update) + text("response.create")
+            caller.socket.sendall(opening(case))
 
     def run(self, seconds: float) -> None:
         """Sends and receives for so long."""
