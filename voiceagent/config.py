@@ -72,6 +72,7 @@ class EngineConfig:
     threads: int = 0  #: torch threads; 0 = one per core
     max_sessions: int = 8
     max_batch: int = 64  #: conversations that one step of the language model serves
+    guess_share: float = 0.25  #: of its time, that replies on a guess may cost in vain; 0 = none is begun early
     load_timeout_s: float = 600.0
     heartbeat_timeout_s: float = 5.0
 
@@ -85,6 +86,8 @@ class TurnConfig:
     silence_ms: int = 500
     lead_ms: int = 300  #: how far audio is sent ahead of its playing; the floor of barge-in latency
     echo_cancellation: bool = False  #: for lines without one of their own, unless a session says otherwise
+    #: begin a reply at the first likely end of what a person says, and hold it until the turn is over
+    speculation: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +279,7 @@ def _check(config: Config) -> None:
         ("server.max_custom_voices", config.server.max_custom_voices, 0, 1000),
         ("engine.max_sessions", config.engine.max_sessions, 1, 4096),
         ("engine.max_batch", config.engine.max_batch, 1, 1024),
+        ("engine.guess_share", config.engine.guess_share, 0, 1),
         ("engine.kv_memory_mb", config.engine.kv_memory_mb, 0, 1 << 24),
         ("engine.speech_memory_mb", config.engine.speech_memory_mb, 0, 1 << 24),
         *(("engine.speech_chunks", size, 1, 500) for size in config.engine.speech_chunks or (0,)),

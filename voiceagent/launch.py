@@ -41,6 +41,7 @@ def worker_spec(config: Config) -> WorkerSpec:
         threads=engine.threads,
         max_sessions=engine.max_sessions,
         max_batch=engine.max_batch,
+        guess_share=engine.guess_share,
     )
 
 

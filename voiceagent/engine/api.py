@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceagent.core.actions import CancelTurn as CancelTurnAction
-from voiceagent.core.actions import EncodePiece, ForgetPieces, JudgeEnd, StartTurn, Transcribe
+from voiceagent.core.actions import ConfirmTurn, EncodePiece, ForgetPieces, JudgeEnd, StartTurn, Transcribe
 from voiceagent.core.actions import Prepare as PrepareAction
 from voiceagent.core.events import (
     AudioOut as AudioOutEvent,
@@ -47,8 +47,9 @@ EngineEvent = (
 """Every event that an engine can cause in a session."""
 
 EngineAction = (
-    StartTurn | EncodePiece | ForgetPieces | PrepareAction | CancelTurnAction | Transcribe | JudgeEnd
-)
+    StartTurn | ConfirmTurn | EncodePiece | ForgetPieces | PrepareAction | CancelTurnAction | Transcribe
+    | JudgeEnd
+)  # fmt: skip
 """Every action of a session that is the engine's to carry out."""
 
 
@@ -185,12 +186,23 @@ class Forget(Message, frozen=True):
 
 
 class Begin(Message, frozen=True):
-    """Generate a reply to `items` (the whole conversation, oldest first)."""
+    """Generate a reply to `items` (the whole conversation, oldest first).
+
+    `guess`: only while nobody waits for anything, and only its beginning, until a `Confirm` comes.
+    """
 
     session: int
     turn: int
     items: tuple[WireItem, ...]
     options: Options
+    guess: bool = False
+
+
+class Confirm(Message, frozen=True):
+    """A turn that was begun on a guess is wanted; one that is not there any more is no matter."""
+
+    session: int
+    turn: int
 
 
 class Prepare(Message, frozen=True):
@@ -265,6 +277,7 @@ Command = (
     | Forget
     | Prepare
     | Begin
+    | Confirm
     | Cancel
     | Write
     | Judge
@@ -360,13 +373,17 @@ class Called(Message, frozen=True):
 
 
 class Ended(Message, frozen=True):
-    """The turn is over: reason is stop, max_tokens or cancelled; all of its audio has been sent."""
+    """The turn is over: reason is stop, max_tokens or cancelled; all of its audio has been sent.
+
+    `spent`: seconds of work.
+    """
 
     session: int
     turn: int
     reason: EndReason
     usage: Usage
     raw_ids: tuple[int, ...]
+    spent: float = 0.0
 
 
 class Failed(Message, frozen=True):

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from voiceagent.core import events
 from voiceagent.core.actions import (
     CancelTurn,
+    ConfirmTurn,
     EncodePiece,
     ForgetPieces,
     JudgeEnd,
@@ -86,6 +87,8 @@ class LocalSession:
                 self._forget(self.sent.intersection(action.pieces))
             case Prepare():
                 self._prepare(action)
+            case ConfirmTurn():
+                self.engine.post(api.Confirm(self.number, action.turn))
             case CancelTurn():
                 self.engine.post(api.Cancel(self.number, action.turn))
             case JudgeEnd(at, piece):
@@ -111,7 +114,8 @@ class LocalSession:
         named = [piece for item in action.items for piece in item_pieces(item)]
         try:
             wire = self._send_items(action.items)
-            self.engine.post(api.Begin(self.number, action.turn, wire, mapping.options_to_wire(options)))
+            asked = mapping.options_to_wire(options)
+            self.engine.post(api.Begin(self.number, action.turn, wire, asked, action.guess))
         except VoiceAgentError as error:
             self._fail_soon(action.turn, error)
             return

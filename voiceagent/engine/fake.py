@@ -24,6 +24,7 @@ from voiceagent.audio.tempo import Tempo
 from voiceagent.core import events
 from voiceagent.core.actions import (
     CancelTurn,
+    ConfirmTurn,
     EncodePiece,
     ForgetPieces,
     JudgeEnd,
@@ -201,7 +202,7 @@ class FakeSession:
             case JudgeEnd(at) if self.engine.alive and self.engine.script.complete is not None:
                 script = self.engine.script
                 self._tell(events.EndJudged(at, script.transcript, self.engine.script.complete))
-            case EncodePiece() | ForgetPieces() | Prepare() | Transcribe() | JudgeEnd():
+            case EncodePiece() | ForgetPieces() | Prepare() | Transcribe() | JudgeEnd() | ConfirmTurn():
                 pass
 
     def close(self) -> None:

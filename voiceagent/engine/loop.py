@@ -15,9 +15,11 @@ from voiceagent.core.history import Piece
 from voiceagent.engine import api
 from voiceagent.engine.background import Background, Early
 from voiceagent.engine.captions import Captions
+from voiceagent.engine.guesses import Guesses
 from voiceagent.engine.judgements import Judgements
 from voiceagent.engine.lane import Lane
 from voiceagent.engine.mapping import item_from_wire, piece_from_bytes
+from voiceagent.engine.planning import Planner
 from voiceagent.engine.protocol import Pcm, Runner, Speech, Summary, Written
 from voiceagent.engine.scheduler import (
     DecodeStep,
@@ -26,13 +28,7 @@ from voiceagent.engine.scheduler import (
     ListenStep,
     PrefillStep,
     PrepareStep,
-    Step,
-    TurnView,
     VocodeStep,
-    may_rest,
-    may_wait,
-    plan,
-    without_idlers,
 )
 from voiceagent.engine.slots import MAX_WAITING_TURNS, Slot, SlotTable, Stage, Turn, item_pieces
 from voiceagent.engine.voices import Desk
@@ -55,6 +51,7 @@ class Loop:
         clock: seconds, monotonic.
         lane: where speech is decoded while the language model goes on; None = here, in turn.
         desk: where voices are made of recordings, beside all else; None = here.
+        guess_share: of the time, that replies on a guess may cost in vain.
     """
 
     def __init__(
@@ -66,6 +63,7 @@ class Loop:
         clock: Callable[[], float],
         lane: Lane | None = None,
         desk: Lane | None = None,
+        guess_share: float = 0.0,
     ) -> None:
         self._runner = runner
         self._table = SlotTable(max_sessions)
@@ -75,7 +73,11 @@ class Loop:
         self._background = Background()
         self._captions = Captions(runner, self._background, emit=emit, clock=clock)
         self._judgements = Judgements(runner, self._background.judgements, emit=emit, clock=clock)
+        self._guesses = Guesses(guess_share, clock())
         self._voices = Desk(runner, self._table, emit=emit, lane=desk)
+        self._planner = Planner(
+            self._table, self._background, runner, lane=lane, voices=self._voices, guesses=self._guesses
+        )
         self._reads = 0  # steps of the language model since its last token
 
     def command(self, command: api.Command) -> None:
@@ -91,6 +93,10 @@ class Loop:
                 self._take_early(command)
             case api.Begin():
                 self._take_turn(command)
+            case api.Confirm():
+                _, turn = self._find(command.session, command.turn)
+                if turn is not None:
+                    self._guesses.confirm(turn, self._clock())
             case api.Cancel():
                 self._cancel(command)
             case api.Write():
@@ -111,7 +117,7 @@ class Loop:
 
     def step(self) -> bool:
         """Do the most urgent step; False when there is nothing to do. Raises only when the device is lost."""
-        step = self._plan()
+        step = self._planner.next(self._clock(), reads=self._reads)
         match step:
             case None:
                 return False
@@ -134,48 +140,6 @@ class Loop:
                 assert_never(step)
         self._reads = 0 if isinstance(step, DecodeStep) else self._reads + 1
         return True
-
-    def _plan(self) -> Step | None:
-        lane_free = self._lane is None or not self._lane.busy
-        turns = [turn for slot in self._table for turn in (*slot.talk()[:1], *slot.asides())]
-        views = [self._view(turn, lane_free) for turn in turns if self._may_run(turn, lane_free)]
-        now, limits = self._clock(), self._runner.limits
-        views = without_idlers(views, now)
-        if self._lane is not None:  # language goes on beside it
-            speaking = [view for view in views if view.may_speak]
-            views = [view for view in views if not view.may_speak]
-            if speaking and not may_wait(speaking, views, now, limits=limits):
-                return plan(speaking, (), now, limits=limits)
-            if limits.shared and may_rest(views, now):
-                return None  # the vocoder's end wakes us
-        chores = self._background.chores(self._table)
-        return plan(views, chores, now, limits=limits, reads=self._reads)
-
-    def _view(self, turn: Turn, lane_free: bool) -> TurnView:
-        may_speak = lane_free and not turn.vocoding and turn.stage in (Stage.DECODING, Stage.DRAINING)
-        slot = self._table.get(turn.session)
-        waiting = turn.stage is Stage.WAITING and slot is not None
-        return TurnView(
-            session=turn.session,
-            turn=turn.turn,
-            stage=turn.stage,
-            deadline=turn.deadline(),
-            need=turn.need(),
-            sounding=turn.beside
-            or turn.playing_until is not None
-            or (turn.quiet_tokens > 0 and not turn.options.spoken),
-            missing=slot.missing(turn.items) if waiting and slot is not None else (),
-            ready_ids=len(turn.waiting_ids) if may_speak else 0,
-            wanted_ids=max(1, self._runner.wanted(turn.job)) if may_speak else 1,
-            vocoding=turn.vocoding,
-            beside=turn.beside,
-        )
-
-    def _may_run(self, turn: Turn, lane_free: bool) -> bool:
-        """All but a turn that only waits for the speech decoder, while that is at work, or for its voice."""
-        if turn.stage is Stage.WAITING and self._voices.coming(turn.options.voice):
-            return False
-        return turn.stage is not Stage.DRAINING or (lane_free and not turn.vocoding)
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -246,7 +210,8 @@ class Loop:
             return
         if not command.options.beside:
             self._drop_early(command.session)
-        slot.turns.append(Turn(command.session, command.turn, items, command.options, self._clock()))
+        asked = command.session, command.turn, items, command.options, self._clock()
+        slot.turns.append(Turn(*asked, guess=command.guess))
 
     def _cancel(self, command: api.Cancel) -> None:
         slot, turn = self._find(command.session, command.turn)
@@ -287,8 +252,12 @@ class Loop:
     def _note_encoding(self, sessions: set[int], seconds: float) -> None:
         for session in sessions:
             slot = self._table.get(session)
-            for turn in slot.turns if slot is not None else ():
-                turn.encoded += seconds if turn.stage is Stage.WAITING else 0.0
+            waiting = [
+                turn for turn in (slot.turns if slot is not None else ()) if turn.stage is Stage.WAITING
+            ]
+            for turn in waiting:
+                turn.encoded += seconds
+            self._guesses.charge(waiting, seconds / len(sessions))
 
     def _piece(self, slot: Slot, number: int) -> Piece:
         """A piece that was forgotten while a waiting turn still named it is in the turn itself."""
@@ -327,6 +296,7 @@ class Loop:
 
     def _prefill(self, step: PrefillStep) -> None:
         slot, turn = self._planned(step.session, step.turn)
+        began = self._clock()
         try:
             if turn.stage is Stage.WAITING:
                 turn.job = self._runner.begin(turn)
@@ -336,8 +306,10 @@ class Loop:
                 self._emit(api.Started(turn.session, turn.turn, *known, encoded=round(turn.encoded, 6)))
             if self._runner.read(turn.job, step.positions):
                 turn.stage = Stage.DECODING
+            self._guesses.charge([turn], self._clock() - began)
         except Exception as error:  # the turn fails, the other sessions go on; device loss is told apart
-            self._lose(slot, turn, error)
+            if not (isinstance(error, CapacityError) and not turn.guess and self._give_up_guesses()):
+                self._lose(slot, turn, error)
 
     def _decode(self, step: DecodeStep) -> None:
         turns = [self._planned(session, turn) for session, turn in step.turns]
@@ -345,7 +317,10 @@ class Loop:
         judgements = [self._background.judgements[session] for session in step.judges]
         jobs = [turn.job for _, turn in turns]
         jobs += [caption.job for caption in captions] + [question.job for question in judgements]
+        began = self._clock()
         outcomes = self._isolated(self._runner.decode, jobs)
+        share = (self._clock() - began) * len(turns) / len(jobs)
+        self._guesses.charge([turn for _, turn in turns], share)
         for (slot, turn), outcome in zip(turns, outcomes[: len(turns)], strict=True):
             if isinstance(outcome, Exception):
                 self._lose(slot, turn, outcome)
@@ -385,13 +360,16 @@ class Loop:
             turn.vocoding = True
             turns.append(turn)
             parts.append(Speech(turn.job, ids, part.last))
+        began = self._clock()
+
+        def done(outcome: list[Pcm | Exception] | Exception) -> None:
+            self._guesses.charge(turns, self._clock() - began)
+            self._vocoded(turns, parts, outcome)
+
         if self._lane is None:
-            self._vocoded(turns, parts, self._speak(turns, parts))
-            return
-        self._lane.submit(
-            lambda: self._speak(turns, parts),
-            lambda outcome: self._vocoded(turns, parts, outcome),
-        )
+            done(self._speak(turns, parts))
+        else:
+            self._lane.submit(lambda: self._speak(turns, parts), done)
 
     def _speak(self, turns: Sequence[Turn], parts: Sequence[Speech]) -> list[Pcm | Exception]:
         """Sound of the parts, each at the speed of its turn; on a lane's thread, if there are lanes."""
@@ -442,7 +420,8 @@ class Loop:
 
     def _end(self, turn: Turn, reason: api.EndReason) -> None:
         summary = Summary(Usage(), ()) if turn.job is None else self._runner.summary(turn.job)
-        self._emit(api.Ended(turn.session, turn.turn, reason, summary.usage, summary.raw_ids))
+        spent = round(turn.spent, 6)
+        self._emit(api.Ended(turn.session, turn.turn, reason, summary.usage, summary.raw_ids, spent))
         self._free(turn)
 
     def _fail(self, turn: Turn, error: Exception) -> None:
@@ -455,6 +434,14 @@ class Loop:
             if not turn.apart:  # that one has its own, and they are gone
                 self._drop_caches(turn.session)
         self._emit(api.Failed(turn.session, turn.turn, code, message))
+
+    def _give_up_guesses(self) -> bool:
+        """Somebody needs the memory that guesses hold; False if there are none."""
+        found = [(slot, turn) for slot in self._table for turn in slot.turns if turn.guess]
+        for slot, turn in found:
+            slot.turns.remove(turn)
+            self._end(turn, "cancelled")
+        return bool(found)
 
     def _drop_caches(self, session: int) -> None:
         """Half-written caches are worth less than a fresh prefill."""

@@ -192,7 +192,7 @@ def to_event(reply: SessionReply) -> api.EngineEvent:
             )
         case api.Ended():
             return events.TurnEnded(
-                turn=reply.turn, reason=reply.reason, usage=reply.usage, raw_ids=reply.raw_ids
+                reply.turn, reply.reason, usage=reply.usage, raw_ids=reply.raw_ids, spent=reply.spent
             )
         case api.Failed():
             return events.TurnFailed(turn=reply.turn, code=reply.code, message=reply.message)

@@ -39,6 +39,7 @@ class WorkerSpec:
         threads: torch threads each of language and speech; 0 = half of the cores.
         max_sessions: sessions that may be open at once.
         max_batch: conversations that one step of the language model serves.
+        guess_share: of its time, that replies on a guess may cost in vain.
         fake: play this script instead of a model.
     """
 
@@ -57,6 +58,7 @@ class WorkerSpec:
     threads: int = 0
     max_sessions: int = 4
     max_batch: int = 64
+    guess_share: float = 0.25
     fake: Script | None = None
 
     def argv(self, fd: int) -> list[str]:

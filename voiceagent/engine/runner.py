@@ -224,7 +224,9 @@ class StepAudioRunner:
         if turn.apart:
             context = context.fork()
         try:
-            generation = self._with_room(context, prompt, sampling, limit=limit, both=options.max_tokens)
+            generation = self._with_room(
+                context, prompt, sampling, limit=limit, both=options.max_tokens, modest=turn.guess
+            )
         except BaseException:
             if isinstance(speech, SpeechState):
                 speech.close()
@@ -426,10 +428,12 @@ class StepAudioRunner:
         *,
         limit: int | None,
         both: int | None = None,
+        modest: bool = False,
     ) -> Generation:
         """A generation for which prompt and reply are reserved; idle sessions lose theirs, the longest idle first.
 
-        With a thought, `limit` is its own, and what is reserved holds the reply behind it too: `both` together.
+        With a thought, `limit` is its own, and what is reserved holds the reply behind it too: `both` together. A
+        `modest` one takes nothing from anybody.
         """
         reply = self.language.max_new_tokens if limit is None else limit
         if prompt.think:
@@ -441,7 +445,7 @@ class StepAudioRunner:
                 context.sequence.reserve(min(need, self.language.max_positions))
                 return generation
             except CapacityError:
-                if not self._evict():
+                if modest or not self._evict():
                     raise
 
     def _evict(self) -> bool:

@@ -64,6 +64,7 @@ class TurnView:
         wanted_ids: how many it wants for its next step.
         vocoding: the vocoder is at work on it.
         beside: it is beside a conversation, and nobody waits for it.
+        guess: it is a guess, which comes behind everything else.
     """
 
     session: int
@@ -77,6 +78,7 @@ class TurnView:
     wanted_ids: int
     vocoding: bool = False
     beside: bool = False
+    guess: bool = False
 
     @property
     def may_speak(self) -> bool:
@@ -228,7 +230,8 @@ def _language(
     reads: int,
 ) -> Step | None:
     """The language model's next step; `writing` are the turns that wait for it, the most urgent one first."""
-    reading = [view for view in writing if view.reads]
+    reading = [view for view in writing if view.reads and not view.guess]
+    guessed = [view for view in writing if view.reads and view.guess]
     decoding = [view for view in writing if not view.reads]
     hurried = [view for view in decoding if not view.beside and view.need - now < HURRY_S]
     patience = READS_SOUNDING if any(view.sounding for view in hurried) else READS_WAITING
@@ -242,6 +245,8 @@ def _language(
         step = _ahead(turns, quiet, now, limits)
         if step is not None:
             return step
+        if guessed and not any(chore.kind == "conclude" for chore in quiet):
+            return _read(guessed, early, limits)
     return _decode(turns, decoding, quiet, now, limits)
 
 

@@ -28,6 +28,7 @@ SOUND_PATIENCE_S = (
 TOKEN_S = TOKEN_SAMPLES / VOICE_RATE  #: sound of one speech id
 TEXT_PATIENCE_S = 0.05  #: a reader takes some 20 tokens a second
 ASIDE_PATIENCE_S = 2.0  #: a turn beside the conversation waits so long for a calm moment,
+GUESS_PATIENCE_S = 1e6  #: a guess comes behind everything, the oldest first
 ASIDE_PACE_S = 0.25  #: and then so long between two steps
 MAX_WAITING_TURNS = 5  #: of one session: four beside the conversation, and one that sums it up
 
@@ -50,6 +51,7 @@ class Turn:
     items: tuple[Item, ...]
     options: Options
     arrived: float  #: seconds on the loop's clock
+    guess: bool = False  #: nobody waits for it, and perhaps nobody ever will
     stage: Stage = Stage.WAITING
     job: Any = None  #: the runner's own state for the turn, once it has begun
     reason: EndReason = "stop"  #: why the language model ended
@@ -66,11 +68,17 @@ class Turn:
     served_at: float | None = None  #: when it had its last step
     call_count: int = 0  #: tool calls so far
     encoded: float = 0.0  #: seconds that the session's audio took to encode while the turn waited
+    spent: float = 0.0  #: seconds of work for it
 
     @property
     def beside(self) -> bool:
         """Whether it is beside the conversation."""
         return self.options.beside
+
+    @property
+    def sounding(self) -> bool:
+        """Whether its listener has heard a first sound, or its reader read a first word."""
+        return self.playing_until is not None or (self.quiet_tokens > 0 and not self.options.spoken)
 
     @property
     def apart(self) -> bool:
@@ -80,8 +88,11 @@ class Turn:
     def deadline(self) -> float:
         """When the listener starts to miss something; the chunk with the earliest one is spoken first.
 
-        Nobody listens to a turn beside the conversation: its deadline is a pace that it must not fall behind.
+        Nobody listens to a turn beside the conversation: its deadline is a pace that it must not fall behind. A guess
+        has none.
         """
+        if self.guess:
+            return self.arrived + GUESS_PATIENCE_S
         if self.beside:
             patience = ASIDE_PATIENCE_S if self.served_at is None else ASIDE_PACE_S
             return (self.served_at or self.arrived) + patience
@@ -91,7 +102,7 @@ class Turn:
 
     def need(self) -> float:
         """When the language model must go on: what lies in tokens already is sound to come."""
-        if self.beside or not self.options.spoken:
+        if self.beside or self.guess or not self.options.spoken:
             return self.deadline()
         return max(self.deadline(), self._dry_at() + TOKEN_S * len(self.unsent_ids) / self.options.speed)
 

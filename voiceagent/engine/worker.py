@@ -259,6 +259,7 @@ def main(argv: list[str] | None = None) -> int:
         clock=time.monotonic,
         lane=lane,
         desk=desk,
+        guess_share=spec.guess_share,
     )
     try:
         serve(loop, ears.commands)

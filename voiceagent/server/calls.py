@@ -340,6 +340,7 @@ class Calls:
             transcribe=True,
             lead_ms=turn.lead_ms,
             cancel_echo=turn.echo_cancellation,
+            speculation=turn.speculation,
             condensing=Condensing("text" if kept.audio_as_text else "keep", "model" if kept.summaries else "off"),
         )
 

@@ -185,6 +185,7 @@ class Session:
                 | act.EncodePiece()
                 | act.ForgetPieces()
                 | act.Prepare()
+                | act.ConfirmTurn()
                 | act.CancelTurn()
                 | act.Transcribe()
                 | act.JudgeEnd()

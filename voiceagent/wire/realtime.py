@@ -185,12 +185,14 @@ class RealtimeDialect:
                 | act.EncodePiece()
                 | act.ForgetPieces()
                 | act.Prepare()
+                | act.ConfirmTurn()
                 | act.CancelTurn()
                 | act.Transcribe()
                 | act.JudgeEnd()
                 | act.RunTool()
                 | act.ToolAnswered()
                 | act.Close()
+                | act.GuessOver()
             ):
                 pass  # for the engine and the line, not for the client
             case act.Error(code, message, param, event_id):

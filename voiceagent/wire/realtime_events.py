@@ -187,6 +187,7 @@ class SessionPatch(msgspec.Struct):
     think: Think | None = None
     binary_audio: bool | None = None
     echo_cancellation: bool | None = None
+    speculation: bool | None = None
     context: ContextPatch | None = None
 
 

@@ -235,13 +235,13 @@ class Responses:
         for call in response.calls:
             yield from self._call(response, call)
         if action.latency is not None:
-            yield self._latency(response, action.latency)
+            yield self._latency(response, action.latency, action.guesses)
         final = self._show(response, action.status)
         final["usage"] = items.usage(action.usage)
         final["status_details"] = items.status_details(action.status, action.reason, action.error)
         yield self._event("response.done", response=final, **_context(action.context))
 
-    def _latency(self, response: _Response, latency: Waterfall) -> str:
+    def _latency(self, response: _Response, latency: Waterfall, guesses: act.Guesses | None) -> str:
         parts = latency.milliseconds()
         return self._event(
             "response.latency",
@@ -250,6 +250,7 @@ class Responses:
             cause=latency.cause,
             total_ms=sum(parts.values()),
             parts=parts,
+            **_speculation(latency, guesses),
         )
 
     def _show(self, response: _Response, status: str) -> dict[str, Any]:
@@ -278,6 +279,26 @@ def _context(use: act.ContextUse | None) -> dict[str, Any]:
     if use is None:
         return {}
     return {"context": {"tokens": use.tokens, "limit": use.limit, "dropped_items": list(use.dropped)}}
+
+
+def _speculation(latency: Waterfall, guesses: act.Guesses | None) -> dict[str, Any]:
+    """What replies on a guess have brought and cost in the session so far, once there were any."""
+    if guesses is None:
+        return {}
+    return {
+        "speculation": {
+            "saved_ms": _ms(latency.saved),
+            "guesses": guesses.made,
+            "hits": guesses.right,
+            "total_saved_ms": _ms(guesses.saved),
+            "wasted_tokens": guesses.tokens,
+            "wasted_ms": _ms(guesses.work),
+        }
+    }
+
+
+def _ms(microseconds: int) -> int:
+    return (microseconds + 500) // 1000
 
 
 def _part(spoken: bool, text: str) -> dict[str, Any]:

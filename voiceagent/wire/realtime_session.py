@@ -34,6 +34,7 @@ AS_THEY_CAME = (
     "temperature",
     "binary_audio",
     "echo_cancellation",
+    "speculation",
 )
 REACTIONS = ("create_response", "interrupt_response", "idle_timeout_ms")
 """What of turn detection is about replies."""
@@ -109,6 +110,8 @@ class Session:
         }
         if base.cancel_echo:
             self.shown["echo_cancellation"] = True
+        if base.speculation:
+            self.shown["speculation"] = True
         if base.condensing != Condensing():
             self.shown["context"] = _show_context(base.condensing)
 
@@ -282,6 +285,7 @@ class Session:
             replies=not self._writes,
             lead_ms=self.shown["output_lead_ms"],
             cancel_echo=bool(self.shown.get("echo_cancellation", False)),
+            speculation=bool(self.shown.get("speculation", False)),
             think=self.shown["think"] == "on",
             truncation=_core_truncation(self.shown["truncation"]),
             parallel_calls=self.shown["parallel_tool_calls"],
