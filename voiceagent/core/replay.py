@@ -56,7 +56,15 @@ def replay(opened: Opened, entries: Sequence[Entry], change: Change | None = Non
         else:
             actions = controller.handle(entry.event, entry.time)
         found += (Decision(entry.time, action, describe(action)) for action in actions)
-    return found if change is None else _Run(opened, entries, change, _begun(found)).decisions()
+    if change is None:
+        return found
+    guessed = {d.action.turn for d in found if isinstance(d.action, act.StartTurn) and d.action.guess}
+    guessed -= {d.action.turn for d in found if isinstance(d.action, act.ConfirmTurn)}
+    told = [
+        entry for entry in entries if not (isinstance(entry.event, OfTurn) and entry.event.turn in guessed)
+    ]
+    begun = {turn: time for turn, time in _begun(found).items() if turn not in guessed}
+    return _Run(opened, told, change, begun).decisions()
 
 
 def changed(settings: dict[str, Any]) -> Change:
@@ -88,7 +96,11 @@ def _begun(decisions: Sequence[Decision]) -> dict[int, float]:
 
 
 class _Run:
-    """One pass over the recording with other settings; `begun`: when each turn began in it."""
+    """One pass over the recording with other settings; `begun`: when each turn began in it, in this order.
+
+    The turns of the recording are made again in their order. A guess is made of the next one, which is there again when
+    the guess was wrong; of the recording's own wrong guesses nothing is known here.
+    """
 
     def __init__(
         self, opened: Opened, entries: Sequence[Entry], change: Change, begun: dict[int, float]
@@ -102,8 +114,10 @@ class _Run:
         self._pushed = 0
         self._end = max((entry.time for entry in entries), default=0.0)
         self._parts: dict[
-            int, list[tuple[float, ev.Event]]
+            int, list[tuple[float, OfTurn]]
         ] = {}  # of each turn, and how long after its beginning
+        self._order = list(begun)
+        self._guessed: dict[int, int] = {}  # open guesses: what they were made of
         for entry in entries:
             event = entry.event
             if isinstance(event, OfTurn) and event.turn in begun:
@@ -132,9 +146,19 @@ class _Run:
     def _take(self, time: float, actions: Sequence[act.Action]) -> None:
         for action in actions:
             self._made.append(Decision(time, action, describe(action)))
-            if isinstance(action, act.StartTurn):
-                for behind, event in self._parts.pop(action.turn, ()):
-                    self._push(time + behind, event)
+            match action:
+                case act.StartTurn(turn, guess=guess) if self._order:
+                    recorded = self._order.pop(0)
+                    if guess:
+                        self._guessed[turn] = recorded
+                    for behind, event in self._parts.get(recorded, ()):
+                        self._push(time + behind, replace(event, turn=turn))
+                case act.ConfirmTurn(turn):
+                    self._guessed.pop(turn, None)
+                case act.CancelTurn(turn) | act.GuessOver(turn) if turn in self._guessed:
+                    self._order.insert(0, self._guessed.pop(turn))
+                case _:
+                    pass
 
     def _push(self, time: float, event: ev.Event) -> None:
         self._pushed += 1
@@ -154,8 +178,12 @@ def describe(action: act.Action) -> str:
             return "old turns are to be summed up"
         case act.Condensed(form, reason, item_ids):
             return f"{len(item_ids)} old items are read as {form} ({reason})"
-        case act.StartTurn(turn):
-            return f"reply {turn} begins"
+        case act.StartTurn(turn, guess=guess):
+            return f"reply {turn} begins" + (" on a guess" if guess else "")
+        case act.ConfirmTurn(turn):
+            return f"reply {turn} was rightly guessed"
+        case act.GuessOver(turn, outcome) if outcome != "right":
+            return f"reply {turn} was a wrong guess ({outcome})"
         case act.Flush(turn):
             return f"reply {turn} is cut off"
         case act.TurnClosed(turn=turn, status=status, reason=reason):
