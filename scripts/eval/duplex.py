@@ -119,10 +119,11 @@ def run_turns(args: argparse.Namespace) -> Found:
 def run_overlaps(args: argparse.Namespace) -> Found:
     """What sounds over our voice."""
     conditions = ("quiet", "telephone") if args.quick else tuple(overlaps.CONDITIONS)
-    listed = overlaps.trials(most=1 if args.quick else None, conditions=conditions)
+    people = [sounds.of_person(path) for path in args.human]
+    listed = overlaps.trials(people=people, most=1 if args.quick else None, conditions=conditions)
     said = spoken(args)
     outcomes = [o for share in spread(overlaps.run, listed, said, workers=args.workers) for o in share]
-    return overlaps.summary(outcomes)
+    return {"people": [path.name for path in args.human], **overlaps.summary(outcomes)}
 
 
 def run_echo(args: argparse.Namespace) -> Found:

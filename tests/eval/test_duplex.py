@@ -31,7 +31,7 @@ def found(out: Path) -> dict[str, Any]:
 
 def test_callers_of_a_real_server_are_answered(found: dict[str, Any]) -> None:
     live = found["live"]
-    assert live["response_latency_ms"]["count"] > 0
+    assert sum(spread["count"] for spread in live["response_latency_ms"].values()) > 0
     assert live["spoken_s"] > 1.0
     assert not live["errors"]
 

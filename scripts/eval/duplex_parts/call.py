@@ -62,6 +62,8 @@ class Call:
     Attributes:
         decisions: what the controller did, and when.
         holds: when our voice was held, and when it was let go (None: it was not).
+        asked: what the engine says in each turn, be it a guess.
+        opened: turns of which the client was told.
     """
 
     config: ev.SessionConfig
@@ -75,6 +77,7 @@ class Call:
     holds: list[list[float | None]] = field(default_factory=list)
     player: Player = field(default_factory=Player)
     asked: dict[int, Reply] = field(default_factory=dict)
+    opened: list[int] = field(default_factory=list)
     _heap: list[tuple[float, int, Any]] = field(default_factory=list)
     _count: int = 0
 
@@ -195,7 +198,7 @@ class Call:
                 self._guard.did(action, self.now)
             match action:
                 case act.StartTurn(turn):
-                    reply = self.replies[len(self.asked) % len(self.replies)]
+                    reply = self.replies[len(self.opened) % len(self.replies)]
                     self.asked[turn] = reply
                     for after, event in reply.of_turn(turn):
                         self._at(self.now + after, "engine", event)
@@ -203,6 +206,8 @@ class Call:
                     self._heap = [e for e in self._heap if e[2][0] != "engine" or e[2][1].turn != turn]
                     heapq.heapify(self._heap)
                     self._at(self.now + 0.02, "event", ev.TurnEnded(turn, "cancelled", ev.Usage(), ()))
+                case act.TurnOpened(turn):
+                    self.opened.append(turn)
                 case act.SendAudio():
                     self._at(self.now + DOWN_S, "arrive", action)
                 case act.Flush(turn):

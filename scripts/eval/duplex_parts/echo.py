@@ -85,13 +85,13 @@ def perform(line: Line, number: int, replies: list[Reply], silero: Silero, secon
     names = list(sounds.recorded_texts())
     asked, spans = 0, []
     while call.now < seconds - 5.0:
-        turns = len(call.asked)
+        turns = len(call.opened)
         begin = call.now + 0.5
         end = call.say(sounds.recorded(names[asked % len(names)]), begin)
         spans.append((begin, end + 1.5))
         asked += 1
         call.run(end)
-        if call.run_while(lambda known=turns: len(call.asked) == known, most=4.0):
+        if call.run_while(lambda known=turns: len(call.opened) == known, most=4.0):
             call.run(call.now + 2.0)
             call.run_while(lambda: call.player.until > call.now - 0.7, most=REPLY_S * 2)
 
@@ -100,7 +100,7 @@ def perform(line: Line, number: int, replies: list[Reply], silero: Silero, secon
 
     cut = {a.turn for t, a in call.made(act.TurnClosed) if a.reason == "turn_detected" and alone(t)}
     cut |= {a.turn for t, a in call.made(act.Flush) if alone(t)}
-    gaps = [b - a for turn in call.asked for a, b in call.player.gaps(turn)]
+    gaps = [b - a for turn in call.opened for a, b in call.player.gaps(turn)]
     report = call.echo_report
     return Outcome(
         line.name,
@@ -110,7 +110,7 @@ def perform(line: Line, number: int, replies: list[Reply], silero: Silero, secon
         spoken_s=sum(part.end - part.start for part in call.player.stretches),
         silent_s=round(sum(gaps), 2),
         asked=asked,
-        answered=len(call.asked),
+        answered=len(call.opened),
         delay_ms=None if report is None else report.delay_ms,
         return_loss_db=None
         if report is None or report.return_loss_db is None

@@ -28,6 +28,7 @@ from voiceagent.units import MODEL_RATE, VOICE_RATE
 
 FRAME_S = 0.02
 PATIENCE_S = 15.0
+SERVER_VAD = "server_vad 500 ms"
 ONSET_WINDOWS = 3
 SURE, UNSURE = (
     0.5,
@@ -42,7 +43,7 @@ class Response:
 
     Attributes:
         asked: when the last word before it was over; None = it was asked for without words.
-        words: of its transcript so far.
+        text: of its transcript so far.
         status: when it was done.
         parts: of `response.latency`.
         received: samples.
@@ -88,14 +89,17 @@ class Caller:
         url: of the server.
         silero: tells when the server can first know of a voice.
         phone: G.711 both ways.
-        session: more of the session's settings.
+        turn_detection: of the session, and what its latencies are known by.
     """
 
-    def __init__(self, url: str, silero: Silero, *, phone: bool = False, **session: Any) -> None:
+    def __init__(
+        self, url: str, silero: Silero, *, phone: bool = False, turn_detection: str = SERVER_VAD
+    ) -> None:
         self._client = RealtimeClient(url)
+        self.name = f"{turn_detection}, telephone" if phone else turn_detection
+        self._session = settings.session(settings.turn_ends()[turn_detection])
         self._phone = phone
         self._rate = sounds.PHONE_RATE if phone else VOICE_RATE
-        self._session = session
         self._random = np.random.default_rng(0)
         self._coming: list[tuple[int, Pcm]] = []
         self._sent = 0
@@ -104,13 +108,14 @@ class Caller:
         self.responses: dict[str, Response] = {}
         self.truncated: dict[str, int] = {}  #: milliseconds that the server says were heard, by item
         self.retrieved: dict[str, dict[str, Any]] = {}
+        self.guesses: dict[str, int] = {}  #: what replies on a guess brought and cost so far
         self.errors: list[str] = []
         self.last_word: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Caller:
         await self._client.__aenter__()
-        asked = settings.session(**self._session)
+        asked = self._session
         if self._phone:
             asked["audio"]["input"]["format"] = {"type": "audio/pcmu"}
             asked["audio"]["output"] = {"format": {"type": "audio/pcmu"}}
@@ -207,6 +212,7 @@ class Caller:
                 self.responses[event["response_id"]].text += event["delta"]
             case "response.latency":
                 self.responses[event["response_id"]].parts = event["parts"]
+                self.guesses = event.get("speculation", self.guesses)
             case "response.done":
                 self.responses[event["response"]["id"]].status = event["response"]["status"]
             case "input_audio_buffer.speech_started" | "output_audio_buffer.cleared":
@@ -248,7 +254,7 @@ class Figures:
     """What all callers together got; seconds.
 
     Attributes:
-        latency: from the last word to the first audible sample.
+        latency: from the last word to the first audible sample, by kind of line.
         parts: of each response, milliseconds by name.
         from_onset, from_hold: yielding, by phase.
         events: of each sound that was no turn: its kind, whether the response was cut by it, whether it was heard
@@ -257,8 +263,7 @@ class Figures:
         spoken_s: that was played in all.
     """
 
-    latency: list[float] = field(default_factory=list)
-    phone_latency: list[float] = field(default_factory=list)
+    latency: dict[str, list[float]] = field(default_factory=dict)
     parts: list[dict[str, int]] = field(default_factory=list)
     from_onset: dict[str, list[float]] = field(default_factory=dict)
     from_hold: dict[str, list[float]] = field(default_factory=dict)
@@ -271,13 +276,14 @@ class Figures:
     spoken_s: float = 0.0
     unanswered: int = 0
     errors: list[str] = field(default_factory=list)
+    guesses: dict[str, int] = field(default_factory=dict)
 
 
 async def measure(url: str, *, seconds: float, sessions: int) -> Figures:
     """Callers of every kind, so many at once, for about so long."""
     figures, silero, clock = Figures(), Silero(), asyncio.get_running_loop().time
     end = clock() + seconds
-    jobs = (_interrupt, _talk, _false_alarms, _interrupt, _phone)
+    jobs = (_interrupt, _talk, _false_alarms, _talk, _interrupt, _phone)
 
     async def caller(number: int) -> None:
         for turn in itertools.count():
@@ -294,14 +300,14 @@ async def measure(url: str, *, seconds: float, sessions: int) -> Figures:
 
 
 @contextlib.asynccontextmanager
-async def _calling(
-    url: str, silero: Silero, figures: Figures, *, phone: bool = False
-) -> AsyncIterator[Caller]:
+async def _calling(url: str, silero: Silero, figures: Figures, **line: Any) -> AsyncIterator[Caller]:
     """A caller whose playing and errors are counted in the end."""
-    async with Caller(url, silero, phone=phone) as caller:
+    async with Caller(url, silero, **line) as caller:
         await asyncio.sleep(0.3)
         yield caller
         figures.errors += caller.errors
+        for name, count in caller.guesses.items():
+            figures.guesses[name] = figures.guesses.get(name, 0) + count
         for response in caller.responses.values():
             figures.spoken_s += len(caller.player.pcm(response.number)) / VOICE_RATE
             if response.parts:
@@ -322,13 +328,14 @@ async def _answer(caller: Caller, figures: Figures, known: set[str]) -> Response
         return None
     span = caller.player.span(response.number)
     assert span is not None
-    (figures.phone_latency if caller._phone else figures.latency).append(span[0] - response.asked)
+    figures.latency.setdefault(caller.name, []).append(span[0] - response.asked)
     return response
 
 
 async def _talk(url: str, silero: Silero, figures: Figures, order: random.Random) -> None:
     """Questions and answers, nobody interrupts."""
-    async with _calling(url, silero, figures) as caller:
+    patience = order.choice((SERVER_VAD, "semantic_vad high", "semantic_vad medium"))
+    async with _calling(url, silero, figures, turn_detection=patience) as caller:
         for _ in range(3):
             response = await _ask(caller, figures, order)
             if response is not None:
@@ -435,8 +442,7 @@ def summary(figures: Figures) -> dict[str, Any]:
     onset = [s for found in figures.from_onset.values() for s in found]
     hold = [s for found in figures.from_hold.values() for s in found]
     return {
-        "response_latency_ms": _spread(figures.latency),
-        "response_latency_telephone_ms": _spread(figures.phone_latency),
+        "response_latency_ms": {name: _spread(found) for name, found in sorted(figures.latency.items())},
         "latency_parts_ms": _middle(figures.parts),
         "interruptions": figures.interruptions,
         "yield_rate": share([True] * figures.yielded + [False] * (figures.interruptions - figures.yielded)),
@@ -453,6 +459,7 @@ def summary(figures: Figures) -> dict[str, Any]:
         "underruns": figures.underruns,
         "spoken_s": round(figures.spoken_s, 1),
         "unanswered": figures.unanswered,
+        "speculation": {name: count for name, count in figures.guesses.items() if name != "saved_ms"},
         "errors": sorted(set(figures.errors)),
     }
 

@@ -21,6 +21,7 @@ from voiceagent.models.silero import Silero
 from voiceagent.units import VOICE_RATE
 
 PHASES = ("thinking", "first 200 ms", "middle", "last 600 ms", "closed, still playing")
+SILENCE = "silence"  #: nobody speaks; only for what is not meant
 PHASES_ELSEWHERE = ("first 200 ms", "middle")  #: where it is not quiet
 INTERRUPTION = "interruption"
 NOT_MEANT = ("backchannel", "cough", "noise burst", "side talk -15 dB", "side talk -20 dB")
@@ -84,11 +85,16 @@ class Outcome:
     paused_s: float
 
 
-def trials(*, most: int | None = None, conditions: Sequence[str] = tuple(CONDITIONS)) -> list[Trial]:
-    """All trials; `most` sounds of each kind."""
+def trials(
+    *,
+    people: Sequence[sounds.Utterance] = (),
+    most: int | None = None,
+    conditions: Sequence[str] = tuple(CONDITIONS),
+) -> list[Trial]:
+    """All trials; `most` sounds of each kind. These people interrupt with what they say up to their first pause."""
     random = np.random.default_rng(1)
     found: dict[str, list[tuple[str, sounds.Samples]]] = {
-        INTERRUPTION: sounds.interruptions(),
+        INTERRUPTION: [*((person.name, person.parts[0]) for person in people), *sounds.interruptions()],
         "backchannel": sounds.backchannels(),
         "cough": [(f"cough {n}", sounds.cough(random)) for n in range(16)],
         "noise burst": [(f"burst {n}", sounds.burst(random)) for n in range(16)],
@@ -100,9 +106,15 @@ def trials(*, most: int | None = None, conditions: Sequence[str] = tuple(CONDITI
         some = listed[:: max(1, len(listed) // most)][:most] if most else listed
         for number, (name, sound) in enumerate(some):
             for condition in conditions:
-                for phase in PHASES if condition == "quiet" else PHASES_ELSEWHERE:
+                for phase in _phases(kind, condition):
                     made.append(Trial(kind, name, phase, condition, sound, number))
     return made
+
+
+def _phases(kind: str, condition: str) -> tuple[str, ...]:
+    if condition != "quiet":
+        return PHASES_ELSEWHERE
+    return PHASES if kind == INTERRUPTION else (*PHASES, SILENCE)
 
 
 def run(share_: Sequence[Trial], replies: list[Reply]) -> list[Outcome]:
@@ -122,9 +134,10 @@ def perform(trial: Trial, replies: list[Reply], silero: Silero) -> Outcome | Non
     if around.echo_db is not None:  # an answer before it, for the canceller to learn the room
         call.run(call.say(question, QUESTION_AT_S) + 6.0)
     call.run(call.say(question, call.now + QUESTION_AT_S))
-    turn = len(call.asked) + 1
-    if not call.run_while(lambda: turn not in call.asked, most=4.0):
+    known = len(call.opened)
+    if not call.run_while(lambda: len(call.opened) == known, most=4.0):
         return None
+    turn = call.opened[-1]
     onset = moment(call, turn, trial.phase)
     if onset is None:
         return None
@@ -148,6 +161,9 @@ def moment(call: Call, turn: int, phase: str) -> float | None:
             return max(span[0] + 0.1, call.now)
         case "middle":
             return max(span[0] + length / 2, call.now)
+        case "silence":
+            call.run(span[0] + length + 1.0)
+            return call.now
         case "last 600 ms":
             return max(span[0] + length - 0.6, call.now)
         case _:
@@ -165,7 +181,7 @@ def judge(call: Call, trial: Trial, turn: int, onset: float, end: float) -> Outc
     holds = [hold for hold in call.holds if hold[0] is not None and hold[0] >= onset]
     span = call.player.span(turn)
     silent = None if span is None or not cut or whole or span[1] <= onset else span[1]
-    later = [call.player.span(other) for other in call.asked if other > turn]
+    later = [call.player.span(other) for other in call.opened if other > turn]
     first = next((s[0] for s in later if s is not None), None)
     words, ms = drift(call, turn) if cut else (None, None)
     gaps = call.player.gaps(turn, over=0.02)
@@ -223,7 +239,8 @@ def heard_words(reply: Reply, played: int) -> list[str]:
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The figures of all trials."""
     meant = [o for o in outcomes if o.kind == INTERRUPTION]
-    others = [o for o in outcomes if o.kind != INTERRUPTION]
+    silent = [o for o in outcomes if o.phase == SILENCE]
+    others = [o for o in outcomes if o.kind != INTERRUPTION and o.phase != SILENCE]
     conditions = list(dict.fromkeys(o.condition for o in outcomes))
     kinds = list(dict.fromkeys(o.kind for o in others))
     return {
@@ -236,6 +253,9 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "interruptions_by_condition": {
             name: _of_interruptions([o for o in meant if o.condition == name and o.phase in PHASES_ELSEWHERE])
             for name in conditions
+        },
+        "answered_in_silence": {
+            kind: share(o.answered is not None for o in silent if o.kind == kind) for kind in kinds
         },
         "not_meant": _of_others(others),
         "not_meant_by_kind": {kind: _of_others([o for o in others if o.kind == kind]) for kind in kinds},

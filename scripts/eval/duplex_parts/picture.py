@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
-WIDTH, PANEL, GAP = 960, 260, 24
+WIDTH, PANEL, LOWER, GAP = 960, 260, 190, 24
 BLUE, GREEN, RED, GREY, AMBER = "#1f6feb", "#2a9d5c", "#d1242f", "#b7bec8", "#c77700"
 COLOURS = (GREY, "#8a94a6", AMBER, "#7a5cc7", GREEN, "#59a5d8", BLUE, RED)
 DELAY_MS, CUT_OFF = 300, 0.05  #: the goal of turn ends
@@ -25,9 +25,9 @@ def draw(found: dict[str, Any]) -> str:
     for number, panel in enumerate(panels):
         x, y = GAP + number % 2 * (half + GAP), GAP + number // 2 * (PANEL + GAP)
         body.append(f'<g transform="translate({x} {y})">{"".join(panel)}</g>')
-    bottom = 2 * (PANEL + GAP) + GAP
+    bottom = PANEL + LOWER + 3 * GAP
     body.append(f'<g transform="translate({GAP} {bottom})">{"".join(_waterfall(found.get("live")))}</g>')
-    height = bottom + 110
+    height = bottom + 100
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
         f'font-family="sans-serif" font-size="11" fill="#1f2328"><rect width="100%" height="100%" fill="#fff"/>'
@@ -69,7 +69,8 @@ def _turn_ends(part: dict[str, Any], width: int) -> Iterator[str]:
         fixed = name.startswith("server")
         words = name.removeprefix("server_vad ").removeprefix("semantic_vad ")
         yield f'<circle cx="{x(ms)}" cy="{y(cut)}" r="{3 if fixed else 5}" fill="{BLUE if fixed else RED}"/>'
-        yield f'<text x="{x(ms) + 6}" y="{y(cut) - 4}" fill="{BLUE if fixed else RED}">{escape(words)}</text>'
+        down = -4 if fixed else 14
+        yield f'<text x="{x(ms) + 6}" y="{y(cut) + down}" fill="{BLUE if fixed else RED}">{escape(words)}</text>'
     yield f'<text x="{left}" y="{PANEL - 2}" fill="#666">median from the last word to the decision; blue: '
     yield "server_vad, red: semantic_vad, green: the goal</text>"
 
@@ -153,7 +154,7 @@ def _waterfall(part: dict[str, Any] | None) -> Iterator[str]:
         wide = ms / total * (WIDTH - 2 * GAP)
         colour = COLOURS[number % len(COLOURS)]
         yield f'<rect x="{x:.1f}" y="24" width="{wide:.1f}" height="22" fill="{colour}"/>'
-        yield f'<text x="{x:.1f}" y="{60 + 13 * (number % 2)}">{escape(name)} {ms:.0f}</text>'
+        yield f'<text x="{x:.1f}" y="{60 + 13 * (number % 3)}">{escape(name)} {ms:.0f}</text>'
         x += wide
 
 

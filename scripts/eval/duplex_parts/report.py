@@ -131,8 +131,7 @@ def _live(part: Found) -> Iterator[str]:
         [
             (words, f["count"], _ms(f["p50"]), _ms(f["p90"]), _ms(f["p99"]))
             for words, f in (
-                ("response latency", part["response_latency_ms"]),
-                ("response latency, telephone", part["response_latency_telephone_ms"]),
+                *((f"response latency, {name}", f) for name, f in part["response_latency_ms"].items()),
                 ("yield latency, from the onset of their voice", part["yield_from_onset_ms"]),
                 ("yield latency, from the start of confirmation", part["yield_from_hold_ms"]),
                 *((f"... {name}", f) for name, f in part["yield_from_hold_by_phase_ms"].items()),
@@ -148,6 +147,7 @@ def _live(part: Found) -> Iterator[str]:
         f"- selectivity, {part['not_meant']} sounds that were not meant: {selectivity or '-'}",
         f"- history less what was played, at {_count(part['drift_ms'])} cuts: {_range(part['drift_ms'])} ms, "
         f"{_range(part['drift_words'])} words",
+        f"- replies on a guess: {_guesses(part['speculation'])}",
         f"- underruns: {part['underruns']}; questions without an answer: {part['unanswered']}; errors: "
         f"{', '.join(part['errors']) or 'none'}",
     )
@@ -156,7 +156,8 @@ def _live(part: Found) -> Iterator[str]:
 def _overlaps(part: Found) -> Iterator[str]:
     yield f"## Sounds over our voice, {part['trials']} calls in simulated time"
     yield ""
-    yield "Interruptions, in a quiet room by phase, and elsewhere:"
+    people = f" (people: {', '.join(part['people'])})" if part["people"] else ""
+    yield f"Interruptions{people}, in a quiet room by phase, and elsewhere:"
     yield ""
     head = ("", "trials", "yield rate", "yield from confirmation p50, p99", "from onset p50, p99")
     rows = {
@@ -211,6 +212,9 @@ def _overlaps(part: Found) -> Iterator[str]:
             for name, f in rows.items()
         ],
     )
+    yield ""
+    silent = ", ".join(f"{kind} {_percent(share)}" for kind, share in part["answered_in_silence"].items())
+    yield f"The same sounds while nobody speaks, answered as if they were meant: {silent}."
     yield ""
     yield f"Underruns while nothing held our voice: {part['underruns']}."
 
@@ -307,6 +311,15 @@ def _range(found: Found | None) -> str:
         f"{found['least']:g}"
         if found["least"] == found["most"]
         else f"{found['least']:g} to {found['most']:g}"
+    )
+
+
+def _guesses(found: dict[str, int]) -> str:
+    if not found:
+        return "none"
+    return (
+        f"{found['hits']} of {found['guesses']} were right and saved {found['total_saved_ms']} ms in all; the others "
+        f"cost {found['wasted_ms']} ms of the engine's time"
     )
 
 

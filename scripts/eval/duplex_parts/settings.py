@@ -34,7 +34,8 @@ def session(turn_detection: dict[str, Any] | None = None, **fields: Any) -> dict
 
 def to_core(asked: dict[str, Any]) -> SessionConfig:
     """What the core makes of such a session on a server as it is installed."""
-    base = SessionConfig(lead_ms=TurnConfig().lead_ms)
+    installed = TurnConfig()
+    base = SessionConfig(lead_ms=installed.lead_ms, speculation=installed.speculation)
     shown = Session(base, session_id="s", model="pocket", voices=("default_female",))
     shown.apply(msgspec.convert({"type": "realtime", **asked}, SessionPatch))
     return replace(shown.to_core(), voice="")

@@ -197,6 +197,8 @@ def of_person(path: Path) -> Utterance:
     hop = MODEL_RATE // 100
     loudness = np.array([np.sqrt(np.mean(whole[i : i + hop] ** 2)) for i in range(0, len(whole), hop)])
     loud = loudness > max(LOUD * LEVEL, 3 * np.percentile(loudness, 8))
+    words = np.flatnonzero(loud)
+    whole, loud = whole[words[0] * hop : (words[-1] + 1) * hop], loud[words[0] : words[-1] + 1]
     edges, parts = [0], []
     for place, sounds in enumerate(loud):
         gap = _silence_before(loud, place) if sounds else 0
