@@ -31,6 +31,9 @@ class Guesses:
         self._share = share
         self._left = SAVED_S if share else 0.0
         self._counted = now
+        self._ended: dict[
+            int, tuple[int, float]
+        ] = {}  # by session: the last guess that is over, and its cost
 
     def charge(self, turns: Sequence[Turn], seconds: float) -> None:
         """The engine has worked so long for these turns together."""
@@ -39,14 +42,32 @@ class Guesses:
             if turn.guess:
                 self._left -= seconds / len(turns)
 
-    def confirm(self, turn: Turn, now: float) -> None:
-        """A guess is wanted: it is a turn that arrives now, with what is made of it."""
-        if not turn.guess:
+    def confirm(self, session: int, number: int, turn: Turn | None, now: float) -> None:
+        """A guess is wanted: it is a turn that arrives now, with what is made of it.
+
+        Args:
+            session, number: of the turn.
+            turn: None if it is made to its end, or was given up.
+            now: seconds.
+        """
+        ended, spent = self._ended.pop(session, (None, 0.0))
+        if turn is None and ended == number:
+            self._left += spent
+        if turn is None or not turn.guess:
             return
         self._left += turn.spent
         turn.guess, turn.arrived = False, now
         if turn.playing_until is not None:
             turn.playing_until = now + turn.samples / VOICE_RATE
+
+    def ended(self, turn: Turn) -> None:
+        """A turn is over; what it has cost was for nothing, unless it is confirmed yet."""
+        if turn.guess:
+            self._ended[turn.session] = turn.turn, turn.spent
+
+    def close(self, session: int) -> None:
+        """The session is over."""
+        self._ended.pop(session, None)
 
     def may_run(self, turns: Sequence[Turn], now: float) -> bool:
         """Whether guesses may have steps, beside these turns."""

@@ -95,8 +95,7 @@ class Loop:
                 self._take_turn(command)
             case api.Confirm():
                 _, turn = self._find(command.session, command.turn)
-                if turn is not None:
-                    self._guesses.confirm(turn, self._clock())
+                self._guesses.confirm(command.session, command.turn, turn, self._clock())
             case api.Cancel():
                 self._cancel(command)
             case api.Write():
@@ -156,6 +155,7 @@ class Loop:
         for job in self._background.drop(session):
             self._runner.finish(job)
         self._table.close(session)
+        self._guesses.close(session)
         self._runner.close(session)
 
     def _take_piece(self, command: api.Encode) -> None:
@@ -302,8 +302,8 @@ class Loop:
                 turn.job = self._runner.begin(turn)
                 turn.stage = Stage.READING
                 begun = self._runner.summary(turn.job)
-                known = begun.usage, begun.limit, begun.dropped
-                self._emit(api.Started(turn.session, turn.turn, *known, encoded=round(turn.encoded, 6)))
+                known = begun.usage, begun.limit, begun.dropped, round(turn.encoded, 6), begun.room
+                self._emit(api.Started(turn.session, turn.turn, *known))
             if self._runner.read(turn.job, step.positions):
                 turn.stage = Stage.DECODING
             self._guesses.charge([turn], self._clock() - began)
@@ -422,6 +422,7 @@ class Loop:
         summary = Summary(Usage(), ()) if turn.job is None else self._runner.summary(turn.job)
         spent = round(turn.spent, 6)
         self._emit(api.Ended(turn.session, turn.turn, reason, summary.usage, summary.raw_ids, spent))
+        self._guesses.ended(turn)
         self._free(turn)
 
     def _fail(self, turn: Turn, error: Exception) -> None:
