@@ -15,7 +15,7 @@ from voiceagent.core.controller import Controller
 from voiceagent.core.history import AssistantItem, AudioContent, Item, SystemItem, UserItem, item_pieces
 
 SECOND = 16_000
-LIMIT = 2400
+LIMIT = 1780
 MANUAL = ev.SessionConfig(turn_detection=None, instructions="Be kind.")
 SUMMING = replace(MANUAL, condensing=ev.Condensing(summary="model"))
 SUMMARY = "They wish for rooms and nights."
@@ -58,6 +58,8 @@ class Talk:
                     self.starts.append(action)
                 case act.Transcribe():
                     self.asked.append(action)
+                case _:
+                    pass
         return made
 
     def take(self, items: tuple[Item, ...]) -> tuple[int, int]:
@@ -85,7 +87,8 @@ class Talk:
         read, same = self.take(start.items)
         self.read.append(read)
         self.computed.append(read - same)
-        self.do(ev.TurnStarted(start.turn, usage=ev.Usage(read + 20), limit=LIMIT))
+        room = min(LIMIT, self.config.truncation.limit or LIMIT)
+        self.do(ev.TurnStarted(start.turn, usage=ev.Usage(read + 20), limit=LIMIT * 2, room=room))
         self.do(ev.TextOut(start.turn, "one room for two nights", (1, 2, 3, 4, 5)))
         self.do(ev.AudioOut(start.turn, 0, np.zeros(960 * len(IDS), np.int16), IDS))
         self.do(ev.TurnEnded(start.turn, "stop", ev.Usage(read + 20), IDS + (1,) * 15))
@@ -135,6 +138,8 @@ def shape(items: tuple[Item, ...]) -> str:
                 letters += "A" if item.raw_ids is not None else "a"
             case SystemItem():
                 letters += "s"
+            case _:
+                letters += "t"
     return letters
 
 
@@ -186,7 +191,7 @@ def test_steps_are_few_and_what_is_computed_stays_bounded() -> None:
     new = 4 + 2 + 37 + 4 + 65
     steps = len(talk.condensed("text")) + len(talk.condensed("summary"))
     assert 200 / steps > 4, "many turns begin alike"
-    assert max(talk.read) < LIMIT * 0.75
+    assert max(talk.read) < LIMIT
     first, last = talk.computed[:30], talk.computed[-30:]
     assert sum(last) <= 1.15 * sum(first)
     assert max(talk.computed) <= 2 * new, "what a step changes is read ahead, not while somebody waits"
@@ -323,7 +328,7 @@ def test_words_are_written_before_the_oldest_sound_is_lost() -> None:
         talk.speak()
         talk.do(ev.Respond(replace(MANUAL.turn_options(), modalities="text")))
         start = talk.starts[-1]
-        talk.do(ev.TurnStarted(start.turn, limit=100_000))
+        talk.do(ev.TurnStarted(start.turn, limit=100_000, room=100_000))
         talk.do(ev.TurnEnded(start.turn, "stop", ev.Usage(), ()))
         talk.background()
     users = [item for item in talk.starts[-1].items if isinstance(item, UserItem)]

@@ -329,9 +329,9 @@ def test_capacity_is_refused_and_given_back() -> None:
 
 def test_too_many_waiting_turns_of_one_session_are_refused() -> None:
     bench = opened(1)
-    for turn in range(6):
+    for turn in range(7):
         bench.begin(1, turn)
-    assert [r.turn for r in bench.of(api.Failed)] == [4, 5]
+    assert [r.turn for r in bench.of(api.Failed)] == [5, 6]
 
 
 def test_a_closed_session_says_nothing_more() -> None:

@@ -18,10 +18,18 @@ from voiceagent.core.history import (
     UserItem,
 )
 from voiceagent.errors import TOO_LONG, InputError
-from voiceagent.models.step_audio2.fitting import beginnings, first_kept, fit
+from voiceagent.models.step_audio2.fitting import beginnings, first_kept, fit, room_for
 from voiceagent.models.step_audio2.prompt import Layout
 
 KINDS = "suactCT"  # system, user, assistant, two calls and their results
+
+
+def fitted(
+    items: tuple[Item, ...], laid: Layout, *, context: int, ratio: float | None, floor: str = "", **asked: int
+) -> int:
+    """The first item that is read, in the room that there is."""
+    room, hard = room_for(laid, context=context, **asked)
+    return fit(items, laid, context=context, room=room, hard=hard, ratio=ratio, floor=floor)
 
 
 def conversation(kinds: str, *, lead: int = 0) -> tuple[Item, ...]:
@@ -134,11 +142,11 @@ def test_instructions_and_the_newest_exchange_are_always_read(
     alone = head + opening + sum(sizes[newest:])
     if alone >= context:
         with pytest.raises(InputError) as caught:
-            fit(items, laid, context=context, reply=reply, ratio=ratio)
+            fitted(items, laid, context=context, reply=reply, ratio=ratio)
         assert caught.value.code == TOO_LONG
         assert caught.value.remedy
         return
-    first = fit(items, laid, context=context, reply=reply, ratio=ratio)
+    first = fitted(items, laid, context=context, reply=reply, ratio=ratio)
     prompt = laid.prompt(first)
     assert first <= newest
     assert prompt.slots[:head] == (1,) * head
@@ -149,10 +157,19 @@ def test_instructions_and_the_newest_exchange_are_always_read(
         assert len(prompt.slots) + min(reply, context // 4) <= context, "the reply has its room"
 
 
+def test_behind_an_advised_length_turns_go_and_a_newest_exchange_that_is_longer_is_read() -> None:
+    items = conversation("uauaua")
+    laid = layout([10, 10, 10, 10, 40, 10], head=30)
+    assert fitted(items, laid, context=1000, reply=100, ratio=1.0, advised=70) == 2
+    assert fitted(items, laid, context=1000, reply=100, ratio=1.0, advised=40) == 4, "50, and nothing fails"
+    assert fitted(items, laid, context=1000, reply=100, ratio=None, advised=40) == 0
+    assert room_for(laid, context=1000, reply=100, limit=60, advised=70)[0] == 60
+
+
 def test_system_items_in_front_stay_and_those_between_go_with_their_turn() -> None:
     items = conversation("uasuaua", lead=2)
     laid = layout([0, 0, 10, 10, 10, 10, 10, 10, 10], lead=2, head=5)
-    assert fit(items, laid, context=60, reply=10, ratio=0.8) == 7  # 45 are too many, 0.8 of it are 36
+    assert fitted(items, laid, context=60, reply=10, ratio=0.8) == 7  # 45 are too many, 0.8 of it are 36
     assert laid.prompt(7).slots == (1,) * 5 + (7,) * 20
     assert beginnings(items, lead=2) == (2, 5, 7), "never a system item first: it would become an instruction"
 
@@ -160,19 +177,19 @@ def test_system_items_in_front_stay_and_those_between_go_with_their_turn() -> No
 def test_a_limit_of_the_client_counts_behind_the_instructions() -> None:
     items = conversation("uauaua")
     laid = layout([10] * 6, head=30)
-    assert fit(items, laid, context=1000, reply=100, ratio=1.0, limit=60) == 0
-    assert fit(items, laid, context=1000, reply=100, ratio=1.0, limit=59) == 2
-    assert fit(items, laid, context=1000, reply=100, ratio=0.5, limit=59) == 4
+    assert fitted(items, laid, context=1000, reply=100, ratio=1.0, limit=60) == 0
+    assert fitted(items, laid, context=1000, reply=100, ratio=1.0, limit=59) == 2
+    assert fitted(items, laid, context=1000, reply=100, ratio=0.5, limit=59) == 4
     with pytest.raises(InputError, match="newest exchange alone"):
-        fit(items, laid, context=1000, reply=100, ratio=0.5, limit=19)
+        fitted(items, laid, context=1000, reply=100, ratio=0.5, limit=19)
 
 
 def test_nothing_is_left_out_where_that_is_not_allowed() -> None:
     items = conversation("uaua")
     laid = layout([10] * 4)
-    assert fit(items, laid, context=41, reply=100, ratio=None) == 0
+    assert fitted(items, laid, context=41, reply=100, ratio=None) == 0
     with pytest.raises(InputError) as caught:
-        fit(items, laid, context=40, reply=100, ratio=None)
+        fitted(items, laid, context=40, reply=100, ratio=None)
     assert caught.value.code == TOO_LONG
     assert "Allow truncation" in caught.value.remedy
 
@@ -180,5 +197,5 @@ def test_nothing_is_left_out_where_that_is_not_allowed() -> None:
 def test_the_turn_that_came_first_comes_first_again() -> None:
     items = conversation("uauaua")
     laid = layout([10] * 6)
-    assert fit(items, laid, context=100, reply=10, ratio=0.8, floor="u2") == 2
-    assert fit(items, laid, context=100, reply=10, ratio=0.8, floor="u9 is gone") == 0
+    assert fitted(items, laid, context=100, reply=10, ratio=0.8, floor="u2") == 2
+    assert fitted(items, laid, context=100, reply=10, ratio=0.8, floor="u9 is gone") == 0

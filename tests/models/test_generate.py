@@ -539,9 +539,11 @@ def test_generation_config(tmp_path: Path) -> None:
         "top_k": None,
         "max_new_tokens": 9,
         "eos_token_id": [7],
+        "conversation_tokens": 99,
     }
     path.write_text(json.dumps(settings))
     model = LanguageModel.load(tmp_path)
+    assert model.conversation_tokens == 99
     assert model.defaults == Sampling(temperature=0.0)
     assert model.max_new_tokens == 9
     assert model.stops == {7, IDS.eot, IDS.endoftext, IDS.im_end}

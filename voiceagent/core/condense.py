@@ -44,7 +44,6 @@ SHORTEST = 16  #: who may write no more than this need not begin
 TRIES = 2  #: to write an utterance's words
 PATIENCE = 16  #: changes of the conversation until a summary is tried again
 TURN = 4  #: positions around what a turn holds
-REPLY_SHARE = 4  #: a fourth of the context is the reply's, as in truncation
 SAMPLES_PER_POSITION = 1280  #: of a person's speech, 16 kHz: 12.5 a second
 BYTES_PER_POSITION = 3  #: of text, about: a Chinese character, or most of an English word's half
 
@@ -125,7 +124,7 @@ class Condenser:
 
     def __init__(self, talk: Conversation, making: Making, transcripts: Transcripts) -> None:
         self._talk, self._making, self._transcripts = talk, making, transcripts
-        self._limit = self._fixed = 0  # positions of the context, and of what is no item; 0 = not known yet
+        self._room = 0  # positions that the conversation may take until turns are left out; 0 = not known yet
         self._seen: History | None = None  # the conversation at the last review
         self._asked: dict[str, tuple[str, int]] = {}  # words on their way: of an item's part
         self._tried: Counter[tuple[str, int]] = Counter()
@@ -135,12 +134,6 @@ class Condenser:
         self._stirred = False
 
     # --- what the engine brings ---------------------------------------------------------------------------------
-
-    def _started(self, event: ev.TurnStarted) -> None:
-        """What a turn of the conversation reads besides the items."""
-        self._limit = event.limit
-        read = event.usage.input_text + event.usage.input_audio
-        self._fixed = max(0, read - _size(self._talk.in_view))
 
     def takes_words(self, event: ev.TranscriptEvent) -> bool:
         """Whether these are words that we asked for; they are told to nobody."""
@@ -154,11 +147,11 @@ class Condenser:
         return True
 
     def on_turn(self, event: ev.TurnEvent, live: Turn | None) -> None:
-        """How full the context is in a turn of the conversation, and what becomes of a summary."""
+        """How much room there is for the conversation, and what becomes of a summary."""
         draft = self._draft
         talks = live is not None and live.started is event and live.options.input is None
         if isinstance(event, ev.TurnStarted) and talks:
-            self._started(event)
+            self._room = event.room
         if draft is None or event.turn != draft.turn.id or draft.over is not None:
             return
         match event:
@@ -205,11 +198,11 @@ class Condenser:
         wished = config.condensing.audio == "text" and config.truncation.ratio is not None
         if self._talk.history is self._seen or not wished or not config.replies or config.alone:
             return []
-        if not self._limit or not self._making.engine_up:
+        if not self._room or not self._making.engine_up:
             return []
         self._seen = self._talk.history
         self._patience = max(0, self._patience - 1)
-        view, room = self._talk.in_view, self._room(config.truncation)
+        view, room = self._talk.in_view, self._room
         full = _size(view) >= HIGH * room
         if not full and not self._heavy():
             return []
@@ -221,11 +214,6 @@ class Condenser:
             return made
         made = self._read_as_text(old, room)
         return made + (self._begin(config, room) if config.condensing.summary == "model" else [])
-
-    def _room(self, policy: ev.Truncation) -> int:
-        """Positions that the conversation may take until turns are left out."""
-        room = self._limit - self._limit // REPLY_SHARE - self._fixed
-        return max(1, room if policy.limit is None else min(room, policy.limit))
 
     def _heavy(self) -> bool:
         held = sum(audio_bytes(item) for item in self._talk.history if isinstance(item, UserItem))

@@ -456,6 +456,7 @@ class TurnStarted:
         limit: positions of the model's context; 0 = not known.
         dropped: ids of the items that were left out, for there was no room.
         encoded: seconds for which the engine read the person's audio while the turn waited.
+        room: positions that the items of the conversation may take until some are left out; 0 = not known.
     """
 
     turn: int
@@ -463,6 +464,7 @@ class TurnStarted:
     limit: int = 0
     dropped: tuple[str, ...] = ()
     encoded: float = 0.0
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,6 +333,7 @@ class Started(Message, frozen=True):
     limit: int = 0
     dropped: tuple[str, ...] = ()
     encoded: float = 0.0
+    room: int = 0
 
 
 class Thought(Message, frozen=True):

@@ -342,7 +342,8 @@ class FakeEngine:
         written = self._written[session.number, turn] = []
         dropped = tuple(item.id for item in action.items[: -script.keeps]) if script.keeps else ()
         usage = events.Usage(input_text=1)
-        session._tell(events.TurnStarted(turn=turn, usage=usage, limit=script.context, dropped=dropped))
+        room = script.context - script.context // 4
+        session._tell(events.TurnStarted(turn, usage, script.context, dropped, room=room))
         await asyncio.sleep(script.first_delay_s)
         if reply.fault == "fail":
             session._tell(events.TurnFailed(turn=turn, code="fake_fault", message="The script says so."))

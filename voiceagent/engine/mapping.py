@@ -179,6 +179,7 @@ def to_event(reply: SessionReply) -> api.EngineEvent:
                 limit=reply.limit,
                 dropped=reply.dropped,
                 encoded=reply.encoded,
+                room=reply.room,
             )
         case api.Thought():
             return events.ThoughtOut(turn=reply.turn, text=reply.text)

@@ -51,6 +51,7 @@ class Summary:
     raw_ids: tuple[int, ...]
     limit: int = 0
     dropped: tuple[str, ...] = ()
+    room: int = 0  #: positions that items may take until some are left out
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ class Reply:
     prompt: Prompt  #: the first generation's
     cached: int  #: positions of it that earlier turns had left
     dropped: tuple[str, ...]  #: items that it leaves out
+    room: int  #: positions that the items may take
     sampling: Sampling
     max_tokens: int | None  #: of thought and reply together
     speech: Stream | None
@@ -100,7 +101,7 @@ class Reply:
             output_thought=thought,
             input_cached_audio=_heard(self.prompt.slots[: self.cached]),
         )
-        return Summary(usage, said, self.generation.context.max_positions, self.dropped)
+        return Summary(usage, said, self.generation.context.max_positions, self.dropped, self.room)
 
     def _complain(self, part: BrokenToolCall) -> None:
         log.warning("the model wrote a tool call that cannot be made: %s", part.problem)

@@ -27,7 +27,7 @@ from voiceagent.engine.slots import Turn, item_pieces
 from voiceagent.errors import CapacityError, InputError
 from voiceagent.models.placement import Placement
 from voiceagent.models.step_audio2.context import Context
-from voiceagent.models.step_audio2.fitting import fit
+from voiceagent.models.step_audio2.fitting import fit, room_for
 from voiceagent.models.step_audio2.generate import Generation, LanguageModel, Later
 from voiceagent.models.step_audio2.prompt import Layout, Prompt, layout_turn, render_answer
 from voiceagent.models.step_audio2.sampling import Sampling
@@ -206,7 +206,7 @@ class StepAudioRunner:
         """
         options = turn.options
         voice = self._voice(options.voice)
-        prompt, dropped = self._fit(turn.session, turn.items, options)
+        prompt, dropped, room = self._fit(turn.session, turn.items, options)
         sampling = self.language.sampling(
             temperature=options.temperature,
             top_p=options.top_p,
@@ -242,6 +242,7 @@ class StepAudioRunner:
             prompt,
             cached=generation.prefill.reused - generation.prefill.ahead,
             dropped=dropped,
+            room=room,
             sampling=sampling,
             max_tokens=options.max_tokens,
             speech=speech,
@@ -260,7 +261,7 @@ class StepAudioRunner:
 
     def prepare(self, session: int, items: tuple[Item, ...], options: api.Options) -> Ahead:
         """The session's context, to be made to hold what a prompt of these items begins with."""
-        prompt, _ = self._fit(session, items, options)
+        prompt, _, _ = self._fit(session, items, options)
         return Ahead(self._context(session), prompt.slots)
 
     def read(self, job: Reply | Caption | Ahead, positions: int) -> bool:
@@ -391,21 +392,28 @@ class StepAudioRunner:
 
     def _fit(
         self, session: int, items: Sequence[Item], options: api.Options
-    ) -> tuple[Prompt, tuple[str, ...]]:
-        """The prompt, and the ids of the items that had to be left out of it."""
+    ) -> tuple[Prompt, tuple[str, ...], int]:
+        """The prompt, the ids of the items that had to be left out of it, and the room that there is for items."""
         layout = self._layout(items, options)
+        room, hard = room_for(
+            layout,
+            context=self.context_tokens,
+            reply=options.max_tokens or self.language.max_new_tokens,
+            limit=options.keep_tokens,
+            advised=self.language.conversation_tokens,
+        )
         first = fit(
             items,
             layout,
             context=self.context_tokens,
-            reply=options.max_tokens or self.language.max_new_tokens,
+            room=room,
+            hard=hard,
             ratio=options.keep_ratio,
-            limit=options.keep_tokens,
             floor=self._first.get(session, ""),
         )
         if first > layout.lead and not options.beside:
             self._first[session] = items[first].id
-        return layout.prompt(first), tuple(item.id for item in items[layout.lead : first])
+        return layout.prompt(first), tuple(item.id for item in items[layout.lead : first]), room
 
     def _layout(self, items: Sequence[Item], options: api.Options) -> Layout:
         return layout_turn(

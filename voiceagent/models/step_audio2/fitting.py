@@ -58,14 +58,33 @@ def first_kept(
     return last if size[last] <= (limit if hard is None else hard) else None
 
 
+def room_for(
+    layout: Layout, *, context: int, reply: int, limit: int | None = None, advised: int | None = None
+) -> tuple[int, int]:
+    """Positions that the items behind the head may take together; and the newest exchange, if it needs more.
+
+    Args:
+        layout: the conversation, rendered.
+        context: positions of the model.
+        reply: how long the reply may get.
+        limit: positions that the client allows.
+        advised: positions behind which the model still answers well.
+    """
+    fixed = len(layout.head) + len(layout.opening) + len(layout.forced)
+    hard = context - 1 - fixed  # one position for the reply at least
+    room = min(hard, context - min(reply, context // REPLY_SHARE) - fixed)
+    hard = hard if limit is None else min(hard, limit)
+    return min(room, *(most for most in (limit, advised) if most is not None), hard), hard
+
+
 def fit(
     items: Sequence[Item],
     layout: Layout,
     *,
     context: int,
-    reply: int,
+    room: int,
+    hard: int,
     ratio: float | None,
-    limit: int | None = None,
     floor: str = "",
 ) -> int:
     """The first item to be read of a conversation, so that a reply has room behind it.
@@ -74,9 +93,8 @@ def fit(
         items: the conversation.
         layout: the same, rendered.
         context: positions of the model.
-        reply: how long the reply may get.
+        room, hard: see `room_for`.
         ratio: see `first_kept`; None = leave nothing out.
-        limit: positions that the items behind the head may take, if that is less than there is room for.
         floor: id of the item that came first the last time.
 
     Raises:
@@ -86,10 +104,6 @@ def fit(
     for at, slots in layout.turns:
         sizes[at] = len(slots)
     fixed = len(layout.head) + len(layout.opening) + len(layout.forced)
-    hard = context - 1 - fixed  # one position for the reply at least
-    room = min(hard, context - min(reply, context // REPLY_SHARE) - fixed)
-    if limit is not None:
-        room, hard = min(room, limit), min(hard, limit)
     if ratio is None:
         if sum(sizes) > hard:
             raise _too_long(

@@ -50,6 +50,8 @@ class LanguageModel:
         stops: ids that end a reply.
         defaults: the checkpoint's sampling, or the reference's.
         max_new_tokens: longest reply in tokens, unless a turn asks for less.
+        conversation_tokens: behind longer conversations the checkpoint answers badly; None = it was taught on all
+            lengths.
         variant: how conversations are rendered.
         pool: keys and values of all conversations.
         decoder: the pass that writes replies.
@@ -62,6 +64,7 @@ class LanguageModel:
     stops: frozenset[int]
     defaults: Sampling
     max_new_tokens: int
+    conversation_tokens: int | None
     variant: Variant
     pool: KvPool
     decoder: Decoder
@@ -131,6 +134,7 @@ class LanguageModel:
             stops=frozenset(stops),
             defaults=settings.sampling,
             max_new_tokens=settings.max_new_tokens,
+            conversation_tokens=settings.conversation_tokens,
             variant=variant,
             pool=pool,
             decoder=decoder,
@@ -344,6 +348,7 @@ class _Settings:
     sampling: Sampling
     max_new_tokens: int
     stops: tuple[int, ...]
+    conversation_tokens: int | None = None
 
 
 def _read_settings(path: Path) -> _Settings:
@@ -359,7 +364,9 @@ def _read_settings(path: Path) -> _Settings:
         stops = raw.get("eos_token_id")
         listed = stops if isinstance(stops, list) else [] if stops is None else [stops]
         limit = int(raw.get("max_new_tokens") or _MAX_NEW_TOKENS)
-        return _Settings(Sampling(**given), limit, tuple(int(stop) for stop in listed))
+        length = raw.get("conversation_tokens")  # not one of the published names
+        length = None if length is None else int(length)
+        return _Settings(Sampling(**given), limit, tuple(int(stop) for stop in listed), length)
     except (OSError, ValueError, TypeError, AttributeError, InputError) as cause:
         raise CheckpointError(
             f"{path} cannot be used: {cause}", remedy="Repair or delete the file; it is optional."
