@@ -64,6 +64,27 @@ MUTANTS = (
         "at - self.speech_end >= self.patience.wait",
         "at - self.run_start >= self.patience.wait",
     ),
+    Mutant("a voice forgets no verdict", "endpoint", "self.patience.paused()", "pass"),
+    Mutant(
+        "a verdict on something else counts", "endpoint", "self.silence and at == self.speech_end", "True"
+    ),
+    Mutant(
+        "nobody is asked",
+        "questions",
+        "act.EncodePiece(piece), act.JudgeEnd(ear.speech_end, piece)]",
+        "act.EncodePiece(piece)]",
+    ),
+    Mutant("asked again and again", "questions", "self._asked == ear.speech_end", "False"),
+    Mutant("what was asked about is kept", "questions", "return self._forget()", "return []"),
+    Mutant("numbers are like all words", "patience", "if end is Tail.SPELLED and", "if False and"),
+    Mutant("who hesitates has finished", "patience", "CAPS.get(end, 1.0)", "1.0"),
+    Mutant("nonsense is a verdict", "patience", "complete if complete >= 0.0 else 0.0", "complete"),
+    Mutant(
+        "the plain silence is shorter for a fast talker",
+        "patience",
+        "wait *= max(self.pace.factor, 1.0)",
+        "wait *= self.pace.factor",
+    ),
     Mutant(
         "the clock is not started anew after running dry",
         "playout",

@@ -38,11 +38,21 @@ class Calls(RuleBasedStateMachine):
         lead=st.sampled_from([None, 40, 300]),
         acks=st.booleans(),
         guesses=st.booleans(),
+        eagerness=st.sampled_from([None, None, "high"]),
     )
-    def begin(self, voice: bool, interrupt: bool, lead: int | None, acks: bool, guesses: bool) -> None:
+    def begin(
+        self,
+        voice: bool,
+        interrupt: bool,
+        lead: int | None,
+        acks: bool,
+        guesses: bool,
+        eagerness: ev.Eagerness | None,
+    ) -> None:
         self.world = World(0)
         self.world.imagine = lambda turn, options, starts: []  # type: ignore[method-assign]  # the rules say what it makes
-        vad = ev.ServerVad(interrupt_response=interrupt, silence_duration_ms=200) if voice else None
+        heard = ev.ServerVad(interrupt_response=interrupt, silence_duration_ms=200, eagerness=eagerness)
+        vad = heard if voice else None
         self.world.config = ev.SessionConfig(turn_detection=vad, lead_ms=lead, speculation=guesses)
         self.world.acks, self.world.liar = acks, False
         self.world.player.delay = 0.05

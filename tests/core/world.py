@@ -29,6 +29,13 @@ WINDOW = 512
 CONFIRM_WINDOWS = 7  # 200 ms in windows of 32 ms, rounded up
 ONSET_WINDOWS = 3
 TOKEN = 960
+EAGER = {
+    "low": (600, 2000, 8000),
+    "medium": (256, 1200, 4000),
+    "high": (160, 700, 2000),
+}  # PROTOCOL.md's table
+PACE = (0.75, 2.0)
+FIRST_SIGN = 96 * 16
 WAY_S = 0.1  # the delay that the core assumes of a player that does not acknowledge
 
 
@@ -117,6 +124,12 @@ class World:
     asked: set[str] = field(default_factory=set)  # items whose words are awaited
     states: set[tuple[Any, Any]] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
+    question: int | None = None  # sample up to which it was asked last whether they have finished
+    asked_with: int | None = None  # the piece that was sent for it
+    answered: int | None = None  # the question that was answered last
+    verdict: tuple[str, float] | None = None  # the answer, if it came in time
+    told_at: int = 0  # window in which it came
+    stopped: act.SpeechStopped | None = None
     last_pair: tuple[Any, Any] | None = None
     last_history: Any = None
     disturbing: bool = False
@@ -136,6 +149,9 @@ class World:
         )
         if not self.voice_only and rng.random() < 0.15:
             vad = None
+        self.judges = random.Random(self.seed)
+        if vad is not None and self.seed % 5 == 2:
+            vad = replace(vad, eagerness=self.judges.choice(("low", "medium", "high")))
         self.config = ev.SessionConfig(
             modalities="text" if rng.random() < 0.1 and not self.voice_only else "audio",
             turn_detection=vad,
@@ -223,7 +239,12 @@ class World:
             self.speak(rng.choice((100, 512, 640, 1600, 8000, 16_000)))
         elif dice < 0.68:
             long = self.voiced(self.judged + 150) and all(self.plan[self.judged : self.judged + 150])
-            self.judge(40 if long else rng.choice((1, 1, 2, 5)))
+            silent = not any(
+                self.plan[self.judged : self.judged + 150]
+            )  # only where turns end by what is said
+            if silent and not long:
+                self.speak(40 * WINDOW)
+            self.judge(40 if long or silent else rng.choice((1, 1, 2, 5)))
         elif dice < 0.92:
             self.compute()
         elif dice < 0.95:
@@ -251,6 +272,9 @@ class World:
                     length = self.rng.randint(700, 1700)
             else:
                 length = self.rng.randint(1, 8) if dice < 0.4 else self.rng.randint(8, 60)
+                vad = self.config.turn_detection
+                if vad is not None and vad.eagerness is not None and self.judges.random() < 0.1:
+                    length = 280  # longer than the longest wait
             self.plan += [voice] * length
         return self.plan[window]
 
@@ -271,12 +295,39 @@ class World:
                 run.busy = run.busy or self.busy()
             open_before = self.live
             p = (0.42 if inside and self.rng.random() < 0.2 else 0.9) if voice else 0.05
+            self.verdict = None if voice else self.verdict
             self.give(ev.SpeechProb(self.judged * WINDOW, p))
+            self.check_asked()
+            if self.question is not None:
+                self.engine_judges()
             if voice:
                 self.runs[-1].busy = self.runs[-1].busy or self.busy()
                 self.check_interrupted(open_before)
                 assert self.hunch is None or self.is_said(self.hunch), "a guess about somebody who goes on"
                 self.meddle(self.judged - self.runs[-1].start)
+
+    def check_asked(self) -> None:
+        """Whoever may have finished is asked about, once, and afterwards nothing of it is left."""
+        vad = self.config.turn_detection
+        if self.controller.ear.name != "TRAILING":
+            assert self.asked_with not in self.encoded, "audio that nobody needs is kept"
+        elif vad is not None and vad.eagerness is not None and self.up:
+            end = self.runs[-1].end
+            signs = (self.judged - end) * WINDOW >= FIRST_SIGN and not self.runs[-1].disturbed
+            assert not signs or self.question == end * WINDOW, "nobody asked whether they have finished"
+
+    def engine_judges(self) -> None:
+        """Now and then the answer to a question comes, or one that nobody waits for any more."""
+        dice = self.judges.random()
+        if dice > 0.2 or self.question is None or self.question == self.answered:
+            return
+        text = self.judges.choice(("where are you", "it is seven two", "well um", ""))
+        complete = self.judges.choice((0.0, 0.5, 1.0, 1.0, math.nan))
+        stale = dice < 0.03
+        if not stale and self.question == self.runs[-1].end * WINDOW and self.runs[-1].end < self.judged:
+            self.verdict, self.told_at = (text, complete), self.judged
+        self.answered = self.answered if stale else self.question
+        self.give(ev.EndJudged(self.question - 512 if stale else self.question, text, complete))
 
     def meddle(self, windows: int) -> None:
         """What a client may do at a bad moment: while somebody has spoken for so many windows."""
@@ -670,6 +721,7 @@ class World:
                     "a piece that the engine has not got is to be forgotten"
                 )
                 self.tried.difference_update(pieces)
+                self.encoded.difference_update({self.asked_with}.intersection(pieces))
                 # What was left out may be asked for by its id.
                 if not isinstance(event, ev.TurnStarted) and not self.confirming:
                     self.encoded.difference_update(pieces)  # a turn that still names one is found out below
@@ -700,7 +752,18 @@ class World:
                 run = self.runs[-1]
                 assert run.disturbed or run.end - run.start >= ONSET_WINDOWS, "a click is taken for a voice"
                 self.speaking = (item_id, start)
+            case act.JudgeEnd(at, piece):
+                vad = self.config.turn_detection
+                assert self.up, "an engine that is away is asked"
+                assert vad is not None
+                assert vad.eagerness is not None, "plain silence asks nobody"
+                assert piece.id in self.encoded
+                assert at > (self.question or 0), "asked twice of one pause"
+                assert at == self.runs[-1].end * WINDOW
+                assert self.judged * WINDOW - at >= FIRST_SIGN, "asked before there was a sign"
+                self.question, self.asked_with = at, None if piece.id in self.tried else piece.id
             case act.SpeechStopped(item_id):
+                self.stopped = action
                 assert self.speaking is None or self.speaking[0] == item_id
                 assert isinstance(rest[0], act.Committed)
             case act.Committed(item_id):
@@ -960,9 +1023,9 @@ class World:
             self.runs[-1].disturbed = True  # over for want of news: what comes of the voice later is another
         if isinstance(event, ev.SpeechProb) and vad is not None:
             silence = (self.judged - self.runs[-1].end) * WINDOW
-            assert silence >= vad.silence_duration_ms * 16, "ended in the middle of a sentence"
-            late = silence >= vad.silence_duration_ms * 16 + WINDOW
-            assert not late or self.runs[-1].disturbed, "ended too late"
+            least, most = self.patience(vad)
+            assert silence >= least, "ended in the middle of a sentence"
+            assert silence < most + WINDOW or self.runs[-1].disturbed, "ended too late"
         self.utterances.append((start, start + size))
         self.speaking = None
         wanted = self.config.transcribe
@@ -976,6 +1039,31 @@ class World:
         answered = vad is not None and vad.create_response and self.config.replies
         if not isinstance(event, ev.Commit) and answered:
             self.answer_due = True
+
+    def patience(self, vad: ev.ServerVad) -> tuple[int, int]:
+        """Samples of silence that the turn which is over should have had: at least, and not a window more than."""
+        plain = vad.silence_duration_ms
+        reason = "silence" if self.stopped is None else self.stopped.reason
+        if vad.eagerness is None:
+            assert reason == "silence"
+            return plain * 16, plain * 16
+        complete, spelled, longest = EAGER[vad.eagerness]
+        slow = PACE[1]
+        if self.verdict is None:
+            assert reason in ("silence", "longest_wait")
+            return min(plain, longest) * 16, int(min(plain * slow, longest) * 16)
+        text, likely = self.verdict
+        surely = likely == 1.0 and "um" not in text
+        low, high = (complete, complete) if surely else (longest, longest)
+        if likely == 0.5 and "um" not in text:
+            low = complete
+        if "seven two" in text:
+            low, high = max(low, spelled), max(high, spelled)
+        if surely and self.stopped is not None:
+            assert reason == ("spelled" if "seven two" in text else "complete") or low * slow >= longest
+        # it cannot end before the verdict has come, nor because of it if it had waited longer than that by then
+        told = (self.told_at - self.runs[-1].end) * WINDOW + WINDOW
+        return int(min(low * PACE[0], longest) * 16), max(int(min(high * slow, longest) * 16), told)
 
     def check_interrupted(self, open_before: int | None) -> None:
         vad, run = self.config.turn_detection, self.runs[-1]

@@ -90,7 +90,7 @@ def test_tools_are_set_and_cleared() -> None:
 def test_semantic_vad_of_the_stock_clients() -> None:
     session = fresh()
     config = apply(session, audio={"input": {"turn_detection": {"type": "semantic_vad"}}})
-    assert config.turn_detection == ServerVad(silence_duration_ms=700)
+    assert config.turn_detection == ServerVad(silence_duration_ms=700, eagerness="medium")
     assert session.shown["audio"]["input"]["turn_detection"] == {
         "type": "semantic_vad",
         "eagerness": "auto",
@@ -99,7 +99,7 @@ def test_semantic_vad_of_the_stock_clients() -> None:
     }
     patch = {"type": "semantic_vad", "eagerness": "low", "interrupt_response": False}
     vad = apply(session, audio={"input": {"turn_detection": patch}}).turn_detection
-    assert vad == ServerVad(silence_duration_ms=1200, interrupt_response=False)
+    assert vad == ServerVad(silence_duration_ms=1200, interrupt_response=False, eagerness="low")
 
 
 def test_turn_detection_merges_within_its_type() -> None:

@@ -45,6 +45,8 @@ OUR_KEYS = {
     "binary_audio",
     "echo_cancellation",
     "context",
+    "reason",
+    "silence_ms",
 }
 OUR_EVENTS = {
     "voice.created": {"type", "event_id", "voice"},

@@ -147,7 +147,12 @@ class Listener:
         return []
 
     def said_last(self) -> Piece | None:
-        """What was said behind the full pieces up to now, as a piece of its own; nothing is taken. None if nothing."""
+        """What was said behind the full pieces up to now, as a piece; nothing is taken. None if nothing.
+
+        It is the one that was offered, if the utterance will still be that.
+        """
+        if self._offer is not None:
+            return self._offer
         heard = self.buffer.peek(self._natural_end)
         return self._new_piece(heard) if len(heard) else None
 

@@ -32,6 +32,8 @@ class Questions:
         piece = ear.said_last()
         if piece is None:  # its audio was lost on the way in
             return made
+        if ear.offered:  # the engine has it for a reply on a guess, which forgets it in time
+            return [*made, act.JudgeEnd(ear.speech_end, piece)]
         self._piece = piece.id
         return [*made, act.EncodePiece(piece), act.JudgeEnd(ear.speech_end, piece)]
 

@@ -170,8 +170,8 @@ def describe(action: act.Action) -> str:
     match action:
         case act.SpeechStarted():
             return "somebody speaks"
-        case act.SpeechStopped():
-            return "they have finished"
+        case act.SpeechStopped(reason=reason):
+            return "they have finished" + ("" if reason == "silence" else f" ({reason})")
         case act.IdleTimedOut():
             return "nobody spoke for long"
         case act.StartTurn() if action.options.sums_up:

@@ -216,8 +216,9 @@ class RealtimeDialect:
             case act.SpeechStarted(item_id, start):
                 name = "input_audio_buffer.speech_started"
                 return self._event(name, audio_start_ms=start, item_id=item_id)
-            case act.SpeechStopped(item_id, end):
-                return self._event("input_audio_buffer.speech_stopped", audio_end_ms=end, item_id=item_id)
+            case act.SpeechStopped(item_id, end, reason, silence):
+                name, why = "input_audio_buffer.speech_stopped", {"reason": reason, "silence_ms": silence}
+                return self._event(name, audio_end_ms=end, item_id=item_id, **why)
             case act.IdleTimedOut(item_id, start, end):
                 name = "input_audio_buffer.timeout_triggered"
                 return self._event(name, audio_start_ms=start, audio_end_ms=end, item_id=item_id)

@@ -24,7 +24,7 @@ from voiceagent.wire import realtime_items as items
 from voiceagent.wire.codecs import RATES
 from voiceagent.wire.dialect import WireError
 
-# semantic_vad is mapped to a patient server_vad: its eagerness decides how long a silence ends the turn.
+# semantic_vad, while the model has not said whether the person has finished.
 EAGERNESS_SILENCE_MS = {"low": 1200, "medium": 700, "high": 400, "auto": 700}
 MAX_SCHEMA_BYTES = 32 * 1024
 AS_THEY_CAME = (
@@ -303,6 +303,7 @@ class Session:
                 silence_duration_ms=EAGERNESS_SILENCE_MS[shown["eagerness"]],
                 create_response=shown["create_response"],
                 interrupt_response=shown["interrupt_response"],
+                eagerness="medium" if shown["eagerness"] == "auto" else shown["eagerness"],
             )
         return ServerVad(**{k: v for k, v in shown.items() if k != "type"})
 

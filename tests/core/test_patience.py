@@ -1,0 +1,79 @@
+import math
+
+import pytest
+
+from voiceagent.core.events import Eagerness, ServerVad
+from voiceagent.core.patience import WAITS, Patience
+
+
+def patience(eagerness: Eagerness | None = "medium") -> Patience:
+    return Patience(ServerVad(silence_duration_ms=700, eagerness=eagerness))
+
+
+def slow(person: Patience) -> Patience:
+    for _ in range(50):
+        person.resumed(2000 * 16, cut=False)
+    person.paused()
+    return person
+
+
+def test_plain_silence_knows_no_words_and_no_person() -> None:
+    person = slow(patience(None))
+    assert (person.wait, person.reason) == (700 * 16, "silence")
+    person.told("where are you", 1.0)
+    assert (person.wait, person.reason) == (700 * 16, "silence")
+
+
+@pytest.mark.parametrize("eagerness", ["low", "medium", "high"])
+def test_what_is_complete_ends_soon_and_what_is_not_waits_the_longest(eagerness: Eagerness) -> None:
+    person, waits = patience(eagerness), WAITS[eagerness]
+    person.paused()
+    assert (person.wait, person.reason) == (700 * 16, "silence")
+    person.told("where are you", 0.97)
+    assert (person.wait, person.reason) == (waits.least * 16, "complete")
+    person.told("where are", 0.05)
+    assert (person.wait, person.reason) == (waits.most * 16, "longest_wait")
+    person.told("my number is seven two", 0.99)
+    assert (person.wait, person.reason) == (waits.spelled * 16, "spelled")
+
+
+def test_the_less_complete_the_longer() -> None:
+    person = patience()
+    waited = []
+    for complete in (1.0, 0.9, 0.7, 0.5, 0.3, 0.2, 0.0):
+        person.told("where are you", complete)
+        waited.append(person.wait)
+    assert waited == sorted(waited)
+    assert waited[0] == waited[1]
+    assert waited[-2] == waited[-1] == 4000 * 16
+    assert 256 * 16 < waited[3] < 4000 * 16
+
+
+def test_words_behind_which_something_follows_are_not_complete() -> None:
+    person = patience()
+    person.told("the cake and", 1.0)
+    assert person.reason == "longest_wait"
+    person.told("my name is", 1.0)
+    assert person.reason == "incomplete"
+
+
+def test_a_slow_talker_is_given_time_but_never_more_than_the_longest() -> None:
+    person = slow(patience())
+    assert person.wait == 1400 * 16
+    person.told("where are you", 1.0)
+    assert person.wait == 512 * 16
+    person.told("where are", 0.0)
+    assert (person.wait, person.reason) == (4000 * 16, "longest_wait")
+    person.configure(ServerVad(silence_duration_ms=9000, eagerness="high"))
+    person.paused()
+    assert (person.wait, person.reason) == (2000 * 16, "longest_wait")
+
+
+def test_a_verdict_holds_until_they_speak_again_and_nonsense_is_not_complete() -> None:
+    person = patience()
+    person.told("where are you", 1.0)
+    person.resumed(1600, cut=False)
+    person.paused()
+    assert person.reason == "silence"
+    person.told("where are you", math.nan)
+    assert person.wait > 3000 * 16
