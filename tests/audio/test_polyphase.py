@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from voiceagent.audio.pcm import TO_FLOAT, int16_to_float
 from voiceagent.audio.polyphase import ZEROS, LiveResampler
 from voiceagent.audio.resample import output_samples, resample
 from voiceagent.errors import InputError
@@ -92,3 +93,13 @@ def test_a_rate_of_nothing_is_refused() -> None:
 def test_equal_rates_change_nothing() -> None:
     samples = tone(440, 16_000)
     assert np.array_equal(convert(samples, 16_000, 16_000), samples)
+
+
+@pytest.mark.parametrize(("source", "target"), [*RATES, (16_000, 16_000)])
+def test_int16_samples_with_their_gain_are_the_floats_exactly(source: int, target: int) -> None:
+    whole = np.random.default_rng(5).integers(-32768, 32768, 3000).astype(np.int16)
+    whole_numbers = LiveResampler(source=source, target=target, gain=TO_FLOAT)
+    floats = LiveResampler(source=source, target=target)
+    for part in (whole[:100], whole[100:]):
+        assert np.array_equal(whole_numbers.push(part), floats.push(int16_to_float(part)))
+    assert np.array_equal(whole_numbers.finish(), floats.finish())

@@ -12,7 +12,7 @@ from math import gcd
 import numpy as np
 import numpy.typing as npt
 
-from voiceagent.audio.pcm import Float
+from voiceagent.audio.pcm import Float, Int16
 from voiceagent.audio.resample import check_rates, output_samples
 
 ZEROS = 48  #: zero crossings of the sinc on each side: as wide as the filter reaches, in samples of the lower rate
@@ -23,32 +23,39 @@ AT_ONCE = 256  #: blocks in one product
 
 
 class LiveResampler:
-    """Converts one mono float32 stream from `source` to `target` Hz, in chunks of any size.
+    """Converts one mono stream from `source` to `target` Hz, in chunks of any size, to float32.
 
     Output sample n is the input at time n / target: the filter's delay is compensated, so the stream has to wait for
     `ZEROS` samples of the lower rate. After `finish` exactly `output_samples(pushed)` samples came out in all, however
     the input was cut. The stream cannot be used again.
 
+    Args:
+        source, target: Hz.
+        gain: factor on what comes out, for integer samples whose full scale is not 1.
+
     Raises:
         InputError: a rate that is not a positive number.
     """
 
-    def __init__(self, *, source: int, target: int) -> None:
+    def __init__(self, *, source: int, target: int, gain: float = 1.0) -> None:
         check_rates(source=source, target=target)
         self.source = source
         self.target = target
+        self._gain = gain
         self.pushed = 0  #: samples taken in, at `source` Hz
         self.produced = 0  #: samples given out, at `target` Hz
         if source != target:
-            self._matrix, self._block, self._reach = _filter(source, target)
+            self._matrix, self._block, self._reach = _filter(source, target, gain)
             self._pending: Float = np.zeros(self._reach, np.float32)  # before the beginning there is silence
 
-    def push(self, samples: Float) -> Float:
+    def push(self, samples: Float | Int16) -> Float:
         """Takes a chunk (n,) and returns what is ready (m,), m >= 0."""
         self.pushed += len(samples)
         if self.source == self.target:
             self.produced += len(samples)
-            return np.asarray(samples, dtype=np.float32)
+            if self._gain == 1.0:
+                return np.asarray(samples, dtype=np.float32)
+            return np.multiply(samples, np.float32(self._gain), dtype=np.float32)
         made = self._convolve(np.concatenate((self._pending, samples), dtype=np.float32))
         self.produced += len(made)
         return made
@@ -80,7 +87,7 @@ class LiveResampler:
 
 
 @lru_cache(maxsize=16)
-def _filter(source: int, target: int) -> tuple[npt.NDArray[np.float32], int, int]:
+def _filter(source: int, target: int, gain: float) -> tuple[npt.NDArray[np.float32], int, int]:
     """(matrix, block, reach): a block of input with `reach` samples on each side, times the matrix, is its output.
 
     Windowed sinc (Smith, "Digital Audio Resampling"): y(t) = sum of x[m] h(t - m), with t and m in input samples.
@@ -97,5 +104,5 @@ def _filter(source: int, target: int) -> tuple[npt.NDArray[np.float32], int, int
     window = np.where(np.abs(distance) <= reach, np.i0(BETA * np.sqrt(inside)) / np.i0(BETA), 0.0)
     cutoff = ROLLOFF * ratio  # relative to the input's Nyquist frequency
     taps = cutoff * np.sinc(cutoff * distance) * window
-    taps /= taps.sum(axis=0)  # every output sample of a constant is that constant
+    taps *= gain / taps.sum(axis=0)  # every output sample of a constant is that constant, times `gain`
     return np.ascontiguousarray(taps, dtype=np.float32), block, reach

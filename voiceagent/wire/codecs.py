@@ -16,13 +16,11 @@ RATES = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
 SAMPLE_BYTES = {"audio/pcm": 2, "audio/pcmu": 1, "audio/pcma": 1}
 
 
-def decode(raw: bytes, *, kind: str) -> Samples:
-    """Bytes of one format to float32 samples at the format's own rate; InputError for an odd byte count."""
-    if kind == "audio/pcmu":
-        return pcm.int16_to_float(g711.mulaw_decode(raw))
-    if kind == "audio/pcma":
-        return pcm.int16_to_float(g711.alaw_decode(raw))
-    return pcm.s16_to_float(raw)
+def decode(raw: bytes, *, kind: str) -> npt.NDArray[np.int16]:
+    """Bytes of one format to int16 samples at the format's own rate; InputError for an odd byte count."""
+    if kind == "audio/pcm":
+        return pcm.bytes_to_int16(raw)
+    return g711.mulaw_decode(raw) if kind == "audio/pcmu" else g711.alaw_decode(raw)
 
 
 def encode(samples: npt.NDArray[np.int16], *, kind: str) -> bytes:
@@ -44,7 +42,7 @@ class AudioDecoder:
 
     def _start(self, kind: str, rate: int | None = None) -> None:
         self._kind = kind
-        self._stream = LiveResampler(source=rate or RATES[kind], target=MODEL_RATE)
+        self._stream = LiveResampler(source=rate or RATES[kind], target=MODEL_RATE, gain=pcm.TO_FLOAT)
 
     def push(self, raw: bytes) -> tuple[int, Samples]:
         """Returns (position of the first sample, float32 samples at 16 kHz); may be empty while the filter fills."""
@@ -74,7 +72,7 @@ class AudioEncoder:
         """Bytes that are ready; the resampler of telephony formats holds a few milliseconds back."""
         if self._rate == VOICE_RATE:
             return encode(samples, kind=self._kind)
-        return self._bytes(self._stream.push(pcm.int16_to_float(samples)))
+        return self._bytes(self._stream.push(samples))
 
     def finish(self) -> bytes:
         """The rest at the end of the reply."""
@@ -85,4 +83,4 @@ class AudioEncoder:
         self._stream = LiveResampler(source=VOICE_RATE, target=self._rate)
 
     def _bytes(self, samples: Samples) -> bytes:
-        return encode(pcm.float_to_int16(samples), kind=self._kind)
+        return encode(pcm.round_to_int16(samples), kind=self._kind)
