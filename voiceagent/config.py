@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import os
 import tomllib
 import types
@@ -120,6 +121,20 @@ class RecordingConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolsConfig:
+    """Tools that the server runs for the model."""
+
+    functions: tuple[str, ...] = ()  #: MODULE:NAME, or names of installed entry points; * = all of those
+    mcp_servers: str = ""  #: file with MCP servers, {"mcpServers": {LABEL: ...}}
+    #: beginnings of addresses of MCP servers that a session may name; * = every public one over https
+    session_servers: tuple[str, ...] = ()
+    #: networks that these may lie in although they are not public, such as 10.1.0.0/16
+    private_networks: tuple[str, ...] = ()
+    filler: str = ""  #: said when a tool takes long and has no words of its own; empty = nothing
+    filler_after_ms: int = 1200  #: of quiet, from the call on
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration; `sources` says where each changed value came from."""
 
@@ -129,6 +144,7 @@ class Config:
     context: ContextConfig = field(default_factory=ContextConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     recording: RecordingConfig = field(default_factory=RecordingConfig)
+    tools: ToolsConfig = field(default_factory=ToolsConfig)
     instructions: str = "You are a helpful assistant."
 
 
@@ -287,6 +303,7 @@ def _check(config: Config) -> None:
         ("turn.prefix_padding_ms", config.turn.prefix_padding_ms, 0, 5000),
         ("turn.silence_ms", config.turn.silence_ms, 50, 10_000),
         ("turn.lead_ms", config.turn.lead_ms, 20, 10_000),
+        ("tools.filler_after_ms", config.tools.filler_after_ms, 100, 30_000),
         ("limits.message_bytes", config.limits.message_bytes, 4096, 64 << 20),
         ("limits.history_audio_mb", config.limits.history_audio_mb, 1, 1 << 16),
         ("limits.messages_per_s", config.limits.messages_per_s, 1, 1e6),
@@ -310,6 +327,19 @@ def _check(config: Config) -> None:
                 remedy=f"Use one of: {', '.join(words)}.",
                 param=name,
             )
+    _check_networks(config.tools)
+
+
+def _check_networks(config: ToolsConfig) -> None:
+    for network in config.private_networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise ConfigError(
+                f"tools.private_networks holds {network!r}, which is no network: {error}.",
+                remedy="Write it as 10.1.0.0/16.",
+                param="tools.private_networks",
+            ) from error
 
 
 def _toml(value: Any) -> str:

@@ -58,7 +58,9 @@ def test_a_call_is_run_its_result_comes_in_and_the_reply_goes_on_by_itself() -> 
     assert only(made, act.TurnTool).server == tool().server
     made = returned(call, run)
     assert kinds(made) == ["ToolAnswered", "TurnOpened", "StartTurn"]
-    assert only(made, act.ToolAnswered) == act.ToolAnswered(run.item_id, '"sunny"')
+    assert only(made, act.ToolAnswered) == act.ToolAnswered(
+        run.item_id, '"sunny"', call.items[-1], run.item_id
+    )
     start = only(made, act.StartTurn)
     assert start.options.tool_choice == "auto"  # or it would call again, and again
     assert [type(item) for item in start.items[-2:]] == [ToolCallItem, ToolResultItem]
@@ -268,7 +270,8 @@ def test_a_call_that_is_not_approved_is_a_result_that_says_so() -> None:
     call = asked(told(tool(approval=True)))
     item_id = only(called(call), act.TurnTool).item_id
     made = call.do(ev.Approve(item_id, False))
-    assert only(made, act.ToolAnswered) == act.ToolAnswered(item_id, REFUSED, True)
+    answered = only(made, act.ToolAnswered)
+    assert (answered.item_id, answered.output, answered.failed) == (item_id, REFUSED, True)
     assert "StartTurn" in kinds(made)
     assert only(call.do(ev.Approve("nobody", True)), act.Error).code == "approval_not_found"
 

@@ -54,7 +54,7 @@ REALTIME: dict[str, list[Event | str | bytes]] = {
     "odd_audio_length": [{"type": "input_audio_buffer.append", "audio": ODD}],
     "empty_audio": [item(content=[{"type": "input_audio", "audio": ""}])],
     "unsupported_rate": [update(audio={"input": {"format": {"type": "audio/pcm", "rate": 16_000}}})],
-    "unsupported_tool": [update(tools=[{"type": "mcp"}])],
+    "unsupported_tool": [update(tools=[{"type": "web_search"}])],
     "unsupported_item": [item(type="mcp_call")],
     "unsupported_content": [item(content=[{"type": "input_image"}])],
     "unsupported_session_type": [update(type="transcription")],

@@ -26,6 +26,8 @@ from voiceagent.server.ephemeral import EphemeralKeys
 OURS = "sk-server"
 SHORT: dict[str, Any] = {"anchor": "created_at", "seconds": 30}
 
+MCP = {"type": "mcp", "server_label": "own", "server_url": "https://tools.example.com/mcp"}
+
 
 def openai(http: str, key: str = OURS) -> AsyncOpenAI:
     return AsyncOpenAI(base_url=f"{http}/v1", api_key=key, max_retries=0)
@@ -79,7 +81,8 @@ async def test_forged_keys_are_refused_with_and_without_server_keys(key: str, ke
         ({"expires_after": {"seconds": 5}}, "expires_after.seconds"),
         ({"expires_after": {"anchor": "later", "seconds": 50}}, "expires_after.anchor"),
         ({"session": {"type": "realtime", "instructions": 3}}, "session.instructions"),
-        ({"session": {"type": "realtime", "tools": [{"type": "mcp"}]}}, "session.tools[0].type"),
+        ({"session": {"type": "realtime", "tools": [{"type": "web_search"}]}}, "session.tools[0].type"),
+        ({"session": {"type": "realtime", "tools": [MCP]}}, "session.tools"),
         ({"session": [1]}, "session"),
     ],
 )

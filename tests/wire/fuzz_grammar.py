@@ -39,7 +39,13 @@ WORDS = (
     "delegation", "model", "__class__", "\ud800",
 )  # fmt: skip
 IDS = ("item_0001", "item_0002", "item_0003", "item_0004", "root", "", "a", "b", "resp_call_1", "x" * 128)
-ITEM_TYPES = ("message",) * 5 + ("function_call", "function_call_output", "item_reference", "mcp_call")
+ITEM_TYPES = ("message",) * 6 + (
+    "function_call",
+    "function_call_output",
+    "item_reference",
+    "mcp_call",
+    "mcp_approval_response",
+)
 CONTENT_TYPES = (
     "input_text",
     "input_text",
@@ -65,6 +71,11 @@ HINTS: dict[str, Callable[[random.Random], Any]] = {
     "ContentPart.type": lambda rng: rng.choice(CONTENT_TYPES),
     "Part.type": lambda rng: rng.choice(("text", "text", "input_audio", "image_url")),
     "Tool.type": lambda rng: rng.choice(("function", "function", "function", "mcp")),
+    "server_label": lambda rng: rng.choice(("own", "own", "gone", "server", "bank")),
+    "server_url": lambda rng: "https://tools.example.com/mcp",
+    "connector_id": lambda rng: "",
+    "tunnel_id": lambda rng: "",
+    "approval_request_id": lambda rng: rng.choice(("mcpr_call_1", "mcpr_call_2", "none")),
     "ToolParam.type": lambda rng: rng.choice(("function", "function", "custom")),
     "id": lambda rng: rng.choice(IDS),
     "item_id": lambda rng: rng.choice(IDS),

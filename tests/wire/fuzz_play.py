@@ -11,7 +11,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from voiceagent.core.controller import Controller
 from voiceagent.units import TOKEN_SAMPLES
 from voiceagent.wire import audio_rest, chat, realtime_secrets
 from voiceagent.wire.binary import read_frame
-from voiceagent.wire.dialect import Reply, VoiceRequest, WireError
+from voiceagent.wire.dialect import ConnectTools, DropTools, Reply, VoiceRequest, WireError
 from voiceagent.wire.live import LiveDialect
 from voiceagent.wire.realtime import RealtimeDialect
 from voiceagent.wire.translation import TranslationDialect
@@ -95,6 +95,8 @@ class Call:
     def __init__(self, protocol: str) -> None:
         self.now, self.outcome, self.closed, self.patience_s = 100.0, Outcome(), False, LONGEST_S
         base = core.SessionConfig(instructions="Be kind.", transcribe=True, lead_ms=300)
+        if protocol != "translation":
+            base = replace(base, tools=wire_player.SERVER_TOOLS, filler=core.Filler("One moment.", 300))
         self.dialect: RealtimeDialect | LiveDialect | TranslationDialect
         if protocol == "realtime":
             self.dialect = RealtimeDialect(session_id="call", model="m", base=base, voices=("anna", "bert"))
@@ -130,6 +132,12 @@ class Call:
                 elif isinstance(event, VoiceRequest):
                     assert isinstance(self.dialect, RealtimeDialect)
                     told += self.dialect.render_voice(event, wire_player.voice_outcome(event))
+                elif isinstance(event, ConnectTools):
+                    assert isinstance(self.dialect, RealtimeDialect)
+                    told += self.dialect.render_tools(event, wire_player.tools_outcome(event))
+                    told += self._handle(core.Configure(self.dialect.config))
+                elif isinstance(event, DropTools):
+                    pass
                 else:
                     if isinstance(event, core.AudioIn):
                         self._heard = event.at + len(event.pcm)
@@ -193,6 +201,10 @@ class Call:
                     told += self._handle(self._end(turn, "cancelled"))
                 case act.Committed(item_id):
                     self._item = item_id
+                case act.RunTool(item_id) if self.now % 2 < 1:  # the others take for ever
+                    told += self.dialect.render(action)
+                    told += self._handle(core.ToolReturned(item_id, "{}"))
+                    continue
                 case act.Close():
                     self.closed = True
                 case _:

@@ -89,7 +89,7 @@ def test_every_client_event_is_made_and_most_of_them_are_legal() -> None:
     for protocol in WEBSOCKETS:
         grammar = Grammar(protocol, random.Random(3))
         tags = {kind.tag for kind in kinds_of(protocol)}
-        made = [json.loads(grammar.message(fault=0.0)) for _ in range(400)]
+        made = [json.loads(grammar.message(fault=0.0)) for _ in range(800)]
         assert {message["type"] for message in made} == tags
     taken = Outcome()
     for number in range(300):
@@ -183,9 +183,9 @@ ENGINE_CODES = {
 
 
 def codes_in_source() -> dict[str, str]:
-    """The codes that wire, server and core can send, each with a place where it is written."""
+    """The codes that wire, server, tools and core can send, each with a place where it is written."""
     found: dict[str, str] = {}
-    for part in ("wire", "server", "core"):
+    for part in ("wire", "server", "tools", "core"):
         for path in sorted(set((PACKAGE / part).glob("*.py")) - {PACKAGE / "core" / "journal.py"}):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call):

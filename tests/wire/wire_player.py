@@ -1,7 +1,7 @@
 """Plays transcripts through the Realtime dialect and a real controller, the engine's part scripted, time by hand.
 
-A transcript is a text file. Lines that begin with `#` are for readers (save `# the model can think` and `# a
-transcription session`), the others are JSON behind one character:
+A transcript is a text file. Lines that begin with `#` are for readers (save `# the model can think`, `# a
+transcription session` and `# the server has tools`), the others are JSON behind one character:
 
     > client message       audio as "@1200": that many samples of silence at 24 kHz
     < server event         audio likewise; checked
@@ -9,7 +9,8 @@ transcription session`), the others are JSON behind one character:
                            {"tool": name, "arguments": s} {"end": reason} {"fail": code} {"thought": s}
                            {"hears": s} {"transcript": s} {"unheard": code}, of the newest turn or user item
                            ("turn": n names another);
-                           {"down": true} and {"up": true}
+                           {"down": true} and {"up": true};
+                           {"returns": s, "item": id} of a tool that the server runs
     + seconds              time passes
 
 `python tests/wire/wire_player.py FILE...` writes the `<` lines anew; read the difference before you commit it.
@@ -28,8 +29,17 @@ from pydantic import BaseModel
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
 from voiceagent.core.controller import Controller
+from voiceagent.errors import InputError
 from voiceagent.units import MODEL_RATE, TOKEN_SAMPLES
-from voiceagent.wire.dialect import CreateVoice, Reply, VoiceRequest, WireError
+from voiceagent.wire.dialect import (
+    ConnectTools,
+    CreateVoice,
+    DropTools,
+    Reply,
+    ToolsRequest,
+    VoiceRequest,
+    WireError,
+)
 from voiceagent.wire.realtime import RealtimeDialect
 from voiceagent.wire.realtime_session import Kind
 
@@ -44,11 +54,16 @@ OUR_KEYS = {
     "start_time",
     "binary_audio",
     "echo_cancellation",
+    "server_tools",
+    "speculation",
+    "tool_filler",
     "context",
     "reason",
     "silence_ms",
 }
 OUR_EVENTS = {
+    "server_tool.called": {"type", "event_id", "response_id", "item_id", "name", "arguments"},
+    "server_tool.returned": {"type", "event_id", "item_id", "output", "failed", "pending"},
     "voice.created": {"type", "event_id", "voice"},
     "voice.deleted": {"type", "event_id", "voice"},
     "response.thought.delta": {"type", "event_id", "response_id", "delta"},
@@ -74,6 +89,10 @@ OUR_EVENTS = {
         "words",
     },
 }
+SERVER_TOOLS = (
+    core.Tool("weather", "Current weather.", {"type": "object"}, core.ServerTool("server", "weather")),
+    core.Tool("pay", "Pays.", {"type": "object"}, core.ServerTool("bank", "pay", approval=True)),
+)
 MODELS: dict[str, type[BaseModel]] = {
     model.model_fields["type"].annotation.__args__[0]: model  # type: ignore[union-attr]
     for model in published.RealtimeServerEvent.__origin__.__args__  # type: ignore[attr-defined]
@@ -83,6 +102,9 @@ MODELS: dict[str, type[BaseModel]] = {
 def check_published(frame: str) -> dict[str, Any]:
     """The event, once it has been parsed strictly by the published types and has no key that they do not know."""
     event: dict[str, Any] = json.loads(frame)
+    if event["type"] == "mcp_list_tools.failed":
+        assert set(event.pop("error")) == {"code", "message"}  # ours
+        frame = json.dumps(event)
     if event["type"] in OUR_EVENTS:
         assert set(event) == OUR_EVENTS[event["type"]], event
         return event
@@ -103,6 +125,13 @@ def _strangers(model: Any) -> set[str]:
 def voice_outcome(asked: VoiceRequest) -> tuple[str, float] | None:
     """What comes of what is asked of voices: four seconds, or its end."""
     return (f"call/{asked.name}", 4.0) if isinstance(asked, CreateVoice) else None
+
+
+def tools_outcome(asked: ConnectTools) -> list[core.Tool] | InputError:
+    """What comes of a tool server that a session names: one tool, or an error if its label is "gone"."""
+    found = core.Tool("look", "Looks.", {}, core.ServerTool(asked.label, "look", read_only=True))
+    gone = InputError("It cannot be reached.", code="mcp_server_unreachable")
+    return gone if asked.label == "gone" else [found]
 
 
 class Phone:
@@ -130,11 +159,21 @@ class Phone:
                     self.sent.append(str(event.frame))
                 elif isinstance(event, VoiceRequest):
                     self.sent += self.dialect.render_voice(event, voice_outcome(event))
+                elif isinstance(event, ToolsRequest):
+                    self.sent += self._listed(event)
                 else:
                     self._do(self.controller.handle(event, self.now))
         except WireError as error:
             self.sent.append(self.dialect.render_error(error))
         return self.sent
+
+    def _listed(self, event: ToolsRequest) -> list[str]:
+        """What the client is told when it has named a tool server of its own."""
+        if isinstance(event, DropTools):
+            return []
+        told = list(self.dialect.render_tools(event, tools_outcome(event)))
+        self._do(self.controller.handle(core.Configure(self.dialect.config), self.now))
+        return told
 
     def engine(self, does: dict[str, Any]) -> list[str]:
         """What the client is told when the engine does something."""
@@ -189,6 +228,8 @@ class Phone:
                 return [core.Transcript(self.user_item, text)]
             case {"unheard": code}:
                 return [core.TranscriptFailed(self.user_item, code, "It broke.")]
+            case {"returns": output, "item": item_id}:
+                return [core.ToolReturned(item_id, output, does.get("failed", False))]
             case {"down": True}:
                 return [core.EngineDown()]
             case {"up": True}:
@@ -207,7 +248,8 @@ class Phone:
 def play(script: list[str]) -> list[str]:
     """The transcript's lines with the `<` lines as they are now."""
     kind: Kind = "transcription" if "# a transcription session" in script else "realtime"
-    phone = Phone(can_think="# the model can think" in script, kind=kind)
+    tools = SERVER_TOOLS if "# the server has tools" in script else ()
+    phone = Phone(can_think="# the model can think" in script, kind=kind, tools=tools)
     played: list[str] = []
     for line in script:
         if line.startswith("<"):

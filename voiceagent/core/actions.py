@@ -411,12 +411,16 @@ class ToolAnswered:
     Attributes:
         item_id: of the call.
         output: what the model reads.
+        result_id: of the item that holds it.
+        previous_item_id: of the one in front of that.
         failed: it is an error.
         more: it only says that the result comes later; another notice will tell of that.
     """
 
     item_id: str
     output: str
+    result_id: str
+    previous_item_id: str | None
     failed: bool = False
     more: bool = False
 

@@ -173,13 +173,15 @@ class Errands:
         return made
 
     def _tell(self, errand: Errand, output: str, *, more: bool) -> list[act.Action]:
+        previous = self._talk.history.last_id
         result_id, bounded = self._talk.add_result(errand.call_id, output)
         self._results.setdefault(errand.item_id, []).append(result_id)
         if not errand.silent:
             self._owes = True
             self._owed = () if errand.late and not more else (self._reply_to(errand, result_id),)
         failed = errand.failed and not more
-        return [act.ToolAnswered(errand.item_id, output, failed, more), *bounded]
+        told = act.ToolAnswered(errand.item_id, output, result_id, previous, failed=failed, more=more)
+        return [told, *bounded]
 
     def _reply_to(self, errand: Errand, result_id: str) -> ev.TurnOptions:
         """As the turn that called, but free to answer, and with an input of its own behind that."""
@@ -242,7 +244,8 @@ class Errands:
         for errand in self._out.values():
             words = errand.server.filler or errand.options.filler
             waits = errand.closed and errand.output is None and not errand.late and not errand.asked
-            if waits and not errand.silent and words is not None and errand.options.modalities == "audio":
+            spoken = errand.options.modalities == "audio" and not errand.silent
+            if waits and spoken and words is not None and words.text:
                 return max(errand.began, self._quiet_since) + words.after_ms / 1000, errand, words
         return None
 

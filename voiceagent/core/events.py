@@ -43,6 +43,7 @@ class ServerTool:
         name: what it is called there.
         background: the model is told at once that the result comes later, and the talk goes on.
         approval: it is not run before the client has approved of the call.
+        read_only: it changes nothing, by its own word.
         filler: instead of the session's; None = that.
     """
 
@@ -50,6 +51,7 @@ class ServerTool:
     name: str
     background: bool = False
     approval: bool = False
+    read_only: bool = False
     filler: Filler | None = None
 
 

@@ -25,6 +25,7 @@ from voiceagent.server.recorder import Recordings
 from voiceagent.server.recordings import RecordingsRest
 from voiceagent.server.voice_book import VoiceBook
 from voiceagent.server.voices import VoicesRest
+from voiceagent.tools.toolbox import Toolbox
 from voiceagent.wire import openapi
 from voiceagent.wire.dialect import WireError
 
@@ -68,7 +69,8 @@ class Server:
         keep_s = 3600 * config.recording.keep_h
         recordings = Recordings(Path(folder).absolute(), keep_s=keep_s) if folder else None
         self._recordings = RecordingsRest(recordings)
-        self._calls = Calls(config, engine, self._gate, recordings, voices=self._book)
+        self.tools = Toolbox(config.tools)
+        self._calls = Calls(config, engine, self._gate, recordings, voices=self._book, tools=self.tools)
         self._doors = Doors(config.server.handshake_timeout_s)
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -79,9 +81,11 @@ class Server:
         """Listens; returns host and port.
 
         Raises:
-            ConfigError: the address cannot be listened on, or the certificate or the voices' folder cannot be used.
+            ConfigError: the address cannot be listened on, or the certificate, the voices' folder or a tool cannot be
+                used.
         """
         await self._book.restore()
+        await self.tools.start()
         tls = tls_context(self._config.server)
         app = web.Application(middlewares=[self._middleware], client_max_size=REQUEST_BYTES)
         app.router.add_get("/", self._index)
@@ -124,6 +128,7 @@ class Server:
         if self._listener is not None:
             await self._listener.wait_closed()
         await self._recordings.stop()
+        await self.tools.stop()
 
     def _accept(self) -> asyncio.BaseProtocol:
         """A protocol for a new socket, behind a door."""

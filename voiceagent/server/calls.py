@@ -7,6 +7,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from time import time
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from voiceagent.config import Config
 from voiceagent.core.controller import Controller
-from voiceagent.core.events import Condensing, ServerVad, SessionConfig
+from voiceagent.core.events import Condensing, Configure, Filler, ServerVad, SessionConfig
 from voiceagent.core.history import History
 from voiceagent.core.journal import Opened
 from voiceagent.engine.api import EngineClient, EngineSession, Ready
@@ -24,11 +25,14 @@ from voiceagent.server.connection import Connection
 from voiceagent.server.ephemeral import EphemeralKey
 from voiceagent.server.recorder import Recorded, Recorder, Recordings
 from voiceagent.server.session import Session
+from voiceagent.server.session_tools import Outcome as ToolsOutcome
+from voiceagent.server.session_tools import SessionTools
 from voiceagent.server.session_voices import Outcome, SessionVoices
 from voiceagent.server.tasks import TRANSLATE_ALOUD
 from voiceagent.server.voice_book import VoiceBook
+from voiceagent.tools.toolbox import Toolbox
 from voiceagent.wire import realtime_secrets
-from voiceagent.wire.dialect import EXPIRED, Dialect, VoiceRequest, WireError
+from voiceagent.wire.dialect import EXPIRED, ConnectTools, Dialect, VoiceRequest, WireError
 from voiceagent.wire.live import LiveDialect
 from voiceagent.wire.realtime import RealtimeDialect
 from voiceagent.wire.realtime_session import Kind, kind_of
@@ -61,6 +65,7 @@ class Calls:
         gate: keeps the ephemeral keys.
         recordings: where calls are recorded that ask for it.
         voices: all that may be asked for.
+        tools: all that the server runs.
     """
 
     def __init__(
@@ -71,12 +76,14 @@ class Calls:
         recordings: Recordings | None = None,
         *,
         voices: VoiceBook,
+        tools: Toolbox,
     ) -> None:
         self._config = config
         self._engine = engine
         self._gate = gate
         self._recordings = recordings
         self._book = voices
+        self._toolbox = tools
         self._connections: set[Connection] = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
@@ -118,7 +125,7 @@ class Calls:
         def dialect(name: str, ready: Ready) -> LiveDialect:
             return LiveDialect(
                 session_id=name,
-                base=self._session_defaults(),
+                base=self._with_tools(self._session_defaults()),
                 voices=self._book,
                 clock=asyncio.get_running_loop().time,
                 unix_time=time(),
@@ -226,7 +233,7 @@ class Calls:
         dialect = RealtimeDialect(
             session_id=name,
             model=model or ready.model,
-            base=self._session_defaults(),
+            base=self._with_tools(self._session_defaults()),
             voices=self._book,
             can_think=ready.can_think,
             kind=kind,
@@ -250,6 +257,7 @@ class Calls:
         session = Session(name=name, controller=decider, dialect=dialect, line=connection, clock=clock)
         session.cancel_echo(dialect.config.cancel_echo)
         voices = self._session_voices(request, session, dialect, lambda: controller.history)
+        tools = self._session_tools(request, session, dialect)
         try:
             engine_session = await self._engine.open_session(session.on_engine)
             return await self._converse(request, upgrade, connection, session, engine_session)
@@ -257,6 +265,7 @@ class Calls:
             return json_error(error, 503)
         finally:
             voices.close()
+            await tools.close()
             if recorder is not None:
                 recorder.close(clock())
 
@@ -297,6 +306,26 @@ class Calls:
         session.ask_voices = voices.ask
         return voices
 
+    def _session_tools(self, request: web.Request, session: Session, dialect: _Dialect) -> SessionTools:
+        """Calls of tools, and what a Realtime session asks of tool servers."""
+
+        def tell(asked: ConnectTools, outcome: ToolsOutcome) -> None:
+            if isinstance(dialect, RealtimeDialect):
+                session.tell(dialect.render_tools(asked, outcome))
+                session.happened(Configure(dialect.config))
+
+        ready = self._engine.ready
+        tools = SessionTools(
+            self._toolbox,
+            name=session.name,
+            trusted=request[KEY] is None,
+            context_tokens=0 if ready is None else ready.context_tokens,
+            returned=session.happened,
+            tell=tell,
+        )
+        session.ask_tools, session.run_tool = tools.ask, tools.run
+        return tools
+
     async def _converse(
         self,
         request: web.Request,
@@ -331,6 +360,15 @@ class Calls:
             log.info("session %s: %s", session.name, reason)
         return upgrade
 
+    def _with_tools(self, base: SessionConfig) -> SessionConfig:
+        """With the tools that the server runs."""
+        words, after_ms = self._config.tools.filler, self._config.tools.filler_after_ms
+        return replace(
+            base,
+            tools=tuple(offer.tool for offer in self._toolbox.offers.values()),
+            filler=Filler(words, after_ms) if words else None,
+        )
+
     def _session_defaults(self) -> SessionConfig:
         turn, kept = self._config.turn, self._config.context
         vad = ServerVad(turn.threshold, turn.prefix_padding_ms, turn.silence_ms)
@@ -341,7 +379,9 @@ class Calls:
             lead_ms=turn.lead_ms,
             cancel_echo=turn.echo_cancellation,
             speculation=turn.speculation,
-            condensing=Condensing("text" if kept.audio_as_text else "keep", "model" if kept.summaries else "off"),
+            condensing=Condensing(
+                "text" if kept.audio_as_text else "keep", "model" if kept.summaries else "off"
+            ),
         )
 
 

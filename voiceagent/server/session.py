@@ -18,7 +18,7 @@ from voiceagent.core.guard import EchoGuard
 from voiceagent.engine.api import EngineSession
 from voiceagent.errors import VoiceAgentError
 from voiceagent.units import MODEL_RATE
-from voiceagent.wire.dialect import Dialect, Reply, VoiceRequest, WireError
+from voiceagent.wire.dialect import Dialect, Reply, ToolsRequest, VoiceRequest, WireError
 
 log = logging.getLogger("voiceagent.session")
 
@@ -67,6 +67,10 @@ class Session:
         self._over = False
         self._engine_up = True
         self.ask_voices: Callable[[VoiceRequest], None] = lambda _: None  #: takes what is asked of voices
+        #: takes what is asked of tool servers
+        self.ask_tools: Callable[[ToolsRequest], None] = lambda _: None
+        #: takes calls of tools; what comes of one is `happened`
+        self.run_tool: Callable[[act.RunTool], None] = lambda _: None
         self._heard = self._judged = 0  # input samples given to the voice detector, and answered by it
 
     @property
@@ -99,6 +103,8 @@ class Session:
                     self._line.send(event.frame)
                 elif isinstance(event, VoiceRequest):
                     self.ask_voices(event)
+                elif isinstance(event, ToolsRequest):
+                    self.ask_tools(event)
                 else:
                     self._handle(event)
         except WireError as error:
@@ -113,6 +119,11 @@ class Session:
             return
         self._note(event)
         self._guarded(event)
+
+    def happened(self, event: core.Event) -> None:
+        """Something came of what the server does for the session; nothing may escape from here either."""
+        if not self._over:
+            self._guarded(event)
 
     def on_line(self, busy: bool) -> None:
         """The line has as much to send as it may hold, or has room again."""
@@ -192,6 +203,8 @@ class Session:
             ):
                 if self._engine is not None:
                     self._engine.send(action)
+            case act.RunTool():
+                self.run_tool(action)
             case _:
                 if self._echo is not None:
                     self._echo.did(action, self._clock())

@@ -6,7 +6,7 @@ A dialect holds connection-level bookkeeping only (ids, sequence numbers, format
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from voiceagent.core.actions import Action
@@ -89,6 +89,25 @@ class DeleteVoice:
 VoiceRequest = CreateVoice | DeleteVoice
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectTools:
+    """A Realtime session names a tool server of its own."""
+
+    label: str
+    url: str
+    authorization: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DropTools:
+    """A Realtime session gives a tool server of its own up."""
+
+    label: str
+
+
+ToolsRequest = ConnectTools | DropTools
+
+
 class Dialect(Protocol):
     """One protocol on one connection; pure: bytes and actions in, events and frames out."""
 
@@ -96,7 +115,7 @@ class Dialect(Protocol):
         """Frames to send as soon as the connection is up."""
         ...
 
-    def receive(self, frame: str | bytes) -> Iterable[Event | Reply | VoiceRequest]:
+    def receive(self, frame: str | bytes) -> Iterable[Event | Reply | VoiceRequest | ToolsRequest]:
         """Events, direct replies and requests for one frame from the peer; raises WireError only."""
         ...
 

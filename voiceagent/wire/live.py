@@ -241,7 +241,7 @@ class LiveDialect:
                 yield from self._opened(action, now)
             case act.TurnText(_, _, delta) if self._speech is not None:
                 self._speech.text += delta
-            case act.TurnTool() if self._speech is not None:
+            case act.TurnTool(server=None) if self._speech is not None:
                 self._speech.calls.append(action)
             case act.SendAudio() if self._speech is not None:
                 yield from self._say(action, self._speech, now)

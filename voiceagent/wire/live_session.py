@@ -14,6 +14,7 @@ from voiceagent.wire import live_events as ev
 from voiceagent.wire import realtime_events
 from voiceagent.wire.dialect import WireError
 from voiceagent.wire.realtime_decode import invalid_value
+from voiceagent.wire.realtime_mcp import distinct
 from voiceagent.wire.realtime_session import checked_tools
 
 T = TypeVar("T")
@@ -68,6 +69,8 @@ class LiveSession:
             )
         self._instructions = (asked.instructions or "").strip() or base.instructions
         self._tools: tuple[Tool, ...] = ()
+        # What needs approval is not offered: this protocol has no words to ask for it.
+        self._run_here = [tool for tool in base.tools if tool.server is not None and not tool.server.approval]
         self._shown: dict[str, Any] = {
             "id": session_id,
             "expires_at": expires_at,
@@ -135,6 +138,7 @@ class LiveSession:
         instructions, tools, choice = self._instructions, self._tools, "auto"
         if self.target == "client":
             tools = (DELEGATE,)
+        tools = (*tools, *distinct(self._run_here, {tool.name for tool in tools}))
         if self.responses:
             extra = self.responses.get("instructions", "")
             instructions = f"{instructions}\n\n{extra}".strip()

@@ -6,7 +6,7 @@ call itself. PROTOCOL.md says what of the protocol is there, and what deviates.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, assert_never
 
 from voiceagent.core import actions as act
@@ -16,15 +16,19 @@ from voiceagent.wire import realtime_events as ev
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.codecs import AudioDecoder, Samples
 from voiceagent.wire.dialect import (
+    ConnectTools,
     CreateVoice,
     DeleteVoice,
+    DropTools,
     Reply,
+    ToolsRequest,
     VoiceRequest,
     WireError,
     error_body,
     refused,
 )
 from voiceagent.wire.realtime_decode import decode
+from voiceagent.wire.realtime_mcp import Named, ServerTools
 from voiceagent.wire.realtime_responses import Responses
 from voiceagent.wire.realtime_session import Kind, Session
 from voiceagent.wire.realtime_writer import Writer
@@ -61,7 +65,8 @@ class RealtimeDialect:
             self._session.shown["recorded"] = True
         self._writer = Writer(session_id)
         self._event = self._writer.event
-        self._responses = Responses(self._session, prefix=session_id, writer=self._writer)
+        self._tools = ServerTools(prefix=session_id, writer=self._writer)
+        self._responses = Responses(self._session, self._tools, prefix=session_id, writer=self._writer)
         self._seconds: dict[str, float] = {}  # of user audio, by item, until its transcript is told
         self._decoder = AudioDecoder(self._session.input_format)
 
@@ -84,6 +89,13 @@ class RealtimeDialect:
         message = decode(f'{{"type":"session.update","session":{session}}}')
         assert isinstance(message, ev.SessionUpdate)
         self._session.apply(message.session)
+        if any(server.url for server in self._session.named.values()):
+            raise WireError(
+                "A session that is made in advance cannot bring tool servers of its own.",
+                code="unsupported_tool",
+                param="session.tools",
+                remedy="Name those of the deployment, without server_url.",
+            )
         self._decoder = AudioDecoder(self._session.input_format)
 
     # --- frames in ------------------------------------------------------------------------------------------
@@ -91,8 +103,11 @@ class RealtimeDialect:
     def open(self) -> Iterator[str]:
         """The greeting: session.created, which several clients wait for."""
         yield self._event("session.created", session=self._session.visible)
+        self._tools.labels = frozenset(self._session.named)
+        for label in self._session.named:
+            yield from self._list(label)
 
-    def receive(self, frame: str | bytes) -> Iterator[core.Event | Reply | VoiceRequest]:
+    def receive(self, frame: str | bytes) -> Iterator[core.Event | Reply | VoiceRequest | ToolsRequest]:
         """Events, direct replies and requests for one client message; raises WireError only."""
         if isinstance(frame, bytes) and self._session.binary_audio:
             yield from self._sound_in(frame)
@@ -113,7 +128,9 @@ class RealtimeDialect:
         except InputError as error:
             raise refused(error, None) from error
 
-    def _dispatch(self, message: ev.AnyClientEvent) -> Iterator[core.Event | Reply | VoiceRequest]:
+    def _dispatch(
+        self, message: ev.AnyClientEvent
+    ) -> Iterator[core.Event | Reply | VoiceRequest | ToolsRequest]:
         event_id = message.event_id
         match message:
             case ev.AudioAppend():
@@ -129,10 +146,15 @@ class RealtimeDialect:
                 yield core.Clear(event_id)
             case ev.OutputClear():
                 yield core.OutputClear(event_id)
+            case ev.ItemCreate() if message.item.type == "mcp_approval_response":
+                approval, told = self._tools.approve(message.item, event_id)
+                yield from map(Reply, told)
+                yield approval
             case ev.ItemCreate():
                 yield core.ItemCreate(items.from_wire(message.item), message.previous_item_id, event_id)
             case ev.ItemRetrieve():
-                yield core.ItemRetrieve(message.item_id, event_id)
+                shown = self._tools.retrieved(message.item_id)
+                yield core.ItemRetrieve(message.item_id, event_id) if shown is None else Reply(shown)
             case ev.ItemTruncate():
                 yield core.ItemTruncate(message.item_id, int(message.audio_end_ms), event_id)
             case ev.ItemDelete():
@@ -149,14 +171,36 @@ class RealtimeDialect:
             case _:
                 assert_never(message)
 
-    def _update(self, message: ev.SessionUpdate) -> Iterator[core.Event | Reply]:
-        before = self._session.input_format
+    def _update(self, message: ev.SessionUpdate) -> Iterator[core.Event | Reply | ToolsRequest]:
+        before, servers = self._session.input_format, self._session.named
         self._session.apply(message.session)
         if self._session.input_format != before:
             yield from _audio_in(self._decoder.reset(self._session.input_format))
         # First: what the new settings bring about (binary audio of a reply that waited) comes after its cause.
         yield Reply(self._event("session.updated", session=self._session.visible))
         yield core.Configure(self._session.to_core(), message.event_id)
+        yield from self._servers(servers)
+
+    def _servers(self, before: Mapping[str, Named]) -> Iterator[Reply | ToolsRequest]:
+        """The tool servers that the session names now, and did not; and the other way round."""
+        now = self._session.named
+        self._tools.labels = frozenset(now)
+        for label, server in before.items():
+            if server.url and (label not in now or now[label].place != server.place):
+                self._session.own_tools.pop(label, None)
+                yield DropTools(label)
+        for label, server in now.items():
+            if label not in before or before[label].place != server.place:
+                yield from map(Reply, self._list(label))
+                if server.url:
+                    yield ConnectTools(label, server.url, server.authorization)
+
+    def _list(self, label: str) -> Iterator[str]:
+        """What a named server offers is being listed; of the deployment's it is known."""
+        self._tools.labels = frozenset(self._session.named)
+        yield from self._tools.listing(label)
+        if not self._session.named[label].url:
+            yield from self._tools.listed(label, self._session.tools_of(label))
 
     def _turn(self, response_id: str | None) -> int | None:
         """The turn to cancel: None = the active one, a number that no turn has = the client is too late."""
@@ -190,7 +234,6 @@ class RealtimeDialect:
                 | act.Transcribe()
                 | act.JudgeEnd()
                 | act.RunTool()
-                | act.ToolAnswered()
                 | act.Close()
                 | act.GuessOver()
             ):
@@ -199,8 +242,10 @@ class RealtimeDialect:
                 yield self._error(code, message, param=param, event_id=event_id)
             case act.SpeechStarted() | act.SpeechStopped() | act.IdleTimedOut():
                 yield self._ear(action)
+            case act.ToolAnswered():
+                yield from self._tools.answered(action)
             case act.Committed(item_id, previous):
-                name = "input_audio_buffer.committed"
+                name, previous = "input_audio_buffer.committed", self._tools.previous(previous)
                 yield self._event(name, previous_item_id=previous, item_id=item_id)
             case act.BufferCleared():
                 yield self._event("input_audio_buffer.cleared")
@@ -234,16 +279,16 @@ class RealtimeDialect:
                 seconds = items.audio_seconds(item)
                 if seconds:
                     self._seconds[item.id] = seconds
-                shown = items.to_wire(item)
+                shown, previous = items.to_wire(item), self._tools.previous(previous)
                 return self._event("conversation.item.added", previous_item_id=previous, item=shown)
             case act.ItemDone(item, previous):
-                shown = items.to_wire(item)
+                shown, previous = items.to_wire(item), self._tools.previous(previous)
                 return self._event("conversation.item.done", previous_item_id=previous, item=shown)
             case act.ItemDeleted(item_id):
                 self._seconds.pop(item_id, None)
                 return self._event("conversation.item.deleted", item_id=item_id)
             case act.ItemRetrieved(item):
-                shown = items.to_wire(item, with_audio=True)
+                shown = self._tools.item(item) or items.to_wire(item, with_audio=True)
                 return self._writer.large("conversation.item.retrieved", item=shown)
             case act.ItemTruncated(item_id, end):
                 name = "conversation.item.truncated"
@@ -297,6 +342,15 @@ class RealtimeDialect:
             return
         self._session.own_voices[request.name], seconds = outcome
         yield self._event("voice.created", voice={**shown, "seconds": round(seconds, 2)})
+
+    def render_tools(
+        self, request: ConnectTools, outcome: Sequence[core.Tool] | VoiceAgentError
+    ) -> Iterator[str]:
+        """What a tool server of the session's own offers, or why it cannot be used; `config` has changed with it."""
+        if not isinstance(outcome, VoiceAgentError):
+            self._session.own_tools[request.label] = tuple(outcome)
+            outcome = self._session.tools_of(request.label)
+        yield from self._tools.listed(request.label, outcome)
 
     def render_error(self, error: VoiceAgentError) -> str:
         """The error event; its text is ours, never an exception's."""

@@ -59,23 +59,59 @@ class Transcription(msgspec.Struct, omit_defaults=True):
     prompt: Text | None = None
 
 
+class ToolFilter(msgspec.Struct, omit_defaults=True):
+    """Some of a server's tools: these, or those that change nothing, or both."""
+
+    tool_names: Annotated[list[Id], Meta(max_length=128)] | None = None
+    read_only: bool | None = None
+
+
+class ApprovalFilter(msgspec.Struct, omit_defaults=True):
+    """Which of a server's tools need the client's approval of each call."""
+
+    always: ToolFilter | None = None
+    never: ToolFilter | None = None
+
+
 class Tool(msgspec.Struct):
-    """A function tool; other tool types are refused by name."""
+    """A function tool, or (`type` "mcp") a tool server; other tool types are refused by name."""
 
     type: Id
     name: Id | None = None
     description: Text | None = None
     parameters: dict[str, Any] | None = None
+    server_label: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    server_url: Annotated[str, Meta(max_length=2048)] | None = None
+    server_description: Text | None = None
+    connector_id: str | None = None
+    tunnel_id: str | None = None
+    authorization: Annotated[str, Meta(max_length=8192)] | None = None
+    headers: dict[str, str] | None = None
+    allowed_tools: Annotated[list[Id], Meta(max_length=128)] | ToolFilter | None = None
+    require_approval: Literal["always", "never"] | ApprovalFilter | None = None
 
 
-class FunctionChoice(msgspec.Struct):
+class Filler(msgspec.Struct):
+    """Ours: words for the time in which a tool of the server's takes long."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=500)]
+    after_ms: Annotated[int, Meta(ge=100, le=30_000)] = 1200
+
+
+class FunctionChoice(msgspec.Struct, tag_field="type", tag="function"):
     """Call this function."""
 
-    type: Literal["function"]
     name: Id
 
 
-ToolChoice = Literal["auto", "none", "required"] | FunctionChoice
+class ServerChoice(msgspec.Struct, tag_field="type", tag="mcp", omit_defaults=True):
+    """Call this tool of this server."""
+
+    server_label: Id
+    name: Id | None = None
+
+
+ToolChoice = Literal["auto", "none", "required"] | FunctionChoice | ServerChoice
 Tools = Annotated[list[Tool], Meta(max_length=128)]
 
 
@@ -162,7 +198,7 @@ class SessionPatch(msgspec.Struct):
     """A sparse session object; without a `type` it is that of the session.
 
     Ours are `output_lead_ms` (how far ahead of playing audio is sent, null: unpaced), `think`, `binary_audio`,
-    `echo_cancellation` and `context`.
+    `echo_cancellation`, `context`, `server_tools` (of those that the server runs, null: all) and `tool_filler`.
     """
 
     type: Literal["realtime", "transcription"] | None = None
@@ -189,6 +225,8 @@ class SessionPatch(msgspec.Struct):
     echo_cancellation: bool | None = None
     speculation: bool | None = None
     context: ContextPatch | None = None
+    server_tools: Annotated[list[Id], Meta(max_length=128)] | UnsetType | None = UNSET
+    tool_filler: Filler | UnsetType | None = UNSET
 
 
 class ContentPart(msgspec.Struct):
@@ -211,6 +249,9 @@ class ItemParam(msgspec.Struct):
     name: Id | None = None
     arguments: Text | None = None
     output: Text | None = None
+    approval_request_id: Id | None = None
+    approve: bool | None = None
+    reason: Text | None = None
 
 
 class ResponseAudio(msgspec.Struct):

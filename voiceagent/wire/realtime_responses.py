@@ -11,11 +11,13 @@ from typing import Any, assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core.captions import Captions, Pace, Word
+from voiceagent.core.events import ServerTool
 from voiceagent.core.history import AssistantItem
 from voiceagent.core.waterfall import Waterfall
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.binary import audio_frame
 from voiceagent.wire.codecs import SAMPLE_BYTES, AudioEncoder
+from voiceagent.wire.realtime_mcp import ServerTools
 from voiceagent.wire.realtime_session import Session, shown_format
 from voiceagent.wire.realtime_writer import Writer
 
@@ -66,12 +68,14 @@ class Responses:
 
     Args:
         session: whose audio format a response takes when it opens, unless it was asked for in another.
+        tools: what the client is told of those that the server runs.
         prefix: unique among the sessions of a server; part of the ids made here.
         writer: writes the events.
     """
 
-    def __init__(self, session: Session, *, prefix: str, writer: Writer) -> None:
+    def __init__(self, session: Session, tools: ServerTools, *, prefix: str, writer: Writer) -> None:
         self._session = session
+        self._tools = tools
         self._prefix = prefix
         self._event = writer.event
         self._sound = writer.sound
@@ -117,7 +121,7 @@ class Responses:
         response = _Response(
             id=self._id(action.turn),
             item_id=action.item_id,
-            previous_item_id=action.previous_item_id,
+            previous_item_id=self._tools.previous(action.previous_item_id),
             options=action.options,
             format=audio_format,
             encoder=AudioEncoder(audio_format["type"]),
@@ -192,6 +196,9 @@ class Responses:
     def _call(self, response: _Response, call: act.TurnTool) -> Iterator[str]:
         index = len(response.output)
         previous = response.output[-1]["id"] if response.output else response.previous_item_id
+        if call.server is not None:
+            yield from self._server_call(response, call, call.server, previous=previous)
+            return
         names = (call.item_id, call.call_id, call.name)
         shown = items.show_call(*names, "", status="in_progress")
         yield from self._item_added(response, shown, index=index, previous=previous)
@@ -206,6 +213,28 @@ class Responses:
         yield self._event(f"{name}.done", **at, name=call.name, arguments=call.arguments)
         done = items.show_call(*names, call.arguments, status="completed")
         yield from self._item_done(response, done, previous=previous)
+
+    def _server_call(
+        self, response: _Response, call: act.TurnTool, server: ServerTool, *, previous: str | None
+    ) -> Iterator[str]:
+        """A call that the server runs, or that waits for approval; told before it is over."""
+        if not self._tools.visible(server):
+            yield self._tools.unseen(call, response_id=response.id, previous=previous)
+            return
+        index = len(response.output)
+        shown = self._tools.called(call, server, index=index, previous=previous)
+        yield from self._item_added(response, shown, index=index, previous=previous)
+        if not server.approval:
+            at = {"response_id": response.id, "item_id": call.item_id, "output_index": index}
+            name = "response.mcp_call_arguments"
+            yield self._event(f"{name}.delta", **at, delta=call.arguments)
+            yield self._event(f"{name}.done", **at, arguments=call.arguments)
+        yield self._event(
+            "response.output_item.done", response_id=response.id, output_index=index, item=shown
+        )
+        if server.approval:  # the call itself is done when it has run
+            yield self._event("conversation.item.done", previous_item_id=previous, item=shown)
+        response.output.append(shown)
 
     # --- items and the whole --------------------------------------------------------------------------------
 
@@ -240,6 +269,8 @@ class Responses:
         final["usage"] = items.usage(action.usage)
         final["status_details"] = items.status_details(action.status, action.reason, action.error)
         yield self._event("response.done", response=final, **_context(action.context))
+        for call in response.calls:
+            yield from self._tools.running(call.item_id)
 
     def _latency(self, response: _Response, latency: Waterfall, guesses: act.Guesses | None) -> str:
         parts = latency.milliseconds()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 import msgspec
@@ -10,6 +11,7 @@ from msgspec import UNSET
 
 from voiceagent.core.events import (
     Condensing,
+    Filler,
     ItemReference,
     Modality,
     ServerVad,
@@ -23,6 +25,7 @@ from voiceagent.wire import realtime_events as ev
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.codecs import RATES
 from voiceagent.wire.dialect import WireError
+from voiceagent.wire.realtime_mcp import Named, distinct, named
 
 # semantic_vad, while the model has not said whether the person has finished.
 EAGERNESS_SILENCE_MS = {"low": 1200, "medium": 700, "high": 400, "auto": 700}
@@ -42,7 +45,7 @@ COMMITTED = ("gpt-realtime-whisper", "gpt-live-transcribe")
 """Transcription models that know no turn detection where they come from: their clients end each utterance."""
 Kind = Literal["realtime", "transcription"]
 OBJECTS: dict[Kind, str] = {"realtime": "realtime.session", "transcription": "realtime.transcription_session"}
-NULLABLE = ("tracing", "prompt", "include", "output_lead_ms")
+NULLABLE = ("tracing", "prompt", "include", "output_lead_ms", "tool_filler")
 
 
 class Session:
@@ -69,9 +72,16 @@ class Session:
     ) -> None:
         self.kind = kind
         self._voices = voices
+        self.named: dict[str, Named] = {}  # tool servers, by label
+        self.own_tools: dict[
+            str, tuple[Tool, ...]
+        ] = {}  # of those that the session brought, once they are listed
+        self._functions = tuple(tool for tool in base.tools if tool.server is None)
+        self._server_tools = tuple(tool for tool in base.tools if tool.server is not None)
         self.own_voices: dict[str, str] = {}  # that the session brought: the engine's name for each
         self._can_think = can_think
         self._base = base
+        self._choice = base.tool_choice
         self._detects = False  # the client has said how turns are found
         self._vad = base.turn_detection or ServerVad()
         self.shown: dict[str, Any] = {
@@ -81,7 +91,7 @@ class Session:
             "model": model,
             "output_modalities": [base.modalities],
             "instructions": base.instructions,
-            "tools": [_show_core_tool(tool) for tool in base.tools],
+            "tools": [_show_core_tool(tool) for tool in self._functions],
             "tool_choice": base.tool_choice,
             "parallel_tool_calls": base.parallel_calls,
             "max_output_tokens": base.max_tokens or "inf",
@@ -112,6 +122,9 @@ class Session:
             self.shown["echo_cancellation"] = True
         if base.speculation:
             self.shown["speculation"] = True
+        if self._server_tools:
+            self.shown["server_tools"] = None
+            self.shown["tool_filler"] = None if base.filler is None else asdict(base.filler)
         if base.condensing != Condensing():
             self.shown["context"] = _show_context(base.condensing)
 
@@ -162,7 +175,7 @@ class Session:
                 param="session.type",
                 remedy="Connect with ?intent=transcription for transcription, with ?model= for a conversation.",
             )
-        shown = dict(self.shown)
+        shown, named = dict(self.shown), self.named
         for name in AS_THEY_CAME:
             if getattr(patch, name) is not None:
                 shown[name] = msgspec.to_builtins(getattr(patch, name))
@@ -172,9 +185,11 @@ class Session:
         if patch.output_modalities is not None:
             shown["output_modalities"] = list(patch.output_modalities)
         if patch.tools is not None:
-            tools = checked_tools(patch.tools, param="session.tools")
-            shown["tools"] = [_show_core_tool(tool) for tool in tools]
+            shown["tools"], named = self._tool_list(patch.tools)
+        if patch.server_tools is not UNSET:
+            shown["server_tools"] = self._chosen(patch.server_tools)
         if patch.tool_choice is not None:
+            _core_choice(patch.tool_choice, param="session.tool_choice")
             shown["tool_choice"] = msgspec.to_builtins(patch.tool_choice)
         if patch.truncation is not None:
             shown["truncation"] = msgspec.to_builtins(patch.truncation)
@@ -190,7 +205,67 @@ class Session:
                 "input": self._input(patch.audio.input or ev.InputAudioPatch()),
                 "output": self._output(patch.audio.output or ev.OutputAudioPatch()),
             }
-        self.shown = shown
+        self.shown, self.named = shown, named
+        if patch.tool_choice is not None:
+            self._choice = _core_choice(patch.tool_choice, param="session.tool_choice")
+
+    def _tool_list(self, given: Sequence[ev.Tool]) -> tuple[list[dict[str, Any]], dict[str, Named]]:
+        """The session's tools as it shows them, and the servers among them."""
+        labels = {tool.server.label for tool in self._server_tools if tool.server is not None}
+        shown, servers = list[dict[str, Any]](), dict[str, Named]()
+        for i, tool in enumerate(given):
+            where = f"session.tools[{i}]"
+            if tool.type != "mcp":
+                shown += [
+                    _show_core_tool(made) for made in checked_tools([tool], param=where, numbered=False)
+                ]
+                continue
+            server = named(tool, labels, param=where)
+            if server.label in servers:
+                raise WireError(
+                    f"{server.label!r} is named twice.", code="invalid_value", param=f"{where}.server_label"
+                )
+            servers[server.label] = server
+            shown.append(server.shown)
+        return shown, servers
+
+    def _chosen(self, names: Sequence[str] | None) -> list[str] | None:
+        """Names of tools of the deployment's; None = all."""
+        known = {tool.name for tool in self._server_tools}
+        for i, name in enumerate(names or ()):
+            if name not in known:
+                raise WireError(
+                    f"The server has no tool {name!r}.",
+                    code="invalid_value",
+                    param=f"session.server_tools[{i}]",
+                    remedy=f"There are: {', '.join(sorted(known)) or 'none'}.",
+                )
+        return None if names is None else list(names)
+
+    @property
+    def _filler(self) -> Filler | None:
+        shown = self.shown.get("tool_filler")
+        return None if shown is None else Filler(**shown)
+
+    def tools_of(self, label: str) -> tuple[Tool, ...]:
+        """The tools of a server that the session names, as far as they are known and it wants them."""
+        return tuple(self.named[label].take(self.own_tools.get(label, self._server_tools)))
+
+    def _tools(self) -> tuple[Tool, ...]:
+        """What the model may call: the client's functions first, then what the server runs."""
+        own = [tool for tool in self.shown["tools"] if tool["type"] == "function"]
+        functions = [Tool(tool["name"], tool["description"], tool["parameters"]) for tool in own]
+        chosen = self.shown.get("server_tools")
+        asked = [tool for label in self.named for tool in self.tools_of(label)]
+        unasked = [
+            tool
+            for tool in self._server_tools
+            if tool.server is not None
+            and tool.server.label not in self.named
+            and not tool.server.approval  # nobody could be asked
+            and (chosen is None or tool.name in chosen)
+        ]
+        return (*functions, *distinct([*asked, *unasked], {tool.name for tool in functions}))
 
     def _input(self, patch: ev.InputAudioPatch) -> dict[str, Any]:
         shown = dict(self.shown["audio"]["input"])
@@ -273,8 +348,8 @@ class Session:
             instructions=self.shown["instructions"],
             modalities=self.shown["output_modalities"][0],
             voice=self._engine_voice(audio["output"]["voice"]),
-            tools=tuple(Tool(t["name"], t["description"], t["parameters"]) for t in self.shown["tools"]),
-            tool_choice=_core_choice(self.shown["tool_choice"]),
+            tools=self._tools(),
+            tool_choice=self._choice,
             max_tokens=_core_limit(self.shown["max_output_tokens"]),
             temperature=self.shown["temperature"],
             top_p=self._base.top_p,
@@ -289,6 +364,7 @@ class Session:
             think=self.shown["think"] == "on",
             truncation=_core_truncation(self.shown["truncation"]),
             parallel_calls=self.shown["parallel_tool_calls"],
+            filler=self._filler,
             speed=audio["output"]["speed"],
             condensing=Condensing(**self.shown.get("context", {})),
         )
@@ -335,7 +411,9 @@ class Session:
             modalities=modality,
             instructions=base.instructions if asked.instructions is None else asked.instructions,
             tools=base.tools if tools is None else checked_tools(tools, param="response.tools"),
-            tool_choice=base.tool_choice if choice is None else _core_choice(msgspec.to_builtins(choice)),
+            tool_choice=base.tool_choice
+            if choice is None
+            else _core_choice(choice, param="response.tool_choice"),
             voice=base.voice if output.voice is None else self._engine_voice(self.known_voice(output.voice)),
             temperature=base.temperature if asked.temperature is None else asked.temperature,
             top_p=base.top_p,
@@ -348,6 +426,7 @@ class Session:
             if asked.parallel_tool_calls is None
             else asked.parallel_tool_calls,
             speed=base.speed if output.speed is None else output.speed,
+            filler=base.filler,
             metadata=asked.metadata,
             format=own_format,
             conversation=asked.conversation != "none",
@@ -405,24 +484,25 @@ def shown_format(kind: str) -> dict[str, Any]:
     return {"type": kind, "rate": RATES[kind]} if kind == "audio/pcm" else {"type": kind}
 
 
-def checked_tools(given: Sequence[ev.Tool], *, param: str) -> tuple[Tool, ...]:
-    """Function tools with a name; anything else is refused by name."""
+def checked_tools(given: Sequence[ev.Tool], *, param: str, numbered: bool = True) -> tuple[Tool, ...]:
+    """Function tools with a name; anything else is refused by name. `numbered`: `param` is of the whole list."""
     checked = []
     for i, tool in enumerate(given):
+        where = f"{param}[{i}]" if numbered else param
         if tool.type != "function":
             raise WireError(
                 f"Tools of type {tool.type!r} are not supported.",
                 code="unsupported_tool",
-                param=f"{param}[{i}].type",
+                param=f"{where}.type",
                 remedy="Use function tools.",
             )
         schema = tool.parameters or {}
         if len(msgspec.json.encode(schema)) > MAX_SCHEMA_BYTES:
             raise WireError(
-                f"The schema of tool {i} is longer than {MAX_SCHEMA_BYTES} bytes.",
-                param=f"{param}[{i}].parameters",
+                f"The schema of {where} is longer than {MAX_SCHEMA_BYTES} bytes.",
+                param=f"{where}.parameters",
             )
-        name = items.needed(tool.name or None, f"{param}[{i}].name")
+        name = items.needed(tool.name or None, f"{where}.name")
         checked.append(Tool(name, tool.description or "", schema))
     return tuple(checked)
 
@@ -436,9 +516,11 @@ def _show_core_tool(tool: Tool) -> dict[str, Any]:
     }
 
 
-def _core_choice(shown: str | dict[str, Any]) -> str:
+def _core_choice(given: ev.ToolChoice, *, param: str) -> str:
     """auto, none, required, or the name of the function."""
-    return shown if isinstance(shown, str) else str(shown["name"])
+    if isinstance(given, str):
+        return given
+    return items.needed(given.name, f"{param}.name")
 
 
 def _core_truncation(shown: str | dict[str, Any]) -> Truncation:
