@@ -8,6 +8,7 @@ from voiceagent.core.asides import MAX_ASIDES
 from voiceagent.core.controller import CONFIRM
 from voiceagent.core.ear import STARVED_S, TAIL
 from voiceagent.core.endpoint import ONSET_WINDOWS, WINDOW
+from voiceagent.core.guess import MOST, PATIENCE
 from voiceagent.core.playout import WAY_S
 from voiceagent.core.tables import EAR, MOUTH, REACHABLE, REACHABLE_BY_VOICE, Ear, Mouth
 from voiceagent.units import MODEL_RATE
@@ -51,7 +52,13 @@ def draw() -> str:
         "Pairs that occur (x), and those that occur when only the voice asks for turns and may always interrupt (X):",
         "| |" + "".join(f" {mouth.name} |" for mouth in Mouth) + "\n|---|" + "---|" * len(Mouth) + "\n"
         + "\n".join(f"| {ear.name} |" + "".join(f" {mark(ear, mouth)} |" for mouth in Mouth) for ear in Ear),
-        RULES.format(confirm=milliseconds(CONFIRM), asides=MAX_ASIDES, way=f"{WAY_S * 1000:g} ms"),
+        RULES.format(
+            confirm=milliseconds(CONFIRM),
+            asides=MAX_ASIDES,
+            way=f"{WAY_S * 1000:g} ms",
+            patience=milliseconds(PATIENCE),
+            guesses=MOST,
+        ),
     ]  # fmt: skip
     return "\n\n".join(parts).replace(".\n\n- **", ".\n- **")
 
@@ -82,6 +89,11 @@ RULES = """## Rules between them
   it is believed up to what time allows.
 - **A voice that began before our turn** is no cough, however short: it is announced at once, and interrupts once it has
   lasted {confirm} of the turn.
+- **A reply may be begun on a guess** (`SessionConfig.speculation`, guess.py): {patience} into a silence, while no turn is
+  live. It is no turn: neither machine knows of it, and nothing of it is told or kept. It becomes one when the utterance
+  is over and the turn that is to be opened answers just what the guess heard and read (`TurnOpened`, `ConfirmTurn`, and
+  at once all that was held). The utterance then ends where the guess thought it would. Anything that may be a voice, a
+  commit, other settings or another turn drop it (`CancelTurn`); at most {guesses} are made about one utterance.
 - **Turns beside the conversation** (`TurnOptions.conversation` false, asides.py), at most {asides} at once, have no
   part in these machines: no voice stops them, their audio is sent as it is made and is not heard, nothing of them is
   in the history. They read the conversation, and of a reply in the making what was told. Each is cancelled by its
