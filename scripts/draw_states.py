@@ -89,11 +89,12 @@ RULES = """## Rules between them
   it is believed up to what time allows.
 - **A voice that began before our turn** is no cough, however short: it is announced at once, and interrupts once it has
   lasted {confirm} of the turn.
-- **A reply may be begun on a guess** (`SessionConfig.speculation`, guess.py): {patience} into a silence, while no turn is
-  live. It is no turn: neither machine knows of it, and nothing of it is told or kept. It becomes one when the utterance
-  is over and the turn that is to be opened answers just what the guess heard and read (`TurnOpened`, `ConfirmTurn`, and
-  at once all that was held). The utterance then ends where the guess thought it would. Anything that may be a voice, a
-  commit, other settings or another turn drop it (`CancelTurn`); at most {guesses} are made about one utterance.
+- **A reply may be begun on a guess** (`SessionConfig.speculation`, guess.py): {patience} into a silence, while no
+  turn is live. It is no turn: neither machine knows of it, and nothing of it is told or kept. It becomes one when the
+  utterance is over and the turn that is to be opened answers just what the guess heard and read (`TurnOpened`,
+  `ConfirmTurn`, and at once all that was held). The utterance then ends where the guess thought it would. Anything that
+  may be a voice, a commit, other settings or another turn drop it (`CancelTurn`); at most {guesses} are made about one
+  utterance.
 - **Turns beside the conversation** (`TurnOptions.conversation` false, asides.py), at most {asides} at once, have no
   part in these machines: no voice stops them, their audio is sent as it is made and is not heard, nothing of them is
   in the history. They read the conversation, and of a reply in the making what was told. Each is cancelled by its
