@@ -68,7 +68,7 @@ class EngineConfig:
     kv_memory_mb: int = 0  #: keys and values of all conversations together
     speech_memory_mb: int = 0  #: state of all speech streams together
     #: speech ids per chunk, the last number holds; the reference has 25
-    speech_chunks: tuple[int, ...] = (12, 20, 25)
+    speech_chunks: tuple[int, ...] = (12, 16, 25)
     reference_compatible: bool = False  #: trim and cross-fade speech exactly as the published code does
     threads: int = 0  #: torch threads; 0 = one per core
     max_sessions: int = 8

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, folder: Path) -> Report:
         "weights": "random",
         "flow": "10 steps, guidance on",
         "prompt_ids": shape.prompt_tokens,
-        "chunks": "12, 20, then 25 ids",
+        "chunks": "12, 16, then 25 ids",
     }
     report = Report(machine(args.device), conditions)
     print(report.machine)

@@ -53,7 +53,7 @@ class WorkerSpec:
     speech_dtype: str = "auto"
     kv_memory_mb: int = 0
     speech_memory_mb: int = 0
-    speech_chunks: tuple[int, ...] = (12, 20, 25)
+    speech_chunks: tuple[int, ...] = (12, 16, 25)
     reference_compatible: bool = False
     threads: int = 0
     max_sessions: int = 4

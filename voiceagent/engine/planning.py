@@ -54,6 +54,9 @@ class Planner:
             views = [view for view in views if not view.may_speak]
             if speaking and not may_wait(speaking, views, now, limits=limits):
                 return plan(speaking, (), now, limits=limits)
+            if speaking:  # who waits for company is written on meanwhile
+                unspoken = [self._view(turn, False) for turn in turns if self._may_run(turn, False)]
+                views = without_idlers(unspoken, now)
             if limits.shared and may_rest(views, now):
                 return None  # the vocoder's end wakes us
         return plan(views, self._background.chores(self._table), now, limits=limits, reads=reads)

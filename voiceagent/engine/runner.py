@@ -42,7 +42,8 @@ from voiceagent.units import VOICE_RATE
 SLICE = {"cpu": 64, "cuda": 512}
 """Positions of a prompt per step: some 25 ms on a CPU core with the pocket model, 10 ms on an H200 with a 7B."""
 ENCODE = {"cpu": 1, "cuda": 4}  #: pieces per step; two take twice as long as one
-SPEECH = {"cpu": 1, "cuda": 32}  #: streams per step of the vocoder; on a CPU two take twice as long as one
+SPEECH = {"cpu": 1, "cuda": 16}  #: streams per step of the vocoder; 16 take twice as long as one on an H200
+EASE_S = {"cpu": 1.5, "cuda": 0.4}  #: of sound ahead, with which a stream may wait for company: some steps
 LANES = {"cpu": 2, "cuda": 1}  #: vocoder steps at once: a GPU has batches instead
 SESSION_POSITIONS = 4096  #: what a session is expected to hold: sessions are admitted by it
 HIGH_PRIORITY = -1  #: of a CUDA stream
@@ -133,6 +134,7 @@ class StepAudioRunner:
             slice=SLICE[language_device.type],
             encode=ENCODE[language_device.type],
             speech=SPEECH[speech_device.type],
+            ease=EASE_S[speech_device.type],
             lanes=LANES[speech_device.type],
             shared=speech_device == language_device and speech_device.type == "cuda",
         )

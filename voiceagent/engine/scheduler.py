@@ -7,7 +7,6 @@ and no queue.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -24,7 +23,6 @@ READS_WAITING = (
 PREPARE_CALM_S = 0.3  #: a prompt is read ahead when nobody needs a token within this time
 CALM_S = 1.0  #: captions are written when every listener has this much sound ahead
 BACKGROUND_PATIENCE_S = 5.0  #: after this long, a caption no longer waits for calm, only for first sounds
-WAIT_S = 1.5  #: the vocoder may wait when every listener has this much sound ahead
 CAPTION_SHARE = 4  #: so many replies fit into a batch for every caption that is written at the same time
 LAST_PATIENCE_S = 20.0  #: and after this long, not for those either
 
@@ -37,7 +35,8 @@ class Limits:
         batch: replies and captions in one decoding step.
         slice: positions of a prompt that are read in one step.
         encode: audio pieces in one step.
-        speech: streams in one step of the vocoder.
+        speech: streams in one step of the vocoder; more would keep a first sound waiting for too long.
+        ease: seconds; the vocoder may wait for company while every listener has this much sound ahead.
         lanes: steps of the vocoder at the same time.
         shared: language and speech compute on one device, so that each slows the other down.
     """
@@ -46,6 +45,7 @@ class Limits:
     slice: int = 64
     encode: int = 1
     speech: int = 1
+    ease: float = 1.5
     lanes: int = 1
     shared: bool = False
 
@@ -167,7 +167,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class VocodeStep:
-    """Speak the next ids of several streams: chunks of one size, or ends of streams that fit into it."""
+    """Speak the next ids of several streams: chunks of any sizes, or ends of streams."""
 
     parts: tuple[Part, ...]
 
@@ -331,9 +331,10 @@ def _may_transcribe(turns: Sequence[TurnView], chore: Chore, now: float) -> bool
 def may_wait(speaking: Sequence[TurnView], others: Sequence[TurnView], now: float, *, limits: Limits) -> bool:
     """Whether the vocoder may wait before it takes its next step.
 
-    For a fuller batch, because one of many streams takes little longer than one of one; or for a first sound that is
-    on its way and should find it free. Only while the language model has something to do, and nobody is short of
-    sound or waits for the first.
+    For a fuller batch, because one of many streams takes little longer than one of one, and while it waits a shared
+    device is the language model's; or for a first sound that is on its way and should find it free. Only while the
+    language model writes for others, so that one caller alone never waits, and nobody is short of sound or waits for
+    the first.
 
     Args:
         speaking: turns whose next step is the vocoder's.
@@ -341,10 +342,9 @@ def may_wait(speaking: Sequence[TurnView], others: Sequence[TurnView], now: floa
         now: seconds, on the clock of the deadlines.
         limits: how much fits into one step.
     """
-    if not others or not all(view.sounding and view.deadline - now > WAIT_S for view in speaking):
+    if not others or not all(view.sounding and view.deadline - now > limits.ease for view in speaking):
         return False
-    alike = Counter(view.wanted_ids for view in speaking)
-    return max(alike.values()) < limits.speech or not all(view.sounding for view in others)
+    return len(speaking) < limits.speech or not all(view.sounding for view in others)
 
 
 def may_rest(turns: Sequence[TurnView], now: float) -> bool:
@@ -358,9 +358,11 @@ def may_rest(turns: Sequence[TurnView], now: float) -> bool:
 
 
 def _speak(speaking: Sequence[TurnView], limits: Limits) -> VocodeStep:
-    """The chunk that is due first, and chunks of the same size of others, in the order of their deadlines."""
-    alike = [view for view in speaking if view.wanted_ids == speaking[0].wanted_ids]
-    return VocodeStep(tuple(_part(view) for view in alike[: limits.speech]))
+    """The chunk that is due first, and those of others in the order of their deadlines.
+
+    Sizes need not be alike: filling small chunks up costs less than a step for each size.
+    """
+    return VocodeStep(tuple(_part(view) for view in speaking[: limits.speech]))
 
 
 def _part(view: TurnView) -> Part:
