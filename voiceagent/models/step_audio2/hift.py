@@ -33,6 +33,11 @@ LOOKAHEAD = 5
 _CONTEXT = 8  # mel frames recomputed to the left of what is emitted
 _PITCH_CONTEXT = 5  # and what the pitch network sees beyond those: exactly its reach
 _LANE = 2
+_END_SIZES = (
+    1,
+    4,
+    16,
+)  # batches of ends that are recorded: few streams end at once, and every place takes a recording
 _FADE = HOP  # samples over which a chunk takes over from its predecessor's guess
 
 
@@ -182,10 +187,14 @@ class Hift:
             end = part.state.frames + part.mel.shape[1]
             results[i] = known.new_zeros(0), replace(part.state, frames=end, mel=known)
         for (window, ends), members in passes.items():
-            with on(self.device):
-                made = self._pass(window, [parts[i] for i in members], ends=ends)
-            for i, result in zip(members, made, strict=True):
-                results[i] = result
+            # More at once than the largest recorded batch go one pass after the other.
+            most = max((b for b, *what in self._recorded if what == [window, ends]), default=len(members))
+            for first in range(0, len(members), most):
+                group = members[first : first + most]
+                with on(self.device):
+                    made = self._pass(window, [parts[i] for i in group], ends=ends)
+                for i, result in zip(group, made, strict=True):
+                    results[i] = result
         return [result for result in results if result is not None]
 
     @torch.inference_mode()
@@ -193,12 +202,13 @@ class Hift:
         """Records passes over streams that get chunks of so many frames, the last size again and again, as CUDA graphs.
 
         The end of a stream may come at any of these places; one recording for each serves ends of all lengths, up to
-        the largest size and `more` frames. Other windows are computed launch by launch; in a shape that was never
-        seen, cuDNN chooses its algorithms first, and everybody waits for some half a second.
+        the largest size and `more` frames, in a few batch sizes. Other windows are computed launch by launch; in a
+        shape that was never seen, cuDNN chooses its algorithms first, and everybody waits for some half a second.
         """
         self._end = max(sizes) + more
         with on(self.device):
             memory = torch.cuda.graph_pool_handle()
+            endings = {size for size in buckets if size in _END_SIZES} or set(buckets)
             for batch in sorted(buckets, reverse=True):
                 states = [self.open() for _ in range(batch)]
                 for frames in [*sizes, sizes[-1], sizes[-1]]:
@@ -209,7 +219,8 @@ class Hift:
                         self._record(window, batch, frames, memory)
                     ending = self._padded(HiftPart(mel, states[0], last=True))
                     assert ending is not None  # no size is larger than the largest
-                    self._record(ending, batch, self._end, memory, ends=True)
+                    if batch in endings:
+                        self._record(ending, batch, self._end, memory, ends=True)
                     states = [state for _, state in self.steps(parts)]
             torch.cuda.empty_cache()  # what choosing algorithms took
 
