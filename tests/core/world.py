@@ -234,6 +234,8 @@ class World:
             self.line_busy = not before
         if rng.random() < 0.5:
             self.pass_time(rng.choice((0.0, 0.001, 0.02, 0.02, 0.06, 0.3)), punctual=rng.random() < 0.9)
+        if self.hunch is not None and not self.voice_only and self.doubt.random() < 0.05:
+            self.request()
         dice = rng.random()
         if dice < 0.30:
             self.speak(rng.choice((100, 512, 640, 1600, 8000, 16_000)))
