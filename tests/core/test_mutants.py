@@ -21,6 +21,9 @@ SAMPLE = (
     "asides are not heard of by the engine's words",
     "a request that fails takes a promised answer with it",
     "an aside is closed again and again",
+    "the words of a guess are told at once",
+    "a guess that nobody wants works on",
+    "a guess is held through what is said next",
 )
 
 
