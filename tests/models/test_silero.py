@@ -89,3 +89,31 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     with pytest.raises(CheckpointError, match=r"bad\.onnx"):
         Silero(tmp_path / "bad.onnx")
+
+
+def test_many_streams_in_one_pass_are_heard_as_each_alone(silero: Silero) -> None:
+    signals = [speechlike(1, seed=seed) for seed in range(5)]
+    signals[2][WINDOW * 7] = np.nan
+    alone = [VadStream(silero).push(0, signal) for signal in signals]
+    streams = [silero.open() for _ in signals]
+    heard: list[list[tuple[int, float, float]]] = [[] for _ in signals]
+    for stream, signal in zip(streams, signals, strict=True):
+        stream.feed(0, signal)
+    while ready := [row for row, stream in enumerate(streams) if stream.ready]:
+        for row, window in zip(ready, silero.hear([streams[row] for row in ready]), strict=True):
+            heard[row].append(window)
+    for one, other in zip(heard, alone, strict=True):
+        assert [at for at, _, _ in one] == [at for at, _, _ in other]
+        assert np.allclose([p for _, p, _ in one], [p for _, p, _ in other], atol=1e-5)
+
+
+def test_a_jump_starts_afresh_also_while_windows_wait(silero: Silero) -> None:
+    signal = speechlike(1, seed=1)
+    stream = silero.open()
+    stream.feed(0, signal[: 4 * WINDOW + 7])
+    stream.feed(40_000, signal[: 3 * WINDOW])
+    heard = []
+    while stream.ready:
+        heard += silero.hear([stream])
+    assert [at for at, _, _ in heard] == [512, 1024, 1536, 2048, 40_512, 41_024, 41_536]
+    assert np.allclose([p for _, p, _ in heard[4:]], [p for _, p, _ in heard[:3]], atol=1e-6)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +19,20 @@ class EnergyStream:
 
     def __init__(self) -> None:
         self._rest = np.zeros(0, np.float32)
+        self._heard: deque[tuple[int, float, float]] = deque()
+
+    @property
+    def ready(self) -> bool:
+        """As `models.silero.VadStream.ready`."""
+        return bool(self._heard)
+
+    def feed(self, at: int, samples: npt.NDArray[np.float32]) -> None:
+        """As `models.silero.VadStream.feed`."""
+        self._heard += self.push(at, samples)
+
+    def take(self) -> tuple[int, float, float]:
+        """What is heard in the next window."""
+        return self._heard.popleft()
 
     def push(self, at: int, samples: npt.NDArray[np.float32]) -> list[tuple[int, float, float]]:
         """As `models.silero.VadStream.push`: (end of the window, probability, level) of each whole window."""
@@ -28,3 +45,15 @@ class EnergyStream:
             level = level_db(pending[offset : offset + WINDOW])
             heard.append((start + offset + WINDOW, 0.95 if level > LOUD_DB else 0.02, level))
         return heard
+
+
+class EnergyNetwork:
+    """What finds voices by loudness; see `engine.detector.VoiceNetwork`."""
+
+    def open(self) -> EnergyStream:
+        """A new session."""
+        return EnergyStream()
+
+    def hear(self, streams: Sequence[EnergyStream]) -> list[tuple[int, float, float]]:
+        """The next window of each."""
+        return [stream.take() for stream in streams]

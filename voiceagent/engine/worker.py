@@ -18,17 +18,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from voiceagent.engine import api
 from voiceagent.engine.codec import FrameReader, encode
+from voiceagent.engine.detector import Detector, Input, VoiceNetwork
 from voiceagent.engine.lane import Lane
 from voiceagent.engine.loop import Loop
-from voiceagent.engine.mapping import samples_from_bytes
 from voiceagent.engine.pipe import WorkerSpec
 from voiceagent.engine.protocol import Runner
 from voiceagent.errors import EngineError, VoiceAgentError
@@ -41,13 +38,6 @@ SWITCH_S = (
     0.0005  #: the computing thread may wait so long for another thread's Python code; the default is 5 ms
 )
 log = logging.getLogger(__name__)
-
-
-class VoiceStream(Protocol):
-    """A voice activity detector's view of one session."""
-
-    def push(self, at: int, samples: npt.NDArray[np.float32]) -> list[tuple[int, float, float]]:
-        """Samples at 16 kHz from position `at`; returns (end of window, probability of speech, level in dB)."""
 
 
 class Outbox:
@@ -82,12 +72,12 @@ class Ears:
     Turns must not wait behind the audio of all sessions.
     """
 
-    def __init__(self, pipe: socket.socket, outbox: Outbox, new_stream: Callable[[], VoiceStream]) -> None:
+    def __init__(self, pipe: socket.socket, outbox: Outbox, network: Callable[[], VoiceNetwork]) -> None:
         self.commands: queue.SimpleQueue[api.Command | Callable[[], None]] = queue.SimpleQueue()
         self._pipe = pipe
         self._outbox = outbox
-        self._new_stream = new_stream
-        self._audio: queue.SimpleQueue[api.Audio | api.OpenSession | api.CloseSession] = queue.SimpleQueue()
+        self._network = network
+        self._audio: queue.SimpleQueue[Input] = queue.SimpleQueue()
         for name, work in (("ears", self._read), ("voices", self._detect)):
             threading.Thread(target=self._run, args=(work,), name=name, daemon=True).start()
 
@@ -112,18 +102,11 @@ class Ears:
                     self.commands.put(command)
 
     def _detect(self) -> None:
-        streams: dict[int, VoiceStream] = {}
-        while True:
-            match command := self._audio.get():
-                case api.OpenSession():
-                    streams[command.session] = self._new_stream()
-                case api.CloseSession():
-                    streams.pop(command.session, None)
-                case api.Audio():
-                    stream = streams.get(command.session)
-                    samples = samples_from_bytes(command.pcm)
-                    for at, p, level in stream.push(command.at, samples) if stream is not None else ():
-                        self._outbox.put(api.Prob(command.session, at, p, level))
+        """From the first session on, for which the network must have been loaded."""
+        first = self._audio.get()
+        detector = Detector(self._network(), self._outbox.put)
+        detector.take([first])
+        detector.run(self._audio)
 
 
 def serve(loop: Loop, commands: queue.SimpleQueue[api.Command | Callable[[], None]]) -> None:
@@ -164,22 +147,21 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _load(
-    spec: WorkerSpec, progress: Callable[[str, float], None]
-) -> tuple[Runner, Callable[[], VoiceStream], api.Ready]:
-    """The runner, what makes a voice detector, and the description. Heavy imports happen here only."""
+def _load(spec: WorkerSpec, progress: Callable[[str, float], None]) -> tuple[Runner, VoiceNetwork, api.Ready]:
+    """The runner, the network of the voice detector, and the description. Heavy imports happen here only."""
     began = time.monotonic()
     if spec.fake is not None:
-        from voiceagent.engine.fake import EnergyStream, FakeRunner
+        from voiceagent.engine.fake import FakeRunner
+        from voiceagent.engine.fake_ear import EnergyNetwork
 
         ready = api.Ready(
             "fake", "none", "none", ("default_female", "default_male"), 16_384, spec.max_sessions, 0.0,
             can_think=bool(spec.fake.thought),
         )  # fmt: skip
-        return FakeRunner(spec.fake), EnergyStream, ready
+        return FakeRunner(spec.fake), EnergyNetwork(), ready
     from voiceagent.engine.runner import StepAudioRunner
     from voiceagent.models.placement import place
-    from voiceagent.models.silero import Silero, VadStream
+    from voiceagent.models.silero import Silero
     from voiceagent.models.step_audio2.checkpoint import out_of_memory_named
     from voiceagent.models.step_audio2.variant import Variant
 
@@ -220,7 +202,7 @@ def _load(
         load_seconds=time.monotonic() - began,
         can_think=runner.can_think,
     )
-    return runner, lambda: VadStream(silero), ready
+    return runner, silero, ready
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -234,12 +216,12 @@ def main(argv: list[str] | None = None) -> int:
     spec = msgspec.json.decode(args.spec, type=WorkerSpec)
     pipe = socket.socket(fileno=args.fd)
     outbox = Outbox(pipe)
-    detectors: list[Callable[[], VoiceStream]] = []
+    detectors: list[VoiceNetwork] = []
     ears = Ears(
-        pipe, outbox, lambda: detectors[0]()
+        pipe, outbox, lambda: detectors[0]
     )  # listens from the start: the end of the pipe ends loading too
     try:
-        runner, new_stream, ready = _load(spec, lambda stage, done: outbox.put(api.Loading(stage, done)))
+        runner, network, ready = _load(spec, lambda stage, done: outbox.put(api.Loading(stage, done)))
     except VoiceAgentError as error:
         outbox.put(api.Fatal(error.code, error.message, error.remedy))
         outbox.flush()
@@ -249,7 +231,7 @@ def main(argv: list[str] | None = None) -> int:
         outbox.put(api.Fatal("engine_load_failed", f"Loading failed: {type(error).__name__}: {error}", ""))
         outbox.flush()
         return EXIT_LOAD_FAILED
-    detectors.append(new_stream)
+    detectors.append(network)
     outbox.put(ready)
     lane, desk = Lane(ears.commands.put, threads=runner.limits.lanes), Lane(ears.commands.put)
     loop = Loop(

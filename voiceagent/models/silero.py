@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,21 +81,41 @@ class Silero:
             ) from error
         self._rate = np.array(MODEL_RATE, np.int64)
 
+    def open(self) -> VadStream:
+        """What is heard of a new session."""
+        return VadStream(self)
+
     def step(self, window: Float, state: VadState) -> tuple[float, VadState]:
-        """Probability of speech in one window (512,) float32 at 16 kHz, and the state after it.
+        """Probability of speech in one window (512,) float32 at 16 kHz, and the state after it; see `steps`."""
+        return self.steps([window], [state])[0]
+
+    def steps(self, windows: Sequence[Float], states: Sequence[VadState]) -> list[tuple[float, VadState]]:
+        """The same for one window of each of several streams, in one pass.
 
         A window that is not finite counts as silence, and a network that answers NaN is reset: the recurrent
         state would stay poisoned for many windows otherwise.
         """
-        if not np.isfinite(window).all():
-            return 0.0, VadState()
-        row = np.concatenate([state.context, window])[None].astype(np.float32, copy=False)
-        inputs = {"input": row, "state": state.recurrent, "sr": self._rate}
-        output, recurrent = self._session.run(None, inputs)
-        probability = float(output[0, 0])
-        if not (np.isfinite(probability) and np.isfinite(recurrent).all()):
-            return 0.0, VadState()
-        return probability, VadState(recurrent=recurrent, context=window[-CONTEXT:].copy())
+        found = [(0.0, VadState())] * len(windows)
+        sound = [at for at, window in enumerate(windows) if np.isfinite(window).all()]
+        if not sound:
+            return found
+        rows = np.stack([np.concatenate([states[at].context, windows[at]]) for at in sound])
+        before = np.concatenate([states[at].recurrent for at in sound], axis=1)
+        inputs = {"input": rows.astype(np.float32, copy=False), "state": before, "sr": self._rate}
+        output, after = self._session.run(None, inputs)
+        for row, at in enumerate(sound):
+            probability, recurrent = float(output[row, 0]), after[:, row : row + 1].copy()
+            if np.isfinite(probability) and np.isfinite(recurrent).all():
+                found[at] = probability, VadState(recurrent, windows[at][-CONTEXT:].copy())
+        return found
+
+    def hear(self, streams: Sequence[VadStream]) -> list[tuple[int, float, float]]:
+        """The next window of each of these streams, all of which are ready: (end, probability, level in dB)."""
+        taken = [stream.take() for stream in streams]
+        found = self.steps([window for _, window in taken], [stream.state for stream in streams])
+        for stream, (_, state) in zip(streams, found, strict=True):
+            stream.state = state
+        return [(end, p, level_db(window)) for (end, window), (p, _) in zip(taken, found, strict=True)]
 
 
 class VadStream:
@@ -101,26 +123,49 @@ class VadStream:
 
     Positions count 16 kHz samples since the session began. A gap or a jump in the positions (the engine was
     away, input was dropped) starts the stream afresh at the new place.
+
+    Attributes:
+        state: behind the last window that was taken.
     """
 
     def __init__(self, silero: Silero) -> None:
+        self.state = VadState()
         self._silero = silero
-        self._state = VadState()
+        self._windows: deque[tuple[int, Float, bool]] = (
+            deque()
+        )  # end, samples, whether the stream starts there
         self._rest = np.zeros(0, np.float32)
         self._next = 0  # position of the next sample that is due
+        self._fresh = True
 
-    def push(self, at: int, samples: Float) -> list[tuple[int, float, float]]:
-        """Take samples (n,) that begin at position `at`; returns (end of the window, probability, level in dB)."""
+    @property
+    def ready(self) -> bool:
+        """Whether a whole window waits."""
+        return bool(self._windows)
+
+    def feed(self, at: int, samples: Float) -> None:
+        """Take samples (n,) that begin at position `at`."""
         if at != self._next:
-            self._state, self._rest = VadState(), np.zeros(0, np.float32)
+            self._fresh, self._rest = True, np.zeros(0, np.float32)
         self._next = at + len(samples)
         pending = np.concatenate([self._rest, samples]) if len(self._rest) else samples
         start = self._next - len(pending)
         whole = len(pending) // WINDOW * WINDOW
-        heard: list[tuple[int, float, float]] = []
         for offset in range(0, whole, WINDOW):
-            window = pending[offset : offset + WINDOW]
-            probability, self._state = self._silero.step(window, self._state)
-            heard.append((start + offset + WINDOW, probability, level_db(window)))
+            self._windows.append((start + offset + WINDOW, pending[offset : offset + WINDOW], self._fresh))
+            self._fresh = False
         self._rest = pending[whole:].copy()
+
+    def take(self) -> tuple[int, Float]:
+        """The next window, and where it ends; there must be one."""
+        end, window, fresh = self._windows.popleft()
+        self.state = VadState() if fresh else self.state
+        return end, window
+
+    def push(self, at: int, samples: Float) -> list[tuple[int, float, float]]:
+        """Take samples, and hear at once what is whole: (end of the window, probability, level in dB)."""
+        self.feed(at, samples)
+        heard = []
+        while self.ready:
+            heard += self._silero.hear([self])
         return heard
