@@ -67,6 +67,8 @@ class Controller:
         self._idle_since: float | None = None  # time at which our voice had faded, if nobody spoke since
         self._over = False
         self._now = float("-inf")
+        self._wake: float | None = None  # when time alone will bring something
+        self._settled = False  # the last look at the state found nothing to do
 
     # --- what the shell sees --------------------------------------------------------------------------------
 
@@ -87,6 +89,9 @@ class Controller:
 
     def next_deadline(self) -> float | None:
         """When `handle_timeout` wants to be called; None = not before the next event."""
+        return self._wake
+
+    def _deadline(self) -> float | None:
         if self._over:
             return None
         times = (
@@ -101,15 +106,36 @@ class Controller:
         """Time has passed: sends what may be sent, notices what was heard. Too early or too often is harmless."""
         if self._over:
             return []
-        made = self._follow(self._tick(now) + self._advance())
-        return self._latency.observe(None, made, self._now)
+        return self._done(None, self._tick(now) + self._advance())
 
     def handle(self, event: ev.Event, now: float) -> list[act.Action]:
         """What to do about one event. `now` in seconds on any clock that does not go back."""
         if self._over:
             return []
-        made = self._follow(self._tick(now) + self._dispatch(event) + self._advance())
-        return self._latency.observe(event, made, self._now)
+        if self._is_calm(now) and self._takes_in(event, now):
+            return []
+        return self._done(event, self._tick(now) + self._dispatch(event) + self._advance())
+
+    def _is_calm(self, now: float) -> bool:
+        """Whether nothing is to be done before something happens."""
+        return self._settled and (self._wake is None or now < self._wake)
+
+    def _takes_in(self, event: ev.Event, now: float) -> bool:
+        """Takes audio or silence from which nothing follows, as most of it is; False if this is no such event."""
+        match event:
+            case ev.AudioIn(at, pcm):
+                return self._ear.goes_on(at, pcm)
+            case ev.SpeechProb(at, p, level):
+                return self._ear.stays_quiet(at, p, now, level)
+            case _:
+                return False
+
+    def _done(self, event: ev.Event | None, made: list[act.Action]) -> list[act.Action]:
+        """With all that follows of what was done."""
+        made = self._latency.observe(event, self._follow(made), self._now)
+        self._settled = all(isinstance(action, act.SendAudio) for action in made)
+        self._wake = self._deadline()
+        return made
 
     def _follow(self, made: list[act.Action]) -> list[act.Action]:
         """With what follows of tools that were called."""
@@ -215,6 +241,8 @@ class Controller:
     def _tick(self, now: float) -> list[act.Action]:
         """What follows from the time alone."""
         self._now = max(self._now, now)
+        if self._wake is None or self._now < self._wake:
+            return []
         self._replies.mouth.settle(self._now)
         made = self._replies.pump(self._now)
         starved, idle = self._ear.deadline, self._idle_deadline()

@@ -146,6 +146,20 @@ class Listener:
             self._endpoint.reset_behind(self.buffer.start)
         return []
 
+    def goes_on(self, at: int, pcm: Samples) -> bool:
+        """`hear`, if that is all there is to it: audio behind the last, which waits for its probabilities."""
+        if self.vad is None or at != self.buffer.end:
+            return False
+        self.hear(at, pcm)
+        return True
+
+    def stays_quiet(self, at: int, p: float, now: float, level: float | None) -> bool:
+        """`judge`, if that is all there is to it: silence where nobody speaks."""
+        if self.vad is None or self.state is not Ear.QUIET or self._endpoint.may_be_voice(p):
+            return False
+        self.judge(at, p, now, level)
+        return True
+
     def said_last(self) -> Piece | None:
         """What was said behind the full pieces up to now, as a piece; nothing is taken. None if nothing.
 
