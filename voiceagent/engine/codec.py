@@ -48,22 +48,30 @@ class FrameReader(Generic[T]):
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> list[T]:
         """Take bytes as they came and return the messages that are now whole, in order."""
-        self._buffer += chunk
+        if self._buffer:
+            self._buffer += chunk
+            chunk = self._buffer
         messages: list[T] = []
-        start = 0
-        while len(self._buffer) - start >= _LENGTH.size:
-            (size,) = _LENGTH.unpack_from(self._buffer, start)
-            if size > self._limit:
-                raise CodecError(f"The peer announces a frame of {size} bytes; the limit is {self._limit}.")
-            end = start + _LENGTH.size + size
-            if len(self._buffer) < end:
-                break
-            messages.append(self._decode(bytes(self._buffer[start + _LENGTH.size : end])))
-            start = end
-        del self._buffer[:start]
+        start, length = 0, len(chunk)
+        with memoryview(chunk) as view:  # nothing is copied but what a message holds in the end
+            while length - start >= _LENGTH.size:
+                (size,) = _LENGTH.unpack_from(view, start)
+                if size > self._limit:
+                    raise CodecError(
+                        f"The peer announces a frame of {size} bytes; the limit is {self._limit}."
+                    )
+                begin = start + _LENGTH.size
+                if length < begin + size:
+                    break
+                start = begin + size
+                messages.append(self._decode(view[begin:start]))
+        if chunk is self._buffer:
+            del self._buffer[:start]
+        elif start < length:
+            self._buffer += chunk[start:]
         return messages
 
-    def _decode(self, payload: bytes) -> T:
+    def _decode(self, payload: memoryview) -> T:
         try:
             return self._decoder.decode(payload)
         except (msgspec.DecodeError, RecursionError) as error:
