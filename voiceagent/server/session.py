@@ -99,7 +99,9 @@ class Session:
             return
         try:
             for event in self._dialect.receive(frame):
-                if isinstance(event, Reply):
+                if isinstance(event, core.AudioIn):  # nearly all that comes
+                    self._listen(event)
+                elif isinstance(event, Reply):
                     self._line.send(event.frame)
                 elif isinstance(event, VoiceRequest):
                     self.ask_voices(event)
@@ -117,8 +119,12 @@ class Session:
         """An event of the engine; called by the engine client, so nothing may escape from here."""
         if self._over:
             return
-        self._note(event)
-        self._guarded(event)
+        try:
+            self._note(event)
+            self._decide(event)
+        except Exception:
+            self._crash()
+        self._arm()
 
     def happened(self, event: core.Event) -> None:
         """Something came of what the server does for the session; nothing may escape from here either."""
@@ -157,7 +163,7 @@ class Session:
     def _handle(self, event: core.Event) -> None:
         match event:
             case core.AudioIn():
-                self._hear(event if self._echo is None else self._echo.hear(event, self._clock()))
+                self._listen(event)
                 return
             case core.Commit() | core.Clear() if self._echo is not None:
                 self._hear(self._echo.flush())
@@ -166,6 +172,9 @@ class Session:
             case _:
                 pass
         self._decide(event)
+
+    def _listen(self, event: core.AudioIn) -> None:
+        self._hear(event if self._echo is None else self._echo.hear(event, self._clock()))
 
     def _hear(self, event: core.AudioIn) -> None:
         if self._engine is not None and len(event.pcm):
@@ -191,6 +200,8 @@ class Session:
 
     def _perform(self, action: act.Action) -> None:
         match action:
+            case act.SendAudio():  # nearly all that is done
+                self._tell(action)
             case (
                 act.StartTurn()
                 | act.EncodePiece()
@@ -206,12 +217,15 @@ class Session:
             case act.RunTool():
                 self.run_tool(action)
             case _:
-                if self._echo is not None:
-                    self._echo.did(action, self._clock())
-                for frame in self._dialect.render(action):
-                    self._line.send(frame)
+                self._tell(action)
                 if isinstance(action, act.Close):
                     self._line.close(action.code, action.reason)
+
+    def _tell(self, action: act.Action) -> None:
+        if self._echo is not None:
+            self._echo.did(action, self._clock())
+        for frame in self._dialect.render(action):
+            self._line.send(frame)
 
     def _guarded(self, event: core.Event) -> None:
         """Handles an event that the loop calls us with: a bug of ours stays in this session, the timer is re-armed."""

@@ -6,7 +6,7 @@ call itself. PROTOCOL.md says what of the protocol is there, and what deviates.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, assert_never
 
 from voiceagent.core import actions as act
@@ -107,12 +107,20 @@ class RealtimeDialect:
         for label in self._session.named:
             yield from self._list(label)
 
-    def receive(self, frame: str | bytes) -> Iterator[core.Event | Reply | VoiceRequest | ToolsRequest]:
+    def receive(self, frame: str | bytes) -> Iterable[core.Event | Reply | VoiceRequest | ToolsRequest]:
         """Events, direct replies and requests for one client message; raises WireError only."""
         if isinstance(frame, bytes) and self._session.binary_audio:
-            yield from self._sound_in(frame)
-            return
+            return self._sound_in(
+                frame, None
+            )  # as in `input_audio_buffer.append`, without the text around it
         message = decode(frame)
+        if isinstance(message, ev.AudioAppend):
+            return self._sound_in(message.audio, message.event_id)
+        return self._receive(message)
+
+    def _receive(
+        self, message: ev.OtherClientEvent
+    ) -> Iterator[core.Event | Reply | VoiceRequest | ToolsRequest]:
         try:
             yield from self._dispatch(message)
         except WireError as error:
@@ -121,20 +129,17 @@ class RealtimeDialect:
         except InputError as error:
             raise refused(error, message.event_id) from error
 
-    def _sound_in(self, raw: bytes) -> Iterator[core.Event]:
-        """A binary frame: audio as in `input_audio_buffer.append`, without the text around it."""
+    def _sound_in(self, raw: bytes, event_id: str | None) -> tuple[core.AudioIn, ...]:
         try:
-            yield from _audio_in(self._decoder.push(raw))
+            return _audio_in(self._decoder.push(raw))
         except InputError as error:
-            raise refused(error, None) from error
+            raise refused(error, event_id) from error
 
     def _dispatch(
-        self, message: ev.AnyClientEvent
+        self, message: ev.OtherClientEvent
     ) -> Iterator[core.Event | Reply | VoiceRequest | ToolsRequest]:
         event_id = message.event_id
         match message:
-            case ev.AudioAppend():
-                yield from _audio_in(self._decoder.push(message.audio))
             case ev.SessionUpdate():
                 yield from self._update(message)
             case ev.AudioCommit():
@@ -211,8 +216,11 @@ class RealtimeDialect:
 
     # --- frames out -----------------------------------------------------------------------------------------
 
-    def render(self, action: act.Action) -> Iterator[str | bytes]:
+    def render(self, action: act.Action) -> Iterable[str | bytes]:
         """Server events for one action of the controller."""
+        return self._responses.sound(action) if isinstance(action, act.SendAudio) else self._render(action)
+
+    def _render(self, action: act.Action) -> Iterator[str | bytes]:
         match action:
             case (
                 act.TurnOpened()
@@ -374,7 +382,6 @@ def _new_voice(message: ev.VoiceCreate) -> CreateVoice:
     return CreateVoice(asked.name, data, asked.item_id, message.event_id)
 
 
-def _audio_in(decoded: tuple[int, Samples]) -> Iterator[core.AudioIn]:
+def _audio_in(decoded: tuple[int, Samples]) -> tuple[core.AudioIn, ...]:
     at, samples = decoded
-    if len(samples):
-        yield core.AudioIn(at, samples)
+    return (core.AudioIn(at, samples),) if len(samples) else ()

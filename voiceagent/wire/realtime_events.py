@@ -371,9 +371,8 @@ class VoiceDelete(ClientEvent, tag="voice.delete"):
     voice: OldVoice
 
 
-AnyClientEvent = (
+OtherClientEvent = (
     SessionUpdate
-    | AudioAppend
     | AudioCommit
     | AudioClear
     | OutputClear
@@ -386,5 +385,6 @@ AnyClientEvent = (
     | VoiceCreate
     | VoiceDelete
 )
+AnyClientEvent = AudioAppend | OtherClientEvent
 
 EVENT_TYPES: frozenset[str] = frozenset(str(kind.__struct_config__.tag) for kind in AnyClientEvent.__args__)

@@ -5,7 +5,7 @@ It keeps what has been announced and said of each open response, and knows nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
@@ -30,8 +30,6 @@ TurnAction = (
     | act.Flush
     | act.TurnClosed
 )
-
-_BEHIND_THOUGHT = (act.TurnText, act.SendAudio, act.TurnTool, act.TurnClosed)  #: what a thought is over with
 
 
 @dataclass(slots=True)
@@ -88,7 +86,7 @@ class Responses:
 
     def render(self, action: TurnAction) -> Iterator[str | bytes]:
         """Server events for one action."""
-        if isinstance(action, _BEHIND_THOUGHT):
+        if isinstance(action, act.TurnText | act.TurnTool | act.TurnClosed):
             yield from self._thought_done(self._open[action.turn])
         match action:
             case act.TurnOpened():
@@ -97,10 +95,8 @@ class Responses:
                 yield from self._thought(self._open[turn], delta)
             case act.TurnText(turn, _, delta):
                 yield from self._text(self._open[turn], delta)
-            case act.SendAudio(turn, _, pcm):
-                yield from self._announce(self._open[turn])
-                self._open[turn].captions.sound(pcm)
-                yield from self._audio(self._open[turn], self._open[turn].encoder.push(pcm))
+            case act.SendAudio():
+                yield from self.sound(action)
             case act.TurnTool(turn):
                 self._open[turn].calls.append(action)  # told behind the message, when that is done
             case act.Flush(turn):
@@ -166,14 +162,23 @@ class Responses:
         else:
             yield self._event("response.output_text.delta", **response.at, delta=delta)
 
-    def _audio(self, response: _Response, raw: bytes) -> Iterator[str | bytes]:
-        if raw and self._session.binary_audio:
-            yield audio_frame(
-                raw, number=response.number, at=response.sent // SAMPLE_BYTES[response.format["type"]]
-            )
-        elif raw:
-            yield self._sound("response.output_audio.delta", raw, **response.at)
-        response.sent += len(raw)
+    def sound(self, action: act.SendAudio) -> Sequence[str | bytes]:
+        """`render` for audio, which is nearly all that comes."""
+        response = self._open[action.turn]
+        response.captions.sound(action.pcm)
+        if response.announced and not response.thought:
+            return self._audio(response, response.encoder.push(action.pcm))
+        before = [*self._thought_done(response), *self._announce(response)]
+        return [*before, *self._audio(response, response.encoder.push(action.pcm))]
+
+    def _audio(self, response: _Response, raw: bytes) -> Sequence[str | bytes]:
+        if not raw:
+            return ()
+        sent, response.sent = response.sent, response.sent + len(raw)
+        if self._session.binary_audio:
+            at = sent // SAMPLE_BYTES[response.format["type"]]
+            return (audio_frame(raw, number=response.number, at=at),)
+        return (self._sound("response.output_audio.delta", raw, **response.at),)
 
     def _message_done(self, response: _Response, action: act.TurnClosed) -> Iterator[str]:
         at, text = response.at, response.text
