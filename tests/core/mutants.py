@@ -251,8 +251,8 @@ MUTANTS = (
     Mutant(
         "who reads along does not see the reply in the making",
         "controller",
-        "unfinished = self._replies.unfinished",
-        "unfinished = None",
+        "replace(event.options, tools=tools), self._replies.unfinished",
+        "replace(event.options, tools=tools), None",
     ),
     Mutant(
         "one aside too many",
@@ -372,6 +372,30 @@ MUTANTS = (
         "ear",
         "self.buffer.peek(self._natural_end))",
         "self.buffer.peek(self._natural_end - 4096))",
+    ),
+    Mutant(
+        "what is recent is condensed", "condense", "view[_lead(view) : recent(view)]", "view[_lead(view) :]"
+    ),
+    Mutant("an empty summary is used", "condense", "if not text:", "if False:"),
+    Mutant("a summary without an end is used", "condense", 'if reason == "max_tokens" or long:', "if False:"),
+    Mutant("a summary that failed is used", "condense", 'if reason in ("failed", "cancelled"):', "if False:"),
+    Mutant(
+        "what was summed up is read as well",
+        "conversation",
+        "hidden = self._left if summary is None else self._left | summary.of",
+        "hidden = self._left",
+    ),
+    Mutant(
+        "what was deleted stays in the summary",
+        "conversation",
+        "self.summary = None  # it still says what was deleted",
+        "pass",
+    ),
+    Mutant(
+        "old sound is read again and again",
+        "conversation",
+        "self._as_text |= set(item_ids)",
+        "pass",
     ),
 )
 

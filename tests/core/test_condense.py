@@ -334,3 +334,15 @@ def test_words_are_written_before_the_oldest_sound_is_lost() -> None:
     users = [item for item in talk.starts[-1].items if isinstance(item, UserItem)]
     assert shape(tuple(users)).startswith("uuuu")
     assert all(part.transcript for item in users for part in item.content if not part.pieces)  # type: ignore[union-attr]
+
+
+def test_a_summary_of_a_reply_that_was_cut_since_is_not_read_any_more() -> None:
+    talk = Talk(SUMMING)
+    begun(talk)
+    talk.background()
+    (told,) = talk.condensed("summary")
+    replies = [item for item in talk.controller.history if isinstance(item, AssistantItem)]
+    talk.do(ev.ItemTruncate(next(item.id for item in replies if item.id in told.item_ids), 100))
+    assert [step.reason for step in talk.condensed("none")] == ["changed"]
+    talk.speak()
+    assert not shape(talk.answer().items).startswith("s")

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 from simplayer import Player
+from world_memory import Memory
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
 from voiceagent.core.asides import MAX_ASIDES
 from voiceagent.core.controller import Controller
-from voiceagent.core.history import AssistantItem, AudioContent, TextContent, UserItem
+from voiceagent.core.history import AssistantItem, AudioContent, SystemItem, TextContent, UserItem
 from voiceagent.core.tables import REACHABLE, REACHABLE_BY_VOICE
 
 WINDOW = 512
@@ -140,6 +141,7 @@ class World:
         self.room = random.Random(self.seed)
         self.line = random.Random(self.seed)  # of its own: the walk goes where it went without it
         self.doubt = random.Random(self.seed)
+        self.memory = Memory(self.seed)
         rng = self.rng
         vad: ev.ServerVad | None = ev.ServerVad(
             prefix_padding_ms=rng.choice((0, 100, 300, 300)),
@@ -160,6 +162,7 @@ class World:
             lead_ms=rng.choice((None, 40, 200, 300, 1000)),
             speed=(1.0, 0.5, 1.0, 1.3)[self.seed % 4],
             speculation=self.doubt.random() < 0.6,
+            condensing=self.memory.wish,
         )
         self.acks = rng.random() < 0.4
         self.liar = self.acks and rng.random() < 0.2  # acknowledges what it cannot have played
@@ -168,6 +171,8 @@ class World:
         self.fastest = Player(0.0)
         self.plan: list[bool] = []  # voice or not, by window, as far as decided
         self.controller = self.make(self.config, id_prefix="item_")
+        for event in self.memory.before():
+            self.give(event)
 
     # --- the clock ----------------------------------------------------------------------------------------------
 
@@ -196,6 +201,9 @@ class World:
             self.stop_playing(event.item_id)
         made = self.controller.handle(event, self.t)
         self.check(made, event)
+        job = self.jobs.get(event.turn) if isinstance(event, ev.TurnStarted) else None
+        if isinstance(event, ev.TurnStarted) and job is not None and job.in_history and job.turn == self.live:
+            self.left |= self.memory.left_out(event.dropped, self.controller.history) & self.items
         if self.acks and not self.acked and self.player.played:
             self.acked = True  # a player that acknowledges says so when it gets its first audio
             self.give(ev.Played(max(self.player.played), 0))
@@ -362,7 +370,7 @@ class World:
 
     def compute(self) -> None:
         """The engine says something of a turn; rarely of one that is long over."""
-        if self.work_on_guesses():
+        if self.work_on_guesses() or self.memory.work(self.give):
             return
         choices = [job for job in self.jobs.values() if job.plan]
         stale = self.rng.random() < 0.1
@@ -377,8 +385,6 @@ class World:
                 job.plan = [event] if self.rng.random() < 0.2 else []
         self.give(event)
         if isinstance(event, ev.TurnStarted):
-            if job.in_history and job.turn == self.live:
-                self.left |= set(event.dropped) & self.items
             for n in range(job.turn % 3):
                 self.give(ev.ThoughtOut(job.turn, f"thought{n} "))
 
@@ -431,6 +437,8 @@ class World:
         dice = self.rng.random()
         if dice < 0.4:
             self.up = not self.up
+            if not self.up:
+                self.memory.engine_down()
             self.give(ev.EngineUp() if self.up else ev.EngineDown(1.0))
             if not self.up:
                 ids = {item.id for item in self.controller.history}
@@ -610,6 +618,7 @@ class World:
         at_work = {turn for turn in running if not self.jobs[turn].ended}
         if self.hunch is not None and not self.hunch.job.ended:
             at_work.add(self.hunch.job.turn)
+        at_work |= {self.memory.draft} - {None}
         self.answer_due = False  # nobody is left to hear it
         made = self.give(event)
         assert any(isinstance(a, act.Close) for a in made) == isinstance(event, ev.Hangup)
@@ -685,6 +694,11 @@ class World:
                 self.cancelling.add(turn)
             case act.StartTurn(guess=True):
                 self.on_guess(action)
+            case act.StartTurn() if action.options.sums_up:
+                assert self.up
+                self.memory.on_summing(action)
+            case act.Condensed():
+                self.memory.on_condensed(action, self.controller.history, self.left)
             case act.StartTurn(turn):
                 assert turn in self.asides or self.hunch is None, "the engine is kept by a guess"
             case act.ConfirmTurn(turn):
@@ -697,6 +711,8 @@ class World:
                     assert self.hunch.job.ended or not self.up
                     self.hunch = None
                 self.cancelling.discard(turn)
+            case act.CancelTurn(turn) if turn == self.memory.draft:
+                pass
             case act.CancelTurn(turn):
                 assert self.is_open(turn)
                 self.jobs[turn].cancelled = True
@@ -714,7 +730,7 @@ class World:
             case act.ItemTruncated(item_id):
                 self.on_truncated(item_id, event)
             case act.EncodePiece(piece):
-                assert piece.id not in self.encoded, "a piece twice"
+                assert piece.id not in self.encoded - self.memory.forgotten, "a piece twice"
                 assert 0 < len(piece.audio) <= 400_000
                 assert not piece.audio.flags.writeable
                 self.encoded.add(piece.id)
@@ -725,13 +741,16 @@ class World:
                 self.tried.difference_update(pieces)
                 self.encoded.difference_update({self.asked_with}.intersection(pieces))
                 # What was left out may be asked for by its id.
-                if not isinstance(event, ev.TurnStarted) and not self.confirming:
+                step = any(isinstance(a, act.Condensed) for a in rest)
+                self.memory.forgotten.update(pieces if step else ())
+                if not isinstance(event, ev.TurnStarted) and not self.confirming and not step:
                     self.encoded.difference_update(pieces)  # a turn that still names one is found out below
             case act.ItemAdded(item):
                 self.items.add(item.id)
             case act.ItemDeleted(item_id):
                 self.items.discard(item_id)
                 self.left.discard(item_id)
+                self.memory.on_gone(item_id)
             case act.Prepare(items):
                 assert self.live is None, "a turn is under way"
                 assert self.hunch is None, "a turn is under way"
@@ -745,6 +764,8 @@ class World:
             case act.Transcribe(item_id, pieces, more):
                 assert self.up, "words are asked of an engine that is away"
                 assert {piece.id for piece in pieces} <= self.encoded
+                if "#" in item_id:
+                    self.memory.asked[item_id] = action
                 if not more and self.controller.history.find(item_id) is not None:
                     self.asked.add(item_id)
             case act.InputTranscriptFailed(item_id):
@@ -776,7 +797,7 @@ class World:
     def on_opened(self, action: act.TurnOpened, rest: list[act.Action]) -> None:
         options = action.options
         assert action.turn not in self.jobs
-        starts = [a for a in rest if isinstance(a, act.StartTurn)]
+        starts = [a for a in rest if isinstance(a, act.StartTurn) and not a.options.sums_up]
         hunch = self.hunch if act.ConfirmTurn(action.turn) in rest else None
         assert bool(starts) == (self.up and hunch is None)
         for start in starts:
@@ -819,7 +840,8 @@ class World:
         if options.input is None:
             named = {item.id for item in items}
             assert not named & self.left, "what was left out is read again"
-            assert self.items - self.left <= named, "an item of the conversation is not read"
+            summed = self.memory.check_read(items, self.controller.history)
+            assert self.items - self.left - summed <= named, "an item of the conversation is not read"
 
     def on_guess(self, start: act.StartTurn) -> None:
         """A reply is begun in a silence that may be the end; nobody is waiting for the engine."""
@@ -851,8 +873,9 @@ class World:
         self.check_read(hunch.items, options)
         assert self.is_said(hunch), "another utterance was answered than was heard"
         ids = [item.id for item in self.controller.history]
-        assert {item.id for item in hunch.items} <= set(ids), "what is not in the conversation was read"
-        self.left |= set(hunch.dropped) & self.items
+        own = {item.id for item in hunch.items if not isinstance(item, SystemItem)}
+        assert own <= set(ids), "what is not in the conversation was read"
+        self.left |= self.memory.left_out(hunch.dropped, self.controller.history) & self.items
 
     def check_unfinished(self, start: act.StartTurn) -> None:
         """Of a reply in the making, who reads along sees what the client was told."""
@@ -867,7 +890,7 @@ class World:
         rng = self.rng
         items = starts[0].items[:-1] if starts and self.room.random() < 0.3 else ()
         dropped = tuple(item.id for item in items[: self.room.randint(0, len(items))])
-        plan: list[ev.TurnEvent] = [ev.TurnStarted(turn, dropped=dropped)]
+        plan: list[ev.TurnEvent] = [ev.TurnStarted(turn, dropped=dropped, room=self.memory.room)]
         at = said = 0
         for seq in range(rng.choice((0, 1, 3, 8))):
             plan.append(ev.TextOut(turn, f" word{seq}", (seq,)))

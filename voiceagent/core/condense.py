@@ -129,7 +129,8 @@ class Condenser:
         self._asked: dict[str, tuple[str, int]] = {}  # words on their way: of an item's part
         self._tried: Counter[tuple[str, int]] = Counter()
         self._draft: _Draft | None = None
-        self._whole = 0  # what the items behind the summary took before they were condensed
+        self._summed: dict[str, str] = {}  # what was said in the items behind the summary
+        self._whole = 0  # what these behind the summary took before they were condensed
         self._patience = 0  # reviews until a summary is tried again
         self._stirred = False
 
@@ -190,6 +191,7 @@ class Condenser:
         made: list[act.Action] = []
         if self._draft is not None and self._draft.over is not None:
             made, self._draft = self._judge(self._draft, self._draft.over), None
+        made += self._doubt()
         made += self._condense(config)
         self._stirred = self._stirred or any(isinstance(do, act.Condensed) for do in made)
         return made
@@ -285,6 +287,19 @@ class Condenser:
         asked = UserItem(turn.item_id, (TextContent(REQUEST),))
         return [act.StartTurn(turn.id, (*view[:edge], asked), options)]
 
+    def _doubt(self) -> list[act.Action]:
+        """A summary of a reply that was cut since is none: what it stands for is read again."""
+        summary = self._talk.summary
+        if summary is None or self._talk.history is self._seen:
+            return []
+        found = (item for item in self._talk.history if item.id in summary.of)
+        if all(_said(item) == self._summed[item.id] for item in found):
+            return []
+        ids, before = tuple(sorted(summary.of)), positions(summary.item)
+        made = self._talk.sum_up(None)
+        size = _size(item for item in self._talk.in_view if item.id in summary.of)
+        return [*made, act.Condensed("none", "changed", ids, before, size)]
+
     def _judge(self, draft: _Draft, reason: str) -> list[act.Action]:
         """Uses a summary that is one, and of what is still there; else the turns stay."""
         text = draft.turn.text.strip()
@@ -295,7 +310,8 @@ class Condenser:
             return self._refuse(draft, "too_long")
         if not text:
             return self._refuse(draft, "empty")
-        if any(_said(self._talk.history.find(item.id)) != _said(item) for item in draft.items):
+        there = {item.id: _said(item) for item in self._talk.history}
+        if any(there.get(item.id) != _said(item) for item in draft.items):
             return self._refuse(draft, "changed")
         older = self._talk.summary
         ids = frozenset(item.id for item in draft.items) | (older.of if older is not None else frozenset())
@@ -303,6 +319,7 @@ class Condenser:
         before += positions(older.item) if older is not None else 0
         summary = Summary(SystemItem(self._talk.new_item_id(), HEADING + text), ids)
         self._whole = draft.whole
+        self._summed = {item_id: said for item_id, said in there.items() if item_id in ids}
         made = self._talk.sum_up(summary)
         told = tuple(item.id for item in draft.items)
         return [*made, act.Condensed("summary", "context_full", told, before, positions(summary.item), text)]
@@ -313,8 +330,6 @@ class Condenser:
         return [act.Condensed("none", why, tuple(item.id for item in draft.items), size, size)]
 
 
-def _said(item: Item | None) -> tuple[str, str] | None:
-    """What makes a summary of it wrong when it changes: that it is there, and how much of a reply was heard."""
-    if item is None:
-        return None
-    return item.id, item.text if isinstance(item, AssistantItem) else ""
+def _said(item: Item) -> str:
+    """What makes a summary of it wrong when it changes: how much of a reply was heard."""
+    return item.text if isinstance(item, AssistantItem) else ""

@@ -116,7 +116,7 @@ class Conversation:
         before, gone, self._viewed = self.in_view, set(item_ids), None
         self._left |= {item.id for item in before if item.id in gone}
         if self.summary is not None and self.summary.item.id in gone:
-            self._left |= self.summary.of
+            self._left.update(self.summary.of)
             self.summary = None
         return self.unseen(before)
 
@@ -126,8 +126,8 @@ class Conversation:
         self._as_text |= set(item_ids)
         return self.unseen(before)
 
-    def sum_up(self, summary: Summary) -> list[act.Action]:
-        """From now on the model reads this instead of these items, and of an older summary."""
+    def sum_up(self, summary: Summary | None) -> list[act.Action]:
+        """From now on the model reads this instead of these items, and of an older summary; None = it reads them."""
         before, self._viewed = self.in_view, None
         self.summary = summary
         return self.unseen(before)
