@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceagent.tools.schema import fault
+from voiceagent.tools.schema import brief, fault
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 STRICT = {**CITY, "additionalProperties": False}
@@ -67,3 +67,8 @@ json_values = st.recursive(
 def test_nothing_is_raised_whatever_the_schema_is(value: Any, schema: Any) -> None:
     found = fault(value, schema)
     assert found is None or found
+
+
+def test_titles_are_left_out_and_what_is_called_so_is_not() -> None:
+    titled = {"title": "A", "properties": {"title": {"title": "T", "type": "string"}, "b": [{"title": "x"}]}}
+    assert brief(titled) == {"properties": {"title": {"type": "string"}, "b": [{}]}}

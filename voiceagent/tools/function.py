@@ -14,7 +14,7 @@ from typing import Any, overload
 import msgspec
 
 from voiceagent.errors import ConfigError, VoiceAgentError
-from voiceagent.tools.schema import fault
+from voiceagent.tools.schema import brief, fault
 
 TIMEOUT_S = 30.0
 
@@ -142,8 +142,7 @@ def _described(
 
     definitions = schema["$defs"]
     own = definitions.pop(name)
-    own.pop("title", None)
-    return {**own, **({"$defs": definitions} if definitions else {})}, convert
+    return brief({**own, **({"$defs": definitions} if definitions else {})}), convert
 
 
 def _with_words(kind: Any) -> Any:

@@ -26,6 +26,7 @@ from voiceagent.errors import InputError
 from voiceagent.tools.egress import BODY_BYTES, CONNECT_S, Guard, GuardedTransport
 from voiceagent.tools.function import ToolError
 from voiceagent.tools.mcp_config import McpServer
+from voiceagent.tools.schema import brief
 
 log = logging.getLogger("voiceagent.tools")
 
@@ -174,7 +175,7 @@ def _usable(tool: Tool) -> bool:
 
 def _described(tool: Tool) -> McpTool:
     read_only = tool.annotations is not None and bool(tool.annotations.read_only_hint)
-    return McpTool(tool.name, (tool.description or "")[:MAX_DESCRIPTION], tool.input_schema, read_only)
+    return McpTool(tool.name, (tool.description or "")[:MAX_DESCRIPTION], brief(tool.input_schema), read_only)
 
 
 def _text(result: CallToolResult) -> str:

@@ -132,5 +132,13 @@ def _referred(ref: Any, root: Schema) -> Any:
     return True if node is None else node
 
 
+def brief(schema: Any) -> Any:
+    """A schema without what models need not read: the titles that generators give to everything."""
+    if isinstance(schema, Mapping):
+        noise = {name for name in ("title", "$schema") if isinstance(schema.get(name), str)}
+        return {name: brief(value) for name, value in schema.items() if name not in noise}
+    return [brief(value) for value in schema] if isinstance(schema, list) else schema
+
+
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
