@@ -1,4 +1,4 @@
-"""Most audio and most silence changes nothing, and the controller takes a short way with it: nobody can tell."""
+"""Of most sound and most silence nothing follows, and the controller takes a short way with it: nobody can tell."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Twins(Controller):
         self.other = Thorough(config, **rest)
 
     def handle(self, event: ev.Event, now: float) -> list[act.Action]:
-        Twins.short += self._is_calm(now) and isinstance(event, ev.AudioIn | ev.SpeechProb)
+        Twins.short += self._is_calm(now) and isinstance(event, ev.AudioIn | ev.SpeechProb | ev.AudioOut)
         return self._same(super().handle(event, now), self.other.handle(event, now))
 
     def handle_timeout(self, now: float) -> list[act.Action]:

@@ -112,23 +112,31 @@ class Controller:
         """What to do about one event. `now` in seconds on any clock that does not go back."""
         if self._over:
             return []
-        if self._is_calm(now) and self._takes_in(event, now):
-            return []
-        return self._done(event, self._tick(now) + self._dispatch(event) + self._advance())
+        made = self._short_way(event, now) if self._is_calm(now) else None
+        return (
+            made
+            if made is not None
+            else self._done(event, self._tick(now) + self._dispatch(event) + self._advance())
+        )
 
     def _is_calm(self, now: float) -> bool:
         """Whether nothing is to be done before something happens."""
         return self._settled and (self._wake is None or now < self._wake)
 
-    def _takes_in(self, event: ev.Event, now: float) -> bool:
-        """Takes audio or silence from which nothing follows, as most of it is; False if this is no such event."""
+    def _short_way(self, event: ev.Event, now: float) -> list[act.Action] | None:
+        """What to do about sound or silence of which nothing else follows, as of most; None about anything else."""
         match event:
             case ev.AudioIn(at, pcm):
-                return self._ear.goes_on(at, pcm)
+                return [] if self._ear.goes_on(at, pcm) else None
             case ev.SpeechProb(at, p, level):
-                return self._ear.stays_quiet(at, p, now, level)
+                return [] if self._ear.stays_quiet(at, p, now, level) else None
+            case ev.AudioOut() if self._replies.goes_on(event):
+                self._now = max(self._now, now)
+                made = self._replies.on_engine(event, self._now)
+                self._wake = self._deadline()
+                return made
             case _:
-                return False
+                return None
 
     def _done(self, event: ev.Event | None, made: list[act.Action]) -> list[act.Action]:
         """With all that follows of what was done."""

@@ -84,6 +84,11 @@ class Replies:
             case _:
                 assert_never(event)
 
+    def goes_on(self, event: ev.AudioOut) -> bool:
+        """Whether it is more of what is being said, and not the last of it."""
+        live = self.mouth.live
+        return live is not None and event.turn == live.id and live.ended is None and live.sent > 0
+
     @property
     def unfinished(self) -> AssistantItem | None:
         """The live turn's message with the words that the client was told; the history knows only its place."""
