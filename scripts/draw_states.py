@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from voiceagent.core.asides import MAX_ASIDES
-from voiceagent.core.controller import CONFIRM
+from voiceagent.core.bargein import FAINT, LOUD, ORDINARY, QUICK, SETTLE, SOFT
 from voiceagent.core.ear import STARVED_S, TAIL
 from voiceagent.core.endpoint import ONSET_WINDOWS, WINDOW
 from voiceagent.core.guess import MOST, PATIENCE
+from voiceagent.core.mouth import MOST_AHEAD
 from voiceagent.core.playout import WAY_S
 from voiceagent.core.tables import EAR, MOUTH, REACHABLE, REACHABLE_BY_VOICE, Ear, Mouth
-from voiceagent.units import MODEL_RATE
+from voiceagent.units import MODEL_RATE, VOICE_RATE
 
 TARGET = Path(__file__).resolve().parent.parent / "voiceagent" / "core" / "STATES.md"
 
@@ -53,11 +54,10 @@ def draw() -> str:
         "| |" + "".join(f" {mouth.name} |" for mouth in Mouth) + "\n|---|" + "---|" * len(Mouth) + "\n"
         + "\n".join(f"| {ear.name} |" + "".join(f" {mark(ear, mouth)} |" for mouth in Mouth) for ear in Ear),
         RULES.format(
-            confirm=milliseconds(CONFIRM),
-            asides=MAX_ASIDES,
-            way=f"{WAY_S * 1000:g} ms",
-            patience=milliseconds(PATIENCE),
-            guesses=MOST,
+            quick=milliseconds(QUICK), loud=milliseconds(LOUD), ordinary=milliseconds(ORDINARY),
+            soft=milliseconds(SOFT), faint=milliseconds(FAINT), settle=milliseconds(SETTLE),
+            lead=f"{MOST_AHEAD * 1000 // VOICE_RATE} ms", asides=MAX_ASIDES, way=f"{WAY_S * 1000:g} ms",
+            patience=milliseconds(PATIENCE), guesses=MOST,
         ),
     ]  # fmt: skip
     return "\n\n".join(parts).replace(".\n\n- **", ".\n- **")
@@ -75,20 +75,30 @@ RULES = """## Rules between them
   comes as soon as everything is generated and sent; the mouth stays SPEAKING until the last of it was heard. Between
   the two, an interruption still cuts what the history keeps (`Flush`, `ItemTruncated`), and a new turn may already be
   computed: its audio queues behind.
-- **An interruption is weighed.** A voice over our turn holds it: nothing more is sent, generation goes on.
-  {confirm} of unbroken speech make it an interruption (`SpeechStarted`, `CancelTurn`, `Flush`, `TurnClosed`,
-  `ItemTruncated`); if the voice stops before, we go on at the exact sample and the noise is forgotten. Two coughs do
-  not add up. What the client already holds plays on meanwhile, so the pacing lead is the floor of barge-in latency.
+- **An interruption is weighed, in two stages** (bargein.py). A voice over our turn holds it, with the event that told
+  of the voice: nothing more is sent, generation goes on (`Interruption` pending). What the client already holds plays
+  on, so the pacing lead is how long we are still heard. Then it is confirmed (`SpeechStarted`, `CancelTurn`, `Flush`,
+  `TurnClosed`, `ItemTruncated`) or dismissed: we go on at the exact sample, and the noise is forgotten, it is in no
+  history and no transcript. Each is told with its reason.
+- **How long that takes depends on what the line can do.** Where our audio is paced, at most {lead} ahead, we are silent
+  while we wait, and can be patient (`barge_in` "patient"): {ordinary} of speech, {loud} if it is raised above what is
+  usual for this person, {soft} if it is softer, falling or hardly speech, {faint} if it is so soft that it may be the
+  rest of an echo; {settle} of silence end it before that. Several short voices without such a silence between them are
+  one. Where audio is not paced, or farther ahead, the client has it all, holding back silences nobody, and {quick} of
+  unbroken speech interrupt; the first silent window dismisses. So it is too where there is nothing to go on with:
+  before we are to be heard at all.
+- **Protected**: `protected_ms` of a reply, once it is to be heard, are heard before a voice may hold it. Who speaks on
+  behind them interrupts at once.
 - **Who speaks again while we think** interrupts in the same way. What they said before stays in the history as its
   own item; the next reply answers both. (Joining both into one item would take back what the client was told.)
-- **Not interruptible** (`interrupt_response` false, or the turn's own option): the voice is heard as usual, and its
-  answer waits until the live turn is closed.
+- **Not interruptible** (`interrupt_response` false, or the option of a turn that is live or still playing): the voice
+  is heard as usual, and its answer waits until the live turn is closed.
 - **Heard** is never more than the truth: a player that acknowledges is believed as far as time allows, of one that
   does not, the way to the ear is assumed to take {way}. If the client then says where its player stood
   (`ItemTruncate`),
   it is believed up to what time allows.
 - **A voice that began before our turn** is no cough, however short: it is announced at once, and interrupts once it has
-  lasted {confirm} of the turn.
+  lasted {quick} of the turn.
 - **A reply may be begun on a guess** (`SessionConfig.speculation`, guess.py): {patience} into a silence, while no
   turn is live. It is no turn: neither machine knows of it, and nothing of it is told or kept. It becomes one when the
   utterance is over and the turn that is to be opened answers just what the guess heard and read (`TurnOpened`,

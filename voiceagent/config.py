@@ -73,7 +73,9 @@ class EngineConfig:
     threads: int = 0  #: torch threads; 0 = one per core
     max_sessions: int = 8
     max_batch: int = 64  #: conversations that one step of the language model serves
-    guess_share: float = 0.25  #: of its time, that replies on a guess may cost in vain; 0 = none is begun early
+    guess_share: float = (
+        0.25  #: of its time, that replies on a guess may cost in vain; 0 = none is begun early
+    )
     load_timeout_s: float = 600.0
     heartbeat_timeout_s: float = 5.0
 
@@ -86,6 +88,9 @@ class TurnConfig:
     prefix_padding_ms: int = 300
     silence_ms: int = 500
     lead_ms: int = 300  #: how far audio is sent ahead of its playing; the floor of barge-in latency
+    barge_in: str = (
+        "patient"  #: patient: "mm-hm" and coughs do not end a reply; quick: any voice of 200 ms does
+    )
     echo_cancellation: bool = False  #: for lines without one of their own, unless a session says otherwise
     #: begin a reply at the first likely end of what a person says, and hold it until the turn is over
     speculation: bool = True
@@ -320,6 +325,7 @@ def _check(config: Config) -> None:
         ("engine.speech_dtype", config.engine.speech_dtype, DTYPES),
         ("engine.variant", config.engine.variant, VARIANTS),
         ("server.custom_voices", config.server.custom_voices, SWITCH),
+        ("turn.barge_in", config.turn.barge_in, ("patient", "quick")),
     ):
         if chosen not in words:
             raise ConfigError(

@@ -30,13 +30,14 @@ VAD = ev.SessionConfig()
 
 
 class Call:
-    """A controller with a clock, a microphone and shorthands; what the engine may read ahead is kept apart."""
+    """A controller with a clock, a microphone, shorthands; what is read ahead and voices that are weighed are apart."""
 
     def __init__(self, config: ev.SessionConfig = VAD) -> None:
         self.controller = Controller(config, id_prefix="item_")
         self.t = 0.0
         self.mic = 0
         self.ahead: list[act.Prepare] = []
+        self.weighed: list[act.Interruption] = []
 
     def do(self, event: ev.Event, *, after: float = 0.0) -> list[act.Action]:
         self.t += after
@@ -44,7 +45,8 @@ class Call:
 
     def sift(self, made: list[act.Action]) -> list[act.Action]:
         self.ahead += [action for action in made if isinstance(action, act.Prepare)]
-        return [action for action in made if not isinstance(action, act.Prepare)]
+        self.weighed += [action for action in made if isinstance(action, act.Interruption)]
+        return [action for action in made if not isinstance(action, act.Prepare | act.Interruption)]
 
     def wait(self, seconds: float) -> list[act.Action]:
         """Lets time pass and fires every deadline in it."""
@@ -260,6 +262,7 @@ def test_a_cough_holds_us_for_a_moment_and_is_forgotten() -> None:
     made = call.hear(5, 0.9)
     assert kinds(made) == []
     assert call.wait(0.3) == []
+    assert kinds(call.hear(5, 0.0)) == []
     made = call.hear(1, 0.0)
     sent = sum(len(a.pcm) for a in made if isinstance(a, act.SendAudio))
     assert sent == 5 * TOKEN

@@ -39,6 +39,7 @@ class Calls(RuleBasedStateMachine):
         acks=st.booleans(),
         guesses=st.booleans(),
         eagerness=st.sampled_from([None, None, "high"]),
+        patient=st.booleans(),
     )
     def begin(
         self,
@@ -48,12 +49,18 @@ class Calls(RuleBasedStateMachine):
         acks: bool,
         guesses: bool,
         eagerness: ev.Eagerness | None,
+        patient: bool,
     ) -> None:
         self.world = World(0)
         self.world.imagine = lambda turn, options, starts: []  # type: ignore[method-assign]  # the rules say what it makes
         heard = ev.ServerVad(interrupt_response=interrupt, silence_duration_ms=200, eagerness=eagerness)
         vad = heard if voice else None
-        self.world.config = ev.SessionConfig(turn_detection=vad, lead_ms=lead, speculation=guesses)
+        self.world.config = ev.SessionConfig(
+            turn_detection=vad,
+            lead_ms=lead,
+            speculation=guesses,
+            barge_in="patient" if patient else "quick",
+        )
         self.world.acks, self.world.liar = acks, False
         self.world.player.delay = 0.05
         self.world.controller = self.world.make(self.world.config, id_prefix="item_")
@@ -132,7 +139,7 @@ class Calls(RuleBasedStateMachine):
         self.somebody_is_heard(5, True)
         self.somebody_is_heard(silence, False)
 
-    @rule(windows=st.integers(6, 9))
+    @rule(windows=st.sampled_from([6, 7, 8, 15, 16, 17, 33]))
     def somebody_speaks_over_us(self, windows: int) -> None:
         self.somebody_is_heard(1, False)
         self.somebody_is_heard(windows, True)

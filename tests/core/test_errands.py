@@ -214,7 +214,7 @@ def test_no_filler_over_the_person_and_one_at_most() -> None:
 def test_a_voice_over_the_filler_stops_it() -> None:
     call, run, _ = slow()
     call.say(2, 100, text=FILLER.text)
-    made = call.hear(10, 0.9, in_time=True)
+    made = call.hear(16, 0.9, in_time=True)
     assert only(made, act.TurnClosed).reason == "turn_detected"
     assert call.controller.mouth is Mouth.IDLE
     assert kinds(returned(call, run)) == ["ToolAnswered"]

@@ -28,6 +28,15 @@ from voiceagent.core.tables import REACHABLE, REACHABLE_BY_VOICE
 
 WINDOW = 512
 CONFIRM_WINDOWS = 7  # 200 ms in windows of 32 ms, rounded up
+PATIENT = {
+    0.0: 16,
+    10.0: 10,
+    -8.0: 22,
+    -20.0: 32,
+}  # windows that confirm, by decibels above the person's level
+LONGEST_PATIENCE = 32
+SETTLE_WINDOWS = 6  # of silence, that dismiss
+USUAL = -30.0  # decibels
 ONSET_WINDOWS = 3
 TOKEN = 960
 EAGER = {
@@ -46,6 +55,9 @@ class Run:
 
     start: int
     end: int
+    above: float = 0.0  # how much louder than usual, over ours
+    doubtful: int = 0  # windows of it that are hardly speech
+    excused: bool = False  # it was weighed, and found to be none
     busy: bool = False  # we had a turn open or sounding at some time of it
     disturbed: bool = False  # the client or the line interfered
 
@@ -58,6 +70,7 @@ class Job:
     plan: list[ev.TurnEvent]
     spoken: bool
     interruptible: bool
+    protected: int  # samples
     in_history: bool
     speed: float
     text: str = ""
@@ -72,6 +85,7 @@ class Job:
     jostled: bool = False  # the client put an item where the reply might go
     flushed: bool = False
     cancelled: bool = False
+    over: bool = False  # it was closed, and the mouth was idle since
 
     @property
     def beside(self) -> bool:
@@ -135,6 +149,13 @@ class World:
     last_history: Any = None
     disturbing: bool = False
     old_leads: tuple[int | None, ...] = ()  # what is due by now is sent before new settings hold
+    weighed: act.Interruption | None = None  # the voice over ours that is being weighed
+    weight: int = 0  # windows of it
+    began: int = 0  # with this window
+    opened_idle: int = -1  # window at which the last turn was opened while we said nothing
+    bounds: tuple[int, int] = (0, 0)  # windows from which on it may, and must, be confirmed
+    weighed_from: Run | None = None  # with which it began, for as long as it is not dismissed
+    known: int = 0  # windows by which the person's level may be known
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -142,6 +163,8 @@ class World:
         self.line = random.Random(self.seed)  # of its own: the walk goes where it went without it
         self.doubt = random.Random(self.seed)
         self.memory = Memory(self.seed)
+        self.tone = random.Random(self.seed)
+        self.leveled = self.tone.random() < 0.8
         rng = self.rng
         vad: ev.ServerVad | None = ev.ServerVad(
             prefix_padding_ms=rng.choice((0, 100, 300, 300)),
@@ -163,6 +186,8 @@ class World:
             speed=(1.0, 0.5, 1.0, 1.3)[self.seed % 4],
             speculation=self.doubt.random() < 0.6,
             condensing=self.memory.wish,
+            barge_in="patient" if self.tone.random() < 0.75 else "quick",
+            protected_ms=0 if self.voice_only else self.tone.choice((0, 0, 0, 400)),
         )
         self.acks = rng.random() < 0.4
         self.liar = self.acks and rng.random() < 0.2  # acknowledges what it cannot have played
@@ -244,6 +269,10 @@ class World:
             self.pass_time(rng.choice((0.0, 0.001, 0.02, 0.02, 0.06, 0.3)), punctual=rng.random() < 0.9)
         if self.hunch is not None and not self.voice_only and self.doubt.random() < 0.05:
             self.request()
+        if self.tone.random() < 0.03:
+            self.hold_forth()
+        if self.controller.mouth.name == "SPEAKING" and self.tone.random() < 0.5:
+            self.talk_over()
         dice = rng.random()
         if dice < 0.30:
             self.speak(rng.choice((100, 512, 640, 1600, 8000, 16_000)))
@@ -263,6 +292,36 @@ class World:
             self.rare()
         else:
             self.request()
+
+    def hold_forth(self) -> None:
+        """A long reply, if nobody speaks."""
+        if self.controller.mouth.name != "IDLE" or self.controller.ear.name != "QUIET" or not self.up:
+            return
+        if self.runs and self.runs[-1].end == self.judged:
+            return
+        self.give(ev.Respond(replace(self.config.turn_options(), modalities="audio")))
+        if self.live is not None:
+            job, size = self.jobs[self.live], lasting(120, self.config.speed)
+            sound = ev.AudioOut(job.turn, 0, numbered(job.turn, 0, size), (0,) * 120)
+            for event in (ev.TextOut(job.turn, " word", (0,)), sound):
+                self.note_made(job, event)
+                self.give(event)
+            job.plan = [ev.TurnEnded(job.turn, "stop", ev.Usage(), (1, 2))]
+            self.pass_time(0.2)
+
+    def talk_over(self) -> None:
+        """A short voice or two while we are to be heard, and silence around them."""
+        self.plan = self.plan[: self.judged] + [False] * self.tone.randint(1, 12)
+        for _ in range(self.tone.choice((1, 1, 2, 3))):
+            self.plan += [True] * self.tone.choice((2, 4, 6, 8, 9, 12, 15, 17, 23, 33))
+            self.plan += [False] * self.tone.choice((2, 4, 5, 6, 7, 16))
+        for _ in range(self.judged, len(self.plan)):
+            self.speak(WINDOW)
+            self.judge(1)
+            if self.tone.random() < 0.5:
+                self.pass_time(0.032)
+            if self.tone.random() < 0.1:
+                self.compute()
 
     def speak(self, samples: int) -> None:
         if self.mic - self.judged * WINDOW > 50 * 16_000:
@@ -296,7 +355,9 @@ class World:
             fresh = voice and not (self.judged and self.voiced(self.judged - 1))
             if fresh:
                 blind = self.config.turn_detection is None or self.judged * WINDOW < self.blind_until
-                self.runs.append(Run(self.judged, self.judged, disturbed=blind))
+                near = self.runs and self.judged - self.runs[-1].end < 10
+                above = self.runs[-1].above if near else self.tone.choice(list(PATIENT))
+                self.runs.append(Run(self.judged, self.judged, above, disturbed=blind))
             inside = voice and self.judged - self.runs[-1].start >= ONSET_WINDOWS
             self.judged += 1
             if voice:
@@ -305,12 +366,19 @@ class World:
                 run.busy = run.busy or self.busy()
             open_before = self.live
             p = (0.42 if inside and self.rng.random() < 0.2 else 0.9) if voice else 0.05
+            if voice:
+                run.doubtful += p < 0.5
+                self.weight += self.weighed is not None
             self.verdict = None if voice else self.verdict
-            self.give(ev.SpeechProb(self.judged * WINDOW, p))
+            self.give(ev.SpeechProb(self.judged * WINDOW, p, self.level(voice)))
             self.check_asked()
             if self.question is not None:
                 self.engine_judges()
+            over = self.runs and self.judged - self.runs[-1].end >= SETTLE_WINDOWS
+            assert self.weighed is None or not over, "a voice that is over is still weighed"
             if voice:
+                idle = self.controller.ear.name == "SPEECH" and self.controller.mouth.name == "IDLE"
+                self.known += idle and p > 0.5
                 self.runs[-1].busy = self.runs[-1].busy or self.busy()
                 self.check_interrupted(open_before)
                 assert self.hunch is None or self.is_said(self.hunch), "a guess about somebody who goes on"
@@ -338,6 +406,16 @@ class World:
             self.verdict, self.told_at = (text, complete), self.judged
         self.answered = self.answered if stale else self.question
         self.give(ev.EndJudged(self.question - 512 if stale else self.question, text, complete))
+
+    def level(self, voice: bool) -> float | None:
+        """How loud the window is: over ours as the run says, else as usual."""
+        if not self.leveled:
+            return None
+        if not voice:
+            return 2 * USUAL
+        if self.controller.mouth.name != "IDLE":
+            return USUAL + self.runs[-1].above
+        return USUAL
 
     def meddle(self, windows: int) -> None:
         """What a client may do at a bad moment: while somebody has spoken for so many windows."""
@@ -599,6 +677,8 @@ class World:
             event = job.plan.pop(0)
             self.note_made(job, event)
             self.give(event)
+            if isinstance(event, ev.TurnStarted) and job.in_history and job.turn == self.live:
+                self.left |= set(event.dropped) & self.items
 
     def note_made(self, job: Job, event: ev.TurnEvent) -> None:
         if job.ended:
@@ -622,6 +702,7 @@ class World:
         self.answer_due = False  # nobody is left to hear it
         made = self.give(event)
         assert any(isinstance(a, act.Close) for a in made) == isinstance(event, ev.Hangup)
+        assert self.weighed is None or isinstance(event, ev.Detached)
         assert {a.turn for a in made if isinstance(a, act.CancelTurn)} == at_work, "the engine works on"
         closed = [a.turn for a in made if isinstance(a, act.TurnClosed)]
         assert sorted(closed) == (sorted(running) if isinstance(event, ev.Hangup) else [])
@@ -653,6 +734,14 @@ class World:
                 assert job.sent or not job.made, "a guess is held on"
                 assert not job.ended or job.sent < job.made or self.live is None, "a reply without end"
         pair = (self.controller.ear, self.controller.mouth)
+        assert (pair[1].name == "HELD") == (
+            self.weighed is not None
+        ) or self.controller.next_deadline() is None
+        if pair[0].name == "QUIET":
+            self.weighed_from = None
+        if pair[1].name == "IDLE":
+            for job in self.replies():
+                job.over = job.over or job.turn != self.live
         if pair != self.last_pair:
             assert pair in (REACHABLE_BY_VOICE if self.voice_only else REACHABLE), (
                 f"{pair} is not in the table"
@@ -680,7 +769,7 @@ class World:
             case act.TurnOpened():
                 self.on_opened(action, rest)
             case act.TurnClosed():
-                self.on_closed(action)
+                self.on_closed(action, event)
             case act.Flush(turn):
                 job = self.jobs[turn]
                 assert not job.beside, "what is not our voice cannot be silenced"
@@ -770,11 +859,16 @@ class World:
                     self.asked.add(item_id)
             case act.InputTranscriptFailed(item_id):
                 self.asked.discard(item_id)
+            case act.Interruption():
+                self.on_weighed(action, rest, event)
             case act.SpeechStarted(item_id, start):
                 assert self.speaking is None, "speech started twice"
                 run = self.runs[-1]
-                assert run.disturbed or run.end - run.start >= ONSET_WINDOWS, "a click is taken for a voice"
-                self.speaking = (item_id, start)
+                first = self.weighed_from if self.weighed_from is not None else run
+                assert run.disturbed or first.end - first.start >= ONSET_WINDOWS, (
+                    "a click is taken for a voice"
+                )
+                self.speaking, self.weighed_from = (item_id, start), None
             case act.JudgeEnd(at, piece):
                 vad = self.config.turn_detection
                 assert self.up, "an engine that is away is asked"
@@ -798,6 +892,8 @@ class World:
         options = action.options
         assert action.turn not in self.jobs
         starts = [a for a in rest if isinstance(a, act.StartTurn) and not a.options.sums_up]
+        if options.conversation and self.last_pair is not None and self.last_pair[1].name == "IDLE":
+            self.opened_idle = self.judged
         hunch = self.hunch if act.ConfirmTurn(action.turn) in rest else None
         assert bool(starts) == (self.up and hunch is None)
         for start in starts:
@@ -815,6 +911,7 @@ class World:
         if options.conversation:
             assert self.live is None, "two turns of the conversation at once"
             self.live = action.turn
+            assert self.opened_at
             self.answer_due = False
             assert self.hunch is None, "a turn and a guess at once"
         else:
@@ -829,6 +926,7 @@ class World:
             self.imagine(turn, options, starts),
             options.modalities == "audio",
             options.interruptible,
+            options.protected_ms * 24,
             options.conversation,
             options.speed,
         )
@@ -918,8 +1016,9 @@ class World:
         assert not job.flushed, "audio after the flush"
         assert not job.cancelled
         assert not self.line_busy, "audio for a line that is busy"
+        assert self.weighed is None, "audio while a voice is weighed"
         vad, run = self.config.turn_detection, self.runs[-1] if self.runs else Run(0, 0)
-        over = vad is not None and vad.interrupt_response and job.interruptible
+        over = vad is not None and vad.interrupt_response and not self.shielded()
         over = over and not run.disturbed and not self.disturbing
         if over and run.end == self.judged and self.opened_at[action.turn] <= run.start:
             assert run.end - run.start <= ONSET_WINDOWS, "we speak on over a voice"
@@ -944,7 +1043,7 @@ class World:
         job.sent += size
         return size
 
-    def on_closed(self, action: act.TurnClosed) -> None:
+    def on_closed(self, action: act.TurnClosed, event: ev.Event | None) -> None:
         job = self.jobs[action.turn]
         assert self.is_open(action.turn), "closed twice, or never opened"
         if job.beside:
@@ -963,7 +1062,8 @@ class World:
             run = self.runs[-1]
             assert job.interruptible
             assert run.end == self.judged
-            assert run.end - run.start >= CONFIRM_WINDOWS, "a cough interrupted"
+            assert self.weight >= self.bounds[0], "what is no interruption has interrupted"
+            assert isinstance(event, ev.SpeechProb)
         if action.status == "cancelled":
             assert job.flushed == (job.sent > 0), "what the player holds is not dropped"
             assert job.cancelled or job.ended, "the engine works on"
@@ -1090,6 +1190,63 @@ class World:
         told = (self.told_at - self.runs[-1].end) * WINDOW + WINDOW
         return int(min(low * PACE[0], longest) * 16), max(int(min(high * slow, longest) * 16), told)
 
+    def on_weighed(self, action: act.Interruption, rest: list[act.Action], event: ev.Event | None) -> None:
+        """Every voice that is weighed is one or none, once."""
+        if action.status == "pending":
+            assert self.weighed is None, "two voices are weighed at once"
+            assert isinstance(event, ev.SpeechProb)
+            assert action.reason is None
+            self.weighed, self.weighed_from = action, self.runs[-1]
+            self.weight, self.began = self.runs[-1].end - self.runs[-1].start, self.runs[-1].start
+            self.bounds = self.weighing()
+            return
+        assert self.weighed is not None, "what was never weighed"
+        assert (action.turn, action.heard_ms) == (self.weighed.turn, self.weighed.heard_ms)
+        assert action.reason is not None
+        self.weighed = None
+        if action.status == "dismissed" and action.reason not in ("reply_over", "request"):
+            self.weighed_from = None
+        for run in self.runs:
+            gone = action.reason != "reply_over" or self.controller.ear.name == "TRAILING"
+            run.excused = run.excused or (run.end > self.began and action.status == "dismissed" and gone)
+        judged = isinstance(event, ev.SpeechProb) and action.status == "dismissed"
+        if judged and not any(run.disturbed for run in self.runs[-4:]) and self.began < self.opened_idle:
+            assert self.speaking is not None, "who was there before us is not told of"
+        if action.status == "confirmed":
+            assert any(isinstance(a, act.Flush | act.TurnClosed) for a in rest), "an interruption of nothing"
+            for job in self.replies():
+                played = self.fastest.played.get(job.turn, 0.0)
+                if not job.flushed and (job.turn == self.live or played < job.sent - 2):
+                    assert job.interruptible, "what nobody may interrupt was"
+                    assert not job.sent or played >= job.protected - 2, "what is protected was cut"
+        elif isinstance(event, ev.SpeechProb) and action.reason != "reply_over":
+            assert self.weight <= self.bounds[1], "an interruption was dismissed"
+            silence, voice = self.judged - self.runs[-1].end, self.runs[-1].end - self.began
+            assert silence >= (SETTLE_WINDOWS if self.bounds[0] > CONFIRM_WINDOWS and voice < 40 else 1)
+
+    def weighing(self) -> tuple[int, int]:
+        """From how many windows on the voice that is weighed may be, and must be, an interruption."""
+        run, lead = self.runs[-1], self.config.lead_ms
+        if run.disturbed or any(opened > run.start for opened in self.opened_at.values()):
+            return CONFIRM_WINDOWS, 10**6  # it counts from later on
+        if self.config.barge_in == "quick" or lead is None or lead > 500 or self.speaking is not None:
+            return CONFIRM_WINDOWS, CONFIRM_WINDOWS
+        if self.live is not None and not self.jobs[self.live].sent:
+            return CONFIRM_WINDOWS, LONGEST_PATIENCE  # perhaps there is nothing to be heard of us
+        if not self.leveled:
+            return PATIENT[0.0], PATIENT[-8.0]
+        if self.known < 20:
+            return PATIENT[10.0], LONGEST_PATIENCE
+        return PATIENT[run.above], max(PATIENT[run.above], PATIENT[-8.0])
+
+    def shielded(self) -> bool:
+        """Whether something may sound that no voice may stop."""
+        return any(
+            (job.turn == self.live or job.sent) and not (job.flushed or job.over)
+            and (not job.interruptible or job.protected)
+            for job in self.replies()
+        )  # fmt: skip
+
     def check_interrupted(self, open_before: int | None) -> None:
         vad, run = self.config.turn_detection, self.runs[-1]
         if vad is None or not vad.interrupt_response or run.disturbed or self.live != open_before:
@@ -1098,8 +1255,14 @@ class World:
         last = self.jobs[self.live] if self.live is not None else sounding[-1] if sounding else None
         if last is None or (self.live is None and not self.fastest.waiting):
             return
-        if last.interruptible and self.opened_at.get(last.turn, self.judged) <= run.start:
-            assert run.end - run.start <= CONFIRM_WINDOWS, "a voice over ours was ignored"
+        if not self.shielded() and self.opened_at.get(last.turn, self.judged) <= run.start:
+            if self.weighed is None:
+                assert run.end - run.start <= ONSET_WINDOWS, "a voice over ours was not noticed"
+            else:
+                assert self.weight <= self.bounds[1], "a voice over ours was ignored"
+                surely = self.bounds[0] == PATIENT[run.above] and self.leveled and self.known >= 20
+                if surely and run.doubtful * 4 <= run.end - run.start:
+                    assert run.end - run.start <= self.bounds[0], "a voice over ours was believed late"
 
     @property
     def opened_at(self) -> dict[int, int]:
@@ -1110,11 +1273,10 @@ class World:
         return known
 
     def check_runs(self) -> None:
-        """Every voice that was not a cough over ours is in an utterance, whole."""
+        """Every voice that was not dismissed is in an utterance, whole."""
         for run in self.runs:
             length = run.end - run.start
-            needed = CONFIRM_WINDOWS if run.busy else ONSET_WINDOWS
-            if run.disturbed or length < needed:
+            if run.disturbed or run.excused or length < ONSET_WINDOWS:
                 continue
             inside = [u for u in self.utterances if u[0] <= run.start * WINDOW and run.end * WINDOW <= u[1]]
             assert len(inside) == 1, f"a voice was lost: windows {run.start}..{run.end}"

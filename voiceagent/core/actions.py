@@ -20,6 +20,7 @@ from voiceagent.core.patience import EndReason
 from voiceagent.core.waterfall import Waterfall
 
 TurnStatus = Literal["completed", "cancelled", "failed", "incomplete"]
+Weighing = Literal["pending", "confirmed", "dismissed"]
 CloseReason = Literal[
     "turn_detected", "client_cancelled", "max_output_tokens", "hangup", "error", "tool_returned"
 ]
@@ -162,6 +163,32 @@ class SpeechStarted:
 
     item_id: str
     audio_start_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """A voice over ours is weighed (pending: we hold back), and then it is an interruption (confirmed) or none.
+
+    Every one that is pending is confirmed or dismissed before the next; only who is gone without a word is not told.
+    `Flush` and `TurnClosed` follow on a confirmed one; behind one that was dismissed we go on at the exact sample.
+
+    Attributes:
+        turn: what we were saying.
+        status: pending, confirmed or dismissed.
+        reason: confirmed: "length", or "loud", which takes less. Dismissed: "short" (on a line where silence cannot
+            be kept while it is weighed), "noise", "faint" (an echo, or a voice in the background), "backchannel" (a
+            word of assent), "no_news" (no more input came), "reply_over" (there was nothing left to interrupt),
+            "request" (the client stopped us, cleared or committed what it sent, or forbade interruptions) or
+            "hangup". None while pending.
+        voice_ms: speech in it so far.
+        heard_ms: how much of the reply was surely heard when it began.
+    """
+
+    turn: int
+    status: Weighing
+    reason: str | None
+    voice_ms: int
+    heard_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,6 +499,7 @@ EngineAction = (
 )
 Notice = (
     SpeechStarted
+    | Interruption
     | SpeechStopped
     | IdleTimedOut
     | Committed

@@ -19,6 +19,7 @@ from voiceagent.core.ear import GROWING, Listener
 from voiceagent.core.errands import Errands
 from voiceagent.core.guess import Guesses
 from voiceagent.core.history import AudioContent, History, Item, Piece, UserItem
+from voiceagent.core.interruptions import Interruptions
 from voiceagent.core.latency import Latency
 from voiceagent.core.making import DOWN, Making
 from voiceagent.core.patience import EndReason
@@ -26,10 +27,7 @@ from voiceagent.core.questions import Questions
 from voiceagent.core.replies import Replies
 from voiceagent.core.tables import Ear, Mouth, Voice
 from voiceagent.core.transcripts import Transcripts
-from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, ms_to_samples, samples_to_ms
-
-CONFIRM = ms_to_samples(200, rate=MODEL_RATE)
-"""Unbroken speech over our turn that makes an interruption; what is shorter was a cough, and is forgotten."""
+from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, samples_to_ms
 
 
 class Controller:
@@ -55,6 +53,7 @@ class Controller:
         self._errands = Errands(self._talk)
         self._guesses = Guesses(self._talk, self._making, self._ear, self._replies)
         self._questions = Questions()
+        self._interruptions = Interruptions(self._ear, self._replies)
         self._transcripts = Transcripts(self._talk, keep_audio=config.replies)
         self._condenser = Condenser(self._talk, self._making, self._transcripts)
         self._latency = Latency()
@@ -210,7 +209,7 @@ class Controller:
             case ev.Clear():
                 self._ear.forget(everything=True)
                 self._utterance_id = None
-                return [act.BufferCleared(), *self._transcripts.abandon(), *self._let_go()]
+                return [act.BufferCleared(), *self._transcripts.abandon(), *self._let_go("request")]
             case ev.Respond():
                 return self._on_respond(event)
             case ev.RespondSoon():
@@ -229,7 +228,7 @@ class Controller:
                 self._config = config
                 self._ear.configure(config.turn_detection)
                 self._replies.mouth.configure(config.lead_ms)
-                return made if self._weighs() else made + self._let_go()
+                return made if self._interruptions.possible(self._now) else made + self._let_go("request")
             case ev.ItemCreate():
                 return self._on_item_create(event)
             case ev.ItemDelete():
@@ -270,6 +269,7 @@ class Controller:
         mouth.settle(self._now)
         if mouth.idle:
             mouth.held = False
+            made += self._interruptions.end("dismissed", "reply_over")
         if self._ear.state is Ear.SPEECH and self._utterance_id is None and not mouth.held:
             made.append(self._announce())
         made += self._on_errands()
@@ -328,39 +328,42 @@ class Controller:
     # --- the person -----------------------------------------------------------------------------------------
 
     def _on_probability(self, event: ev.SpeechProb) -> list[act.Action]:
+        fresh = event.at > self._ear.judged
         voice, full = self._ear.judge(event.at, event.p, self._now, event.level)
         self._ahead = self._ahead or bool(full)
         made = self._full(full)
+        if fresh:
+            self._interruptions.note(event)
         if voice is Voice.ENDED:
             return made + self._on_utterance_over(self._ear.reason)
-        if self._ear.state is Ear.SPEECH:
-            return made + self._weigh()
+        if self._ear.state is Ear.SPEECH and fresh:
+            return made + self._weigh(event)
+        if self._ear.state is Ear.TRAILING and self._interruptions.pending:
+            return made + self._weigh_pause()
         if self._ear.state is Ear.TRAILING:
             made += self._guesses.consider(self._config, self._utterance_id, self._unanswered, self._now)
-        if voice is Voice.OFF and self._replies.mouth.held:
-            if self._utterance_id is None:
-                self._ear.forget(everything=False)
-            made += self._let_go()
         return made
 
-    def _weigh(self) -> list[act.Action]:
-        """Somebody speaks. Over a turn of ours that may be an interruption: hold, and see whether it lasts."""
-        if not self._weighs():
+    def _weigh(self, event: ev.SpeechProb) -> list[act.Action]:
+        """Somebody speaks. Over a turn of ours that may be an interruption: hold back until it is clear."""
+        if not self._interruptions.possible(self._now):
             return []
-        self._replies.mouth.held = True
-        lasts = self._ear.judged - max(self._ear.run_start, self._opened_at) >= CONFIRM
-        made: list[act.Action] = []
-        if self._utterance_id is None and (lasts or self._ear.run_start < self._opened_at):
-            made.append(self._announce())  # who began before we did is no cough
-        return made + self._silence("turn_detected") if lasts else made
+        early = self._ear.run_start < self._opened_at  # who began before we did is no cough
+        patient = self._config.barge_in == "patient" and not early and self._utterance_id is None
+        start = max(self._ear.run_start, self._opened_at)
+        made, sure = self._interruptions.weigh(event, start=start, patient=patient, now=self._now)
+        if self._utterance_id is None and (sure or early):
+            made.append(self._announce())
+        return made + self._silence("turn_detected") if sure else made
 
-    def _weighs(self) -> bool:
-        """Whether the voice that we hear, if we hear one, may interrupt us."""
-        if self._ear.state is not Ear.SPEECH or self.mouth is Mouth.IDLE:
-            return False
-        turn = self._replies.mouth.live or self._replies.mouth.audible[-1]
-        vad = self._ear.vad
-        return vad is not None and vad.interrupt_response and turn.options.interruptible
+    def _weigh_pause(self) -> list[act.Action]:
+        """The voice that is weighed has fallen silent. That may be all, and then it is no interruption."""
+        reason = self._interruptions.pause()
+        if reason is None:
+            return []
+        if self._utterance_id is None:
+            self._ear.forget(everything=False)
+        return self._let_go(reason)
 
     def _prepare(self) -> act.Prepare:
         """What can be read of the next prompt: the conversation, and the full pieces of what is being said."""
@@ -378,8 +381,9 @@ class Controller:
     def _on_utterance_over(self, reason: EndReason) -> list[act.Action]:
         """The silence was long enough, or there is another reason."""
         if self._utterance_id is None:  # it was still weighed when its audio ceased to come
+            was = self._interruptions.nature
             self._ear.forget(everything=False)
-            return self._let_go()
+            return self._let_go(was)
         before, last_word = self.history, self._ear.last_word
         guessed = self._ear.offered
         made = self._commit(reason)
@@ -390,7 +394,7 @@ class Controller:
             if self._answers():
                 self._unanswered += [self.history.items[-1].id] if self._config.alone else []
                 self._latency.finished(last_word, self._now)
-        return made + self._let_go()
+        return made + self._let_go("no_news")
 
     def _full(self, pieces: list[Piece]) -> list[act.Action]:
         """Pieces of what is still being said. Who only listens wants their words at once."""
@@ -406,7 +410,7 @@ class Controller:
         if not self._ear.can_commit():
             message = "The input audio buffer is empty: append at least 100 ms of audio before committing."
             return [act.Error("input_audio_buffer_commit_empty", message, event_id=event.event_id)]
-        return self._commit("committed") + self._let_go()
+        return self._commit("committed") + self._let_go("request")
 
     def _commit(self, reason: EndReason) -> list[act.Action]:
         silence = samples_to_ms(self._ear.silence_at_end, rate=MODEL_RATE)
@@ -514,10 +518,12 @@ class Controller:
 
     def _silence(self, reason: act.CloseReason) -> list[act.Action]:
         self._replies.mouth.held = False
-        return self._replies.silence(reason, self._now)
+        why = "hangup" if reason == "hangup" else "request"
+        return self._interruptions.end("dismissed", why) + self._replies.silence(reason, self._now)
 
-    def _let_go(self) -> list[act.Action]:
-        return self._replies.let_go(self._now)
+    def _let_go(self, reason: str) -> list[act.Action]:
+        """Goes on, where a voice held us; it was no interruption, for this reason."""
+        return self._interruptions.end("dismissed", reason) + self._replies.let_go(self._now)
 
 
 def _encode(pieces: Sequence[Piece]) -> list[act.Action]:

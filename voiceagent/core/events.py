@@ -16,6 +16,7 @@ import numpy.typing as npt
 from voiceagent.core.history import Item
 
 Modality = Literal["audio", "text"]
+BargeInMode = Literal["patient", "quick"]
 
 
 # --- what a session and a turn are asked to be ------------------------------------------------------------------
@@ -141,6 +142,7 @@ class TurnOptions:
         speed: of the speech, at the same pitch; 2 = twice as fast.
         script: a spoken reply says exactly this; empty = the model finds the words.
         interruptible: a voice may stop it (besides `ServerVad.interrupt_response`).
+        protected_ms: once it is to be heard, no voice may stop it before so much of it was heard.
         metadata, format: the dialect's own: what the client named it by, and how its audio goes out.
         filler: said when a tool of the server's takes long; None = nothing is.
         conversation: False = beside it (asides.py): it is read, but neither the reply nor `input` is added to it.
@@ -164,6 +166,7 @@ class TurnOptions:
     speed: float = 1.0
     script: str = ""
     interruptible: bool = True
+    protected_ms: int = 0
     metadata: Mapping[str, str] | None = None
     format: str | None = None
     filler: Filler | None = None
@@ -182,12 +185,15 @@ class SessionConfig:
         alone: an utterance's answer sees that utterance and nothing before it, as of an interpreter.
         replies: False = listen and write down only; nothing is ever answered, and holds for the whole session.
         lead_ms: how far audio is sent ahead of its playing; None = as soon as it is there.
+        barge_in: "patient": what is no interruption (a cough, "mm-hm") does not end a reply; "quick": any voice of
+            200 ms does. Where `lead_ms` is None or long, holding back does not silence us, and it is always quick.
         cancel_echo: our own voice may come back with the person's, and is taken out of it.
         speculation: a reply may be begun at the first likely end of what the person says, and held until it is decided.
         think: think before each answer; only where the checkpoint can.
         truncation, parallel_calls, filler: see `TurnOptions`.
         condensing: what comes before truncation.
         speed: of the speech, at the same pitch.
+        protected_ms: see `TurnOptions`.
     """
 
     instructions: str = ""
@@ -205,6 +211,7 @@ class SessionConfig:
     replies: bool = True
     alone: bool = False
     lead_ms: int | None = None
+    barge_in: BargeInMode = "patient"
     cancel_echo: bool = False
     speculation: bool = False
     think: bool = False
@@ -213,6 +220,7 @@ class SessionConfig:
     filler: Filler | None = None
     speed: float = 1.0
     condensing: Condensing = Condensing()
+    protected_ms: int = 0
 
     def turn_options(self) -> TurnOptions:
         """The options of a turn that asks for nothing special."""
@@ -232,6 +240,7 @@ class SessionConfig:
             parallel_calls=self.parallel_calls,
             filler=self.filler,
             speed=self.speed,
+            protected_ms=self.protected_ms,
         )
 
 

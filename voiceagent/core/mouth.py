@@ -14,6 +14,9 @@ from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE, ms_to_samples
 BURST = 2 * VOICE_RATE
 """Samples that are sent at once where nothing paces them; the line may say in between that it is busy."""
 
+MOST_AHEAD = VOICE_RATE // 2
+"""Lead (500 ms) up to which it is worth while to hold back and wait: what the client holds plays on meanwhile."""
+
 
 class Speaker:
     """The assistant's side of a call.
@@ -51,6 +54,11 @@ class Speaker:
     def idle(self) -> bool:
         """Whether `state` is `Mouth.IDLE`, which is asked at every event."""
         return self.live is None and not self._playing
+
+    @property
+    def can_hush(self) -> bool:
+        """Whether holding back silences us before it is known what a voice over ours is."""
+        return self._lead is not None and self._lead <= MOST_AHEAD
 
     @property
     def audible(self) -> tuple[Turn, ...]:

@@ -170,6 +170,12 @@ def describe(action: act.Action) -> str:
     match action:
         case act.SpeechStarted():
             return "somebody speaks"
+        case act.Interruption(turn, "pending"):
+            return f"a voice over reply {turn} is weighed"
+        case act.Interruption(turn, "confirmed", why):
+            return f"it interrupts reply {turn} ({why})"
+        case act.Interruption(turn, _, why):
+            return f"it does not interrupt reply {turn} ({why})"
         case act.SpeechStopped(reason=reason):
             return "they have finished" + ("" if reason == "silence" else f" ({reason})")
         case act.IdleTimedOut():

@@ -94,6 +94,15 @@ class Replies:
         """The live turn's message with the words that the client was told; the history knows only its place."""
         return None if self.mouth.live is None else self.mouth.live.item()
 
+    def interruptible(self, now: float) -> bool:
+        """Whether a voice may stop all that it would stop now."""
+        mouth = self.mouth
+        turns = mouth.audible if mouth.live is None else (*mouth.audible, mouth.live)
+        return all(turn.options.interruptible for turn in turns) and all(
+            mouth.heard(turn, now) >= ms_to_samples(turn.options.protected_ms, rate=VOICE_RATE)
+            for turn in mouth.audible
+        )
+
     def pump(self, now: float) -> list[act.Action]:
         """Sends what may be sent now."""
         sends = self.mouth.pump(now)

@@ -23,7 +23,7 @@ class Voice(Enum):
     ON = "voice on"
     OFF = "voice off"
     ENDED = "silence long enough, no verdict for too long, or a commit by the client"
-    FORGOTTEN = "a noise too short to interrupt, or the client cleared the buffer"
+    FORGOTTEN = "no interruption, or the client cleared the buffer"
 
 
 EAR: dict[tuple[Ear, Voice], Ear] = {
@@ -42,7 +42,7 @@ class Mouth(Enum):
     IDLE = "nothing to say"
     THINKING = "a turn is being computed, nothing of ours is to be heard"
     SPEAKING = "our voice is to be heard: sent audio is still playing, or the live turn has begun to send"
-    HELD = "somebody speaks over our turn: nothing is sent until it is clear whether they mean it"
+    HELD = "a voice over our turn: nothing is sent until it is clear whether it is an interruption"
 
 
 def mouth_state(*, live: bool, audible: bool, held: bool) -> Mouth:
@@ -68,19 +68,19 @@ MOUTH: dict[tuple[Mouth, Mouth], str] = {
     (Mouth.SPEAKING, Mouth.IDLE): "all sent and heard; or cancelled, cleared: CancelTurn, Flush, heard cut",
     (Mouth.SPEAKING, Mouth.THINKING): "the last turn was heard to its end while the next is being computed",
     (Mouth.SPEAKING, Mouth.HELD): "voice on, if interruptible: stop sending",
-    (Mouth.HELD, Mouth.SPEAKING): "voice off too soon: go on at the exact sample, forget the noise",
-    (Mouth.HELD, Mouth.THINKING): "voice off too soon, nothing was audible: go on, forget the noise",
+    (Mouth.HELD, Mouth.SPEAKING): "no interruption: go on at the exact sample, forget the noise",
+    (Mouth.HELD, Mouth.THINKING): "no interruption, nothing is audible: go on, forget the noise",
     (
         Mouth.HELD,
         Mouth.IDLE,
-    ): "voice long enough (confirm): CancelTurn, Flush, heard cut; or nothing left to hold",
+    ): "an interruption: CancelTurn, Flush, heard cut; or nothing left to hold",
 }
 """Every change of the mouth in one step, and its cause."""
 
 REACHABLE: frozenset[tuple[Ear, Mouth]] = frozenset(
-    (ear, mouth) for ear in Ear for mouth in Mouth if mouth is not Mouth.HELD or ear is Ear.SPEECH
+    (ear, mouth) for ear in Ear for mouth in Mouth if mouth is not Mouth.HELD or ear is not Ear.QUIET
 )
-"""Pairs that occur at all: we hold only while somebody speaks."""
+"""Pairs that occur at all: we hold only while somebody speaks, or has just stopped."""
 
 REACHABLE_BY_VOICE: frozenset[tuple[Ear, Mouth]] = frozenset(
     {
@@ -90,6 +90,7 @@ REACHABLE_BY_VOICE: frozenset[tuple[Ear, Mouth]] = frozenset(
         (Ear.QUIET, Mouth.THINKING),
         (Ear.QUIET, Mouth.SPEAKING),
         (Ear.SPEECH, Mouth.HELD),
+        (Ear.TRAILING, Mouth.HELD),
     }
 )
 """Pairs that occur in a call where interruptions are allowed and only the voice asks for turns."""

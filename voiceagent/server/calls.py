@@ -377,6 +377,7 @@ class Calls:
             turn_detection=vad,
             transcribe=True,
             lead_ms=turn.lead_ms,
+            barge_in="quick" if turn.barge_in == "quick" else "patient",
             cancel_echo=turn.echo_cancellation,
             speculation=turn.speculation,
             condensing=Condensing(

@@ -230,6 +230,7 @@ class RealtimeDialect:
                 | act.TurnTool()
                 | act.Flush()
                 | act.TurnClosed()
+                | act.Interruption()
             ):
                 yield from self._responses.render(action)
             case (

@@ -194,11 +194,15 @@ class Tracing(msgspec.Struct, omit_defaults=True):
     metadata: Metadata | None = None
 
 
+ProtectedMs = Annotated[int, Meta(ge=0, le=60_000)]
+
+
 class SessionPatch(msgspec.Struct):
     """A sparse session object; without a `type` it is that of the session.
 
     Ours are `output_lead_ms` (how far ahead of playing audio is sent, null: unpaced), `think`, `binary_audio`,
-    `echo_cancellation`, `context`, `server_tools` (of those that the server runs, null: all) and `tool_filler`.
+    `echo_cancellation`, `speculation`, `barge_in`, `protected_ms`, `context`, `server_tools` (of those that the server
+    runs, null: all) and `tool_filler`.
     """
 
     type: Literal["realtime", "transcription"] | None = None
@@ -224,6 +228,8 @@ class SessionPatch(msgspec.Struct):
     binary_audio: bool | None = None
     echo_cancellation: bool | None = None
     speculation: bool | None = None
+    barge_in: Literal["patient", "quick"] | None = None
+    protected_ms: ProtectedMs | None = None
     context: ContextPatch | None = None
     server_tools: Annotated[list[Id], Meta(max_length=128)] | UnsetType | None = UNSET
     tool_filler: Filler | UnsetType | None = UNSET
@@ -274,6 +280,8 @@ class ResponseParam(msgspec.Struct):
     metadata: Metadata | None = None
     conversation: Literal["auto", "none"] | None = None
     think: Think | None = None
+    interruptible: bool = True
+    protected_ms: ProtectedMs | None = None
     input: list[ItemParam] | None = None
 
 

@@ -29,6 +29,7 @@ TurnAction = (
     | act.TurnTool
     | act.Flush
     | act.TurnClosed
+    | act.Interruption
 )
 
 
@@ -105,8 +106,20 @@ class Responses:
                 yield self._event("output_audio_buffer.cleared", response_id=self._id(turn))
             case act.TurnClosed():
                 yield from self._closed(action)
+            case act.Interruption():
+                yield self._interruption(action)
             case _:
                 assert_never(action)
+
+    def _interruption(self, action: act.Interruption) -> str:
+        return self._event(
+            "response.interruption",
+            response_id=self._id(action.turn),
+            status=action.status,
+            reason=action.reason,
+            voice_ms=action.voice_ms,
+            heard_ms=action.heard_ms,
+        )
 
     def _id(self, turn: int) -> str:
         return f"resp_{self._prefix}_{turn}"

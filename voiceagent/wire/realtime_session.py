@@ -38,6 +38,8 @@ AS_THEY_CAME = (
     "binary_audio",
     "echo_cancellation",
     "speculation",
+    "barge_in",
+    "protected_ms",
 )
 REACTIONS = ("create_response", "interrupt_response", "idle_timeout_ms")
 """What of turn detection is about replies."""
@@ -361,6 +363,8 @@ class Session:
             lead_ms=self.shown["output_lead_ms"],
             cancel_echo=bool(self.shown.get("echo_cancellation", False)),
             speculation=bool(self.shown.get("speculation", False)),
+            barge_in=self.shown.get("barge_in", self._base.barge_in),
+            protected_ms=self.shown.get("protected_ms", self._base.protected_ms),
             think=self.shown["think"] == "on",
             truncation=_core_truncation(self.shown["truncation"]),
             parallel_calls=self.shown["parallel_tool_calls"],
@@ -427,6 +431,8 @@ class Session:
             else asked.parallel_tool_calls,
             speed=base.speed if output.speed is None else output.speed,
             filler=base.filler,
+            interruptible=asked.interruptible,
+            protected_ms=base.protected_ms if asked.protected_ms is None else asked.protected_ms,
             metadata=asked.metadata,
             format=own_format,
             conversation=asked.conversation != "none",

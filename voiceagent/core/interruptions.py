@@ -1,0 +1,90 @@
+"""Holds our voice while one over it is weighed, and tells of that; whether to stop is the controller's decision."""
+
+from __future__ import annotations
+
+from voiceagent.core import actions as act
+from voiceagent.core import events as ev
+from voiceagent.core.bargein import BargeIn
+from voiceagent.core.ear import Listener
+from voiceagent.core.replies import Replies
+from voiceagent.core.tables import Ear, Mouth
+from voiceagent.units import MODEL_RATE, VOICE_RATE, samples_to_ms
+
+
+class Interruptions:
+    """The voices over ours in one call.
+
+    Args:
+        ear: what hears them.
+        replies: what they are over.
+    """
+
+    def __init__(self, ear: Listener, replies: Replies) -> None:
+        self._ear, self._replies = ear, replies
+        self._weigher = BargeIn()
+        self._over = (0, 0)  # the turn that a voice is weighed over, and milliseconds heard of it by then
+
+    @property
+    def pending(self) -> bool:
+        """Whether a voice is being weighed."""
+        return self._weigher.pending
+
+    @property
+    def nature(self) -> str:
+        """What the voice that is weighed was, if nothing more comes of it."""
+        return "no_news" if self._ear.state is Ear.SPEECH else self._weigher.nature
+
+    def note(self, event: ev.SpeechProb) -> None:
+        """Any window of the input, in order, behind the ear."""
+        self._weigher.note(event)
+        if self._ear.state is Ear.SPEECH and self._replies.mouth.state is Mouth.IDLE:
+            self._weigher.learn(event)
+
+    def possible(self, now: float) -> bool:
+        """Whether the voice that we hear, if we hear one, may interrupt us."""
+        if self._ear.state is Ear.QUIET or self._replies.mouth.state is Mouth.IDLE:
+            return False
+        vad = self._ear.vad
+        return vad is not None and vad.interrupt_response and self._replies.interruptible(now)
+
+    def weigh(
+        self, event: ev.SpeechProb, *, start: int, patient: bool, now: float
+    ) -> tuple[list[act.Action], bool]:
+        """A window of a voice over ours that has been unbroken since sample `start`: nothing more is sent.
+
+        `patient` says whether it may be a word of assent. Returns what to tell, and whether it is an interruption.
+        """
+        made: list[act.Action] = []
+        begins = not self._weigher.pending
+        if begins:
+            self._hold(start, patient=patient, now=now)
+        reason = self._weigher.hear(event, start=start)
+        if begins:
+            made.append(self._told("pending", None))
+        return made + ([] if reason is None else self.end("confirmed", reason)), reason is not None
+
+    def pause(self) -> str | None:
+        """Nobody speaks in the last window: what the voice that is weighed was, if that is clear by now."""
+        return self._weigher.pause(self._ear.judged)
+
+    def end(self, status: act.Weighing, reason: str) -> list[act.Action]:
+        """It is known what the voice was, if one was weighed."""
+        if not self._weigher.pending:
+            return []
+        told = self._told(status, reason)
+        self._weigher.end()
+        return [told]
+
+    def _hold(self, start: int, *, patient: bool, now: float) -> None:
+        mouth = self._replies.mouth
+        turn = mouth.live or mouth.audible[-1]
+        mouth.held = True
+        self._weigher.begin(start=start, patient=patient and bool(mouth.audible) and mouth.can_hush)
+        heard = mouth.heard(turn, now) if turn in mouth.audible else 0
+        self._over = turn.id, samples_to_ms(heard, rate=VOICE_RATE)
+
+    def _told(self, status: act.Weighing, reason: str | None) -> act.Interruption:
+        turn, heard = self._over
+        return act.Interruption(
+            turn, status, reason, samples_to_ms(self._weigher.speech, rate=MODEL_RATE), heard
+        )
