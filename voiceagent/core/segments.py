@@ -15,6 +15,14 @@ from voiceagent.units import MODEL_RATE, PIECE_SAMPLES
 Samples = npt.NDArray[np.float32]
 QUIET = MODEL_RATE // 10  #: so long a pause is looked for where audio has to be cut
 SEARCH = 5  #: in the last fifth of a piece
+FRAME = MODEL_RATE // 50  #: samples that a loudness is taken over
+PAUSE = 20  #: frames: 0.4 s, longer than there is between two words
+PHRASE = MODEL_RATE  #: shortest phrase
+SILENT = 1e-4  #: root mean square below which there is no speech
+LOUD, SOFT = (
+    0.2,
+    0.03,
+)  #: of the loudest: what is above is a voice, what is below is none; between, the noise decides
 
 
 def quietest(heard: Samples) -> int:
@@ -35,6 +43,22 @@ def pieces_of(audio: Samples) -> list[Samples]:
     for piece in pieces:
         piece.setflags(write=False)
     return pieces
+
+
+def phrases_of(audio: Samples) -> list[Samples]:
+    """Audio (n,) cut in the middle of its pauses, nothing lost: as it is if there are none, or only noise."""
+    frames = len(audio) // FRAME
+    levels = np.sqrt(np.square(audio[: frames * FRAME].reshape(frames, FRAME)).mean(1))
+    if not frames or (loud := float(np.quantile(levels, 0.95))) < SILENT:
+        return [audio]
+    floor = float(np.quantile(levels, 0.1))
+    voiced = np.flatnonzero(levels > min(LOUD * loud, max(1.5 * floor, SOFT * loud)))
+    cuts = [0]
+    for at in np.flatnonzero(np.diff(voiced) > PAUSE):
+        middle = int(voiced[at] + 1 + voiced[at + 1]) * FRAME // 2
+        cuts += [middle] if middle - cuts[-1] >= PHRASE else []
+    ends = [*cuts[1:], len(audio)]
+    return [audio[start:end] for start, end in zip(cuts, ends, strict=True)]
 
 
 class InputBuffer:

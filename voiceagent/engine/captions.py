@@ -1,4 +1,4 @@
-"""Writes down what was said, piece by piece; when there is time for it is the scheduler's business."""
+"""Writes down what was said, phrase by phrase; when there is time for it is the scheduler's business."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+from voiceagent.core.history import Piece
+from voiceagent.core.segments import phrases_of
 from voiceagent.engine import api
 from voiceagent.engine.background import Background, Caption
 from voiceagent.engine.mapping import find_pieces
@@ -52,7 +54,7 @@ class Captions:
             caption = self._captions[key] = Caption(deque(), self._clock())
         if not caption.pieces:
             caption.arrived = self._clock()
-        caption.pieces += pieces
+        caption.pieces += [phrase for piece in pieces for phrase in _phrases(piece)]
         caption.more = command.more
         self._end_if_written(*key, caption)
 
@@ -100,3 +102,12 @@ class Captions:
         caption = self._captions.pop((session, item_id), None)
         if caption is not None and caption.job is not None:
             self._runner.finish(caption.job)
+
+
+def _phrases(piece: Piece) -> list[Piece]:
+    """A piece as it is best written down: phrase by phrase, as models are taught to, each encoded for itself.
+
+    Of one phrase it stays what it is: encoded already.
+    """
+    phrases = phrases_of(piece.audio)
+    return [piece] if len(phrases) == 1 else [Piece(-1, phrase) for phrase in phrases]
