@@ -53,9 +53,10 @@ LAYERS = {
 }
 TOTALS = {
     "whole": "all of it, as the session calls it",
-    "sockets": "all of it and what is below: sockets, event loop, aiohttp, pipe",
+    "sockets_8": "all of it and what is below: sockets, event loop, aiohttp, pipe; 8 calls at a time",
+    "sockets_64": "the same, 64 calls at a time: the event loop wakes less often",
 }
-TOGETHER = 8  # calls whose frames are there at once, in the second total
+TOGETHER = (8, 64)
 
 
 class Line:
@@ -194,7 +195,10 @@ def main() -> int:
     case = Case("layers", frame_ms=options.frame_ms, format=options.format)
     found = asyncio.run(measure(case, count=options.calls))
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        found["sockets"] = runner.run(lockstep(case, count=options.calls // 4, together=TOGETHER))
+        for together in TOGETHER:
+            found[f"sockets_{together}"] = runner.run(
+                lockstep(case, count=options.calls // 4, together=together)
+            )
     print("| layer | us |\n|---|---|")
     for name, title in {**LAYERS, **TOTALS}.items():
         print(f"| {title} | {found[name]:.1f} |")

@@ -39,7 +39,7 @@ def engine(case: Case, fd: int, core: int) -> None:
     frames: FrameReader[api.Command] = FrameReader(api.Command)
     calls: dict[int, Call] = {}
     while data := pipe.recv(1 << 18):
-        answers = [encode(answer) for command in frames.feed(data) for answer in answer(calls, command, case)]
+        answers = [encode(reply) for command in frames.feed(data) for reply in answer(calls, command, case)]
         if answers:
             pipe.sendall(b"".join(answers))
 
