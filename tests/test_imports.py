@@ -47,10 +47,12 @@ def test_every_module_imports_alone() -> None:
         "voiceagent.engine.client",
         "voiceagent.wire.realtime",
         "voiceagent.wire.live",
+        "voiceagent.tools.toolbox",
     ],
 )
 def test_torch_stays_out_of(module: str) -> None:
-    code = f"import sys, {module}; print([m for m in ('torch', 'onnxruntime', 'transformers') if m in sys.modules])"
+    heavy = ("torch", "onnxruntime", "transformers", "mcp", "httpx2")
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -35,7 +35,7 @@ def site(pocket_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         told = process.stdout.readline()
         assert told, words.read_text()
         address = json.loads(told)
-        yield Site(address["http"], address["https"], cert)
+        yield Site(address["http"], address["https"], address["tools"], cert)
     finally:
         process.send_signal(signal.SIGTERM)
         status = process.wait(END_S)

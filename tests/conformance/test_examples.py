@@ -39,6 +39,7 @@ class Example:
     words: tuple[str, ...]
     options: tuple[str, ...] = ()
     tls: bool = False
+    tools: bool = False  #: at the server that runs tools
 
 
 SUNNY = ("looking up the weather in milan", "agent: it is sunny in milan", "s of speech")
@@ -54,6 +55,11 @@ RUNS: dict[str, tuple[str, Example]] = {
             ("--from-file", str(QUESTION), "--to-file", "heard.wav", "--answers", "1"),
         ),
         "tool_calling.py": Example(OURS, ("tool:  get_weather({'city': 'milan'})", "it is sunny in milan")),
+        "server_tool.py": Example(
+            OURS,
+            ("server: get_weather({'city': 'milan'})", "agent: let me check", "sunny in milan"),
+            tools=True,
+        ),
         "call_centre_bot.py": Example(
             OURS, ("open from eight to five", "sunny", "parking", "said goodbye; 4 turns")
         ),
@@ -98,7 +104,7 @@ def run(site: Site, folder: Path, file: str, example: Example) -> str:
         (folder / "node_modules").symlink_to(HERE / "clients" / "node_modules")
         script = folder / file
         script.write_bytes((EXAMPLES / file).read_bytes())
-    base = (site.https if example.tls else site.http).removesuffix("/v1")
+    base = (site.tools if example.tools else site.https if example.tls else site.http).removesuffix("/v1")
     return execute(site, folder, [example.runner, str(script), *example.options, "--url", base])
 
 

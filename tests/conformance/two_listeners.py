@@ -1,7 +1,7 @@
-"""One engine with the pocket checkpoint behind two listeners, plain and TLS: each is what some client insists on.
+"""One engine with the pocket checkpoint behind listeners, plain and TLS: each is what some client insists on.
 
-Run as `python -m tests.conformance.two_listeners CERTIFICATE KEY`; prints one line of JSON with both addresses
-when it is ready, and ends well on SIGTERM.
+One more runs the tool of an example. `python -m tests.conformance.two_listeners CERTIFICATE KEY` prints one line
+of JSON with the addresses when it is ready, and ends well on SIGTERM.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 
-from voiceagent.config import Config, ServerConfig
+from voiceagent.config import Config, ServerConfig, ToolsConfig
 from voiceagent.engine.client import LocalEngine
 from voiceagent.engine.pipe import WorkerSpec
 from voiceagent.models.folder import find_model
 from voiceagent.server.app import Server
 
+EXAMPLE = ("scripts.examples.server_tool:get_weather",)
 LOAD_S = 300.0  #: it takes 3 s on an idle machine
 HANG_S = 30.0
 
@@ -36,11 +37,14 @@ async def serve(cert: str, key: str) -> None:
         listeners = {
             "http": ServerConfig(port=0),
             "https": ServerConfig(port=0, tls_cert=cert, tls_key=key),
+            "tools": ServerConfig(port=0),
         }
-        for scheme, listener in listeners.items():
-            server = Server(Config(server=listener), engine)
+        for name, listener in listeners.items():
+            tools = ToolsConfig(functions=EXAMPLE if name == "tools" else ())
+            server = Server(Config(server=listener, tools=tools), engine)
             running.push_async_callback(server.stop)
-            addresses[scheme] = f"{scheme}://localhost:{(await server.start())[1]}/v1"
+            scheme = "https" if name == "https" else "http"
+            addresses[name] = f"{scheme}://localhost:{(await server.start())[1]}/v1"
         sys.stdout.write(json.dumps({"model": ready.model, **addresses}) + "\n")
         sys.stdout.flush()
         await stopping.wait()

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from server_helpers import Caller, Event, calling, check_numbers, eventually, serving
+from websockets.asyncio.client import connect
 
+from voiceagent.client import RealtimeClient
 from voiceagent.config import ToolsConfig
 from voiceagent.engine.fake import Script
 
@@ -218,3 +220,33 @@ async def test_a_person_who_speaks_meanwhile_is_heard_and_answered() -> None:
         await caller.until("input_audio_buffer.committed")
         done = await caller.until("response.done", when=lambda event: bool(event["response"]["output"]))
         assert "samples" in caller.responses[done["response"]["id"]].text
+
+
+async def test_the_python_client_waits_for_what_the_server_looks_up() -> None:
+    async with serving(SHORT, tools=functions()) as site, RealtimeClient(site.http) as client:
+        answer = await client.ask_text("get_weather please")
+        ((name, arguments, output),) = answer.tools
+        assert (name, arguments) == ("get_weather", {"said": "You said: get_weather please"})
+        assert answer.said == f"The tool said: {output}"
+        assert (await client.ask_text("and now")).said == "You said: and now"
+
+
+async def test_the_live_protocol_has_the_tools_too_and_is_told_of_no_delegation() -> None:
+    site_tools = serving(SHORT, tools=functions())
+    async with site_tools as site, connect(f"{site.http.replace('http', 'ws')}/v1/live/sessions") as line:
+
+        async def send(kind: str, **fields: Any) -> None:
+            await line.send(json.dumps({"type": kind, **fields}))
+
+        delegation = {"type": "responses", "responses": {"model": "fake"}}
+        await send("session.start", session={"model": "fake", "delegation": delegation})
+        item = {"type": "message", "role": "user", "content": "get_weather"}
+        await send("response.item.create", item=item)
+        await send("response.create")
+        said, seen = "", set()
+        while "The tool said" not in said:
+            async with asyncio.timeout(20):
+                event = json.loads(await line.recv())
+            seen.add(event["type"])
+            said += event.get("delta", "") if event["type"] == "session.output_transcript.delta" else ""
+        assert not {"session.delegation.created", "error"} & seen

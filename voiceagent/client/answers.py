@@ -10,7 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceagent.client.errors import raise_if_failed
-from voiceagent.client.events import Done, Event, Failed, Heard, Said, Sound, Thought, ToolCall, ToolResult
+from voiceagent.client.events import (
+    Done,
+    Event,
+    Failed,
+    Heard,
+    Said,
+    ServerCall,
+    ServerResult,
+    Sound,
+    Thought,
+    ToolCall,
+    ToolResult,
+)
 
 ANSWER_TIMEOUT_S = 120.0
 
@@ -55,6 +67,7 @@ class Collector:
         self._answer = Answer()
         self._audio: list[npt.NDArray[np.int16]] = []
         self._calls: dict[str, ToolCall] = {}
+        self._at_the_server: dict[str, ServerCall] = {}  # calls that have not come back
         self._over = False
 
     @property
@@ -81,11 +94,16 @@ class Collector:
             case ToolResult(call_id, output) if call_id in self._calls:
                 call = self._calls[call_id]
                 answer.tools.append((call.name, call.arguments, output))
+            case ServerCall(item_id):
+                self._at_the_server[item_id] = event
+            case ServerResult(item_id, output) if item_id in self._at_the_server:
+                made = self._at_the_server.pop(item_id)
+                answer.tools.append((made.name, made.arguments, output))
             case Done(calls=calls):
                 raise_if_failed(event)
                 answer.total_s = self._clock() - self._began
                 self._calls.update({call.call_id: call for call in calls})
-                self._over = not (calls and self._runs_calls)
+                self._over = not (calls and self._runs_calls) and not self._at_the_server
             case _:
                 pass
 

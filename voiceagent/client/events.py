@@ -85,6 +85,25 @@ class ToolResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerCall:
+    """The model calls a tool that the server runs; its result and a further response follow."""
+
+    item_id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerResult:
+    """What such a tool returned; `pending`: only that more comes later."""
+
+    item_id: str
+    output: str
+    failed: bool
+    pending: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A response is over: `status` is completed, cancelled, incomplete or failed (then `problem` says why)."""
 
@@ -127,6 +146,8 @@ Event = (
     | Thought
     | Interrupted
     | ToolResult
+    | ServerCall
+    | ServerResult
     | Done
     | Failed
     | Reconnected
@@ -161,6 +182,10 @@ def decode(raw: Raw) -> Event:
             return Interrupted()
         case "conversation.item.added" if raw["item"]["type"] == "function_call_output":
             return ToolResult(raw["item"]["call_id"], raw["item"]["output"])
+        case "server_tool.called":
+            return ServerCall(raw["item_id"], raw["name"], _arguments(raw["arguments"]))
+        case "server_tool.returned":
+            return ServerResult(raw["item_id"], raw["output"], raw["failed"], raw["pending"])
         case "response.done":
             return _done(raw["response"])
         case "error":
