@@ -7,7 +7,7 @@ from server_helpers import calling, serving
 
 from voiceagent.config import LimitsConfig
 from voiceagent.core.actions import StartTurn
-from voiceagent.core.history import audio_bytes
+from voiceagent.core.history import SystemItem, audio_bytes
 from voiceagent.engine.fake import CONTEXT, Script
 from voiceagent.units import VOICE_RATE
 
@@ -49,3 +49,33 @@ async def test_the_sound_of_a_long_call_stays_in_its_budget() -> None:
         assert max(held) <= 1 << 20
         assert held[5] > held[1] > 0, "what there is room for is kept"
         assert len(starts[-1].items) == 59, "and every item"
+
+
+async def test_old_turns_become_text_and_then_a_summary_that_the_engine_writes() -> None:
+    """Over a socket: every step is told, the last four exchanges stay sound, and the engine reads less and less."""
+    script = Script(speech_ids=25, context=800, summary="They asked for rooms.")
+    second = np.zeros(VOICE_RATE, np.int16)
+    async with serving(script) as site, calling(site) as caller:
+        await caller.manual()
+        await caller.send("session.update", session={"type": "realtime", "context": {"summary": "model"}})
+        shown = (await caller.until("session.updated"))["session"]["context"]
+        assert shown == {"audio": "text", "summary": "model"}
+        for _ in range(60):
+            await caller.append(second)
+            await caller.send("input_audio_buffer.commit")
+            await caller.send("response.create")
+            await caller.until("response.done")
+        told = [event for event in caller.log if event["type"] == "conversation.condensed"]
+        (session,) = site.engine.sessions.values()
+    forms = [event["form"] for event in told]
+    assert {"text", "summary"} == set(forms)
+    assert all(event["tokens_after"] < event["tokens_before"] for event in told)
+    assert {event["summary"] for event in told if event["form"] == "summary"} == {"They asked for rooms."}
+    starts = [action for action in session.actions if isinstance(action, StartTurn)]
+    replies = [start for start in starts if not start.options.sums_up]
+    assert len(replies) == 60, "a summary is nobody's response"
+    assert max(len(start.items) for start in replies) < 60, "of 119 items"
+    last = replies[-1].items
+    assert isinstance(last[0], SystemItem)
+    assert "They asked for rooms." in last[0].text
+    assert [audio_bytes(item) > 0 for item in last[-7:]].count(True) == 7
