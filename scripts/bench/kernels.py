@@ -107,6 +107,7 @@ def check_linear() -> None:
             got = gpu_linear.small(x, weight, norm=norm, residual=residual)
             exact = linear.small_torch(wide[0], wide[1], norm=wide[3], residual=wide[4])
             close(got, exact, f"norm, linear, residual {rows} {outputs}x{inputs}")
+            check_added(x, weight, residual, norm=noise(outputs))
             if rows <= gpu_linear.FEW_ROWS:
                 tile = gpu_linear.Tile(16, 64, 4, 2, splits=3)
                 got = gpu_linear.streamed(x, weight, bias, norm=norm, residual=residual, tile=tile)
@@ -115,6 +116,14 @@ def check_linear() -> None:
                 close(got, linear.gated_torch(*wide[:2]), "split gated")
             got = gpu_linear.gated(x, weight, norm=norm)
             close(got, linear.gated_torch(wide[0], wide[1], norm=wide[3]), f"gated {rows} {outputs}x{inputs}")
+
+
+def check_added(x: Tensor, weight: Tensor, residual: Tensor, *, norm: Tensor) -> None:
+    """As the product, and the norm of what it returns, if it returns one."""
+    out, normed = gpu_linear.added(x, weight, residual=residual, norm=norm)
+    assert torch.equal(out, gpu_linear.small(x, weight, residual=residual))
+    if normed is not None:
+        close(normed, fused.add_rms_norm_torch(out.double(), None, norm.double(), 1e-6)[0], "norm behind it")
 
 
 def check_paged() -> None:
@@ -325,13 +334,14 @@ def measure_step(ceiling: float, *, batch: int, context: int) -> None:
     positions = lengths.long() - 1
 
     def step() -> None:
-        x = first
+        x, normed = first, None
         for layer, (qkv, bias, o, gate_up, down, norms) in enumerate(_layers[:-1]):
-            mixed = linear.small(x, qkv, bias, norm=norms[0])
+            mixed = linear.small(x, qkv, bias, norm=norms[0], normed=normed)
             q = fused.rotate_and_write(mixed, cos, sin, positions, pool, layer, places)
             mixed = paged.decode_attention(q, pool, layer, tables, lengths)
-            x = linear.small(mixed.flatten(1), o, residual=x)
-            x = linear.small(linear.gated(x, gate_up, norm=norms[1]), down, residual=x)
+            x, normed = linear.added(mixed.flatten(1), o, residual=x, norm=norms[1])
+            mixed = linear.gated(x, gate_up, norm=norms[1], normed=normed)
+            x, normed = linear.added(mixed, down, residual=x, norm=norms[0])
         case["scores"] = linear.small(x, _layers[-1][0], norm=_layers[0][5][0])
         sample.choose(**case)
 

@@ -133,6 +133,19 @@ def test_linear_adds_up_what_it_is_given(with_bias: bool, with_residual: bool, w
     )
 
 
+def test_a_norm_that_is_there_is_not_made_again() -> None:
+    x, weight, residual, norm = torch.randn(3, 10), torch.randn(8, 10), torch.randn(3, 8), torch.rand(8)
+    out, normed = linear.added(x, weight, residual=residual, norm=norm, eps=1e-5)
+    torch.testing.assert_close(out, residual + x @ weight.T)
+    known = torch.nn.functional.rms_norm(out, (8,), norm, 1e-5)
+    if normed is not None:  # a CPU leaves it to the next product
+        torch.testing.assert_close(normed, known)
+    following = torch.randn(6, 8)
+    for product in (linear.small, linear.gated):
+        expected = product(out, following, norm=norm, eps=1e-5)
+        torch.testing.assert_close(product(out, following, norm=norm, normed=known, eps=1e-5), expected)
+
+
 # Sampling. Rows of a case are drawn one by one here, with Python's own sort and fractions of whole numbers.
 
 

@@ -214,18 +214,25 @@ class _Layer(nn.Module):
         x = x + F.dropout(mixed, self.dropout, self.training)
         return x + F.dropout(self.mlp(self.post_attention_layernorm(x)), self.dropout, self.training)
 
-    def fill(self, x: Tensor, new: New) -> Tensor:
+    def fill(self, x: Tensor, normed: Tensor | None, new: New) -> Tensor:
         """Stores keys and values of (N, hidden) new positions; their queries."""
         qkv, norm = self.self_attn.qkv, self.input_layernorm.weight
-        return new.rotate(linear.small(x, qkv.factor, qkv.bias, norm=norm, eps=self.eps), self.index)
+        joined = linear.small(x, qkv.factor, qkv.bias, norm=norm, normed=normed, eps=self.eps)
+        return new.rotate(joined, self.index)
 
-    def extend(self, x: Tensor, new: New) -> Tensor:
-        """(N, hidden) new positions to the same, storing their keys and values."""
+    def extend(
+        self, x: Tensor, normed: Tensor | None, new: New, *, behind: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """(N, hidden) new positions to the same, storing their keys and values.
+
+        `normed` and what is returned beside the states are these behind the norm that comes next, if it cost nothing;
+        `behind` is the weight of the norm behind this layer.
+        """
         mlp, norm = self.mlp, self.post_attention_layernorm.weight
-        mixed = new.attend(self.fill(x, new), self.index)
-        x = linear.small(mixed, self.self_attn.o_proj.factor, residual=x)
-        gated = linear.gated(x, mlp.gate_up.factor, norm=norm, eps=self.eps)
-        return linear.small(gated, mlp.down_proj.factor, residual=x)
+        mixed = new.attend(self.fill(x, normed, new), self.index)
+        x, normed = linear.added(mixed, self.self_attn.o_proj.factor, residual=x, norm=norm, eps=self.eps)
+        gated = linear.gated(x, mlp.gate_up.factor, norm=norm, normed=normed, eps=self.eps)
+        return linear.added(gated, mlp.down_proj.factor, residual=x, norm=behind, eps=self.eps)
 
 
 class CausalLM(nn.Module):
@@ -260,18 +267,21 @@ class CausalLM(nn.Module):
         Returns:
             (N, hidden); in idle rows without meaning.
         """
-        x = embeds
-        for layer in cast("Iterable[_Layer]", self.layers):
-            x = layer.extend(x, new)
-        return x
+        return self._extend(embeds, new, len(self.layers))[0]
 
     def fill(self, embeds: Tensor, new: New) -> None:
         """`extend`, where nobody wants to know the states: the last layer only stores keys and values."""
-        x = embeds
         *body, last = cast("Iterable[_Layer]", self.layers)
-        for layer in body:
-            x = layer.extend(x, new)
-        last.fill(x, new)
+        last.fill(*self._extend(embeds, new, len(body)), new)
+
+    def _extend(self, x: Tensor, new: New, count: int) -> tuple[Tensor, Tensor | None]:
+        """Behind the first `count` layers: the states, and these behind the next norm, if it cost nothing."""
+        layers = list(cast("Iterable[_Layer]", self.layers))
+        norms = [*(layer.input_layernorm for layer in layers), self.norm]
+        normed: Tensor | None = None
+        for layer, following in zip(layers[:count], norms[1:], strict=False):
+            x, normed = layer.extend(x, normed, new, behind=following.weight)
+        return x, normed
 
     @property
     def tables(self) -> tuple[Tensor, Tensor]:

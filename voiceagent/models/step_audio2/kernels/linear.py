@@ -19,6 +19,7 @@ def small(
     bias: Tensor | None = None,
     *,
     norm: Tensor | None = None,
+    normed: Tensor | None = None,
     eps: float = 1e-6,
     residual: Tensor | None = None,
 ) -> Tensor:
@@ -29,12 +30,15 @@ def small(
         weight: (outputs, inputs); on a CPU it may be kept as int8 rows too.
         bias: (outputs,), or None.
         norm: (inputs,) weight of an RMS norm applied to x first; None for no norm.
+        normed: (N, inputs) x behind that norm, if somebody has made it already.
         eps: of that norm.
         residual: (N, outputs) added to the product; None for none. It is not changed.
 
     Returns:
         (N, outputs).
     """
+    if normed is not None:
+        x, norm = normed, None
     if isinstance(weight, Tensor) and x.is_cuda:
         from voiceagent.models.step_audio2.kernels.gpu import linear as gpu
 
@@ -64,18 +68,50 @@ def small_torch(
     return out if residual is None else out + residual
 
 
-def gated(x: Tensor, weight: Tensor | Int8Rows, *, norm: Tensor | None = None, eps: float = 1e-6) -> Tensor:
+def added(
+    x: Tensor, weight: Tensor | Int8Rows, *, residual: Tensor, norm: Tensor, eps: float = 1e-6
+) -> tuple[Tensor, Tensor | None]:
+    """residual + x @ weight.T, and the same behind the norm that comes next, where that can be had for nothing.
+
+    Args:
+        x: (N, inputs).
+        weight: (outputs, inputs), as in `small`.
+        residual: (N, outputs). It is not changed.
+        norm: (outputs,) weight of an RMS norm.
+        eps: of that norm.
+
+    Returns:
+        (N, outputs), and its norm or None: whoever needs it then says so to the next product.
+    """
+    if isinstance(weight, Tensor) and x.is_cuda:
+        from voiceagent.models.step_audio2.kernels.gpu import linear as gpu
+
+        return gpu.added(x, weight, residual=residual, norm=norm, eps=eps)
+    return small_torch(x, weight, residual=residual), None
+
+
+def gated(
+    x: Tensor,
+    weight: Tensor | Int8Rows,
+    *,
+    norm: Tensor | None = None,
+    normed: Tensor | None = None,
+    eps: float = 1e-6,
+) -> Tensor:
     """silu(gate) * up with gate and up = rms_norm(x) @ weight.T.
 
     Args:
         x: (N, inputs).
         weight: (2 * outputs, inputs), the gate's rows before the up's.
         norm: (inputs,) weight of an RMS norm applied to x first; None for no norm.
+        normed: (N, inputs) x behind that norm, if somebody has made it already.
         eps: of that norm.
 
     Returns:
         (N, outputs).
     """
+    if normed is not None:
+        x, norm = normed, None
     if isinstance(weight, Tensor) and x.is_cuda:
         from voiceagent.models.step_audio2.kernels.gpu import linear as gpu
 

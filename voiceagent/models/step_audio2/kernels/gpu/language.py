@@ -30,12 +30,23 @@ except ModuleNotFoundError:  # the CPU install
     jit, tl, constant = _plain, None, _plain
 
 
-def launch(kernel: Any, grid: tuple[int, ...], device: torch.device, *arguments: Any, **options: Any) -> None:
-    """Starts `kernel(*arguments, OVERLAP)`; options are Triton's (num_warps, num_stages)."""
+def launch(
+    kernel: Any,
+    grid: tuple[int, ...],
+    device: torch.device,
+    *arguments: Any,
+    early: bool = True,
+    **options: Any,
+) -> None:
+    """Starts `kernel(*arguments, OVERLAP)`; options are Triton's (num_warps, num_stages).
+
+    `early`: it may start while the kernel before it ends, if the device can do that. Not worth it for one that has
+    nothing to do before that end, and meanwhile takes the room of others.
+    """
     if device.type != "cuda":
         kernel[grid](*arguments, False, **options)  # the interpreter
         return
-    overlap = _overlaps(device)
+    overlap = early and _overlaps(device)
     if overlap:
         options["launch_pdl"] = True
     with torch.cuda.device(device):  # Triton starts on the current device, whatever the tensors'

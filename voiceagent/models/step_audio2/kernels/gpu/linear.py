@@ -62,6 +62,21 @@ def small(
     return out if residual is None else out + residual
 
 
+def added(
+    x: Tensor, weight: Tensor, *, residual: Tensor, norm: Tensor, eps: float = 1e-6
+) -> tuple[Tensor, Tensor | None]:
+    """`kernels.linear.added`: where a product is made in parts, the pass that adds them up makes the norm as well."""
+    rows, outputs = x.shape[0], weight.shape[0]
+    tile = _cut(_tile(rows, outputs, gate=False), x, gate=False)
+    if not _NORM_ROWS < rows <= MOST_ROWS or tile.splits == 1:
+        return small(x, weight, residual=residual), None
+    out, normed = x.new_empty(2, rows, outputs).unbind()
+    tensors = (_parts(x, weight, tile), residual.contiguous(), norm, out, normed)
+    sizes = (tile.splits, power_of_2(outputs))
+    launch(_finish_and_norm, (rows,), x.device, *tensors, outputs, eps, *sizes, num_warps=8)
+    return out, normed
+
+
 def gated(x: Tensor, weight: Tensor, *, norm: Tensor | None = None, eps: float = 1e-6) -> Tensor:
     """`kernels.linear.gated`."""
     if x.shape[0] <= MOST_ROWS:
@@ -81,13 +96,8 @@ def streamed(
     tile: Tile | None = None,
 ) -> Tensor:
     """`small`, or with `gate` `gated`, by Triton; `tile` overrides the choice."""
-    rows, inputs = x.shape
-    tile = _fit(tile or _tile(rows, weight.shape[0], gate=gate), x, gate=gate)
-    step = min(tile.inputs, max(16, power_of_2(inputs)))
-    share = (
-        ceil_div(ceil_div(inputs, tile.splits), step) * step
-    )  # inputs of one split, none of which may be empty
-    tile = tile._replace(inputs=step, splits=ceil_div(inputs, share))
+    rows = x.shape[0]
+    tile = _cut(tile or _tile(rows, weight.shape[0], gate=gate), x, gate=gate)
     if norm is not None and (rows > _NORM_ROWS or tile.splits > 1):
         x, _ = fused.add_rms_norm(x, None, norm, eps)
         norm = None
@@ -98,11 +108,25 @@ def streamed(
     if tile.splits == 1:
         _product(x, weight, norm, *extras, eps, bias is not None, residual is not None, gate, tile)
         return out
-    parts = x.new_empty(tile.splits, rows, weight.shape[0], dtype=torch.float32)
-    _product(x, weight, None, x, x, parts, eps, False, False, False, tile)
+    parts = _parts(x, weight, tile)
     flags = (bias is not None, residual is not None, gate, tile.splits, 512)
     launch(_finish, (ceil_div(outputs, 512), rows), x.device, parts, *extras, outputs, *flags)
     return out
+
+
+def _cut(tile: Tile, x: Tensor, *, gate: bool) -> Tile:
+    """The tile as this device and these inputs allow; no split is empty."""
+    tile, inputs = _fit(tile, x, gate=gate), x.shape[1]
+    step = min(tile.inputs, max(16, power_of_2(inputs)))
+    share = ceil_div(ceil_div(inputs, tile.splits), step) * step
+    return tile._replace(inputs=step, splits=ceil_div(inputs, share))
+
+
+def _parts(x: Tensor, weight: Tensor, tile: Tile) -> Tensor:
+    """(splits, N, outputs) float32, one sum for each split of a tile that is cut."""
+    parts = x.new_empty(tile.splits, x.shape[0], weight.shape[0], dtype=torch.float32)
+    _product(x.contiguous(), weight, None, x, x, parts, 0.0, False, False, False, tile)
+    return parts
 
 
 def _product(
@@ -131,7 +155,8 @@ def _product(
         launch(_one_row, grid, x.device, *tensors, *numbers, *flags, *sizes, num_warps=tile.warps)
     else:
         padded = max(16, power_of_2(rows))
-        launch(_few_rows, grid, x.device, *tensors, *numbers, *flags, *sizes, padded, num_warps=tile.warps)
+        last = (*flags, *sizes, padded)
+        launch(_few_rows, grid, x.device, *tensors, *numbers, *last, early=False, num_warps=tile.warps)
 
 
 def _tile(rows: int, outputs: int, *, gate: bool) -> Tile:
@@ -139,7 +164,7 @@ def _tile(rows: int, outputs: int, *, gate: bool) -> Tile:
     if rows == 1:
         return Tile(8, 512, 4, 3)
     if rows > FEW_ROWS:
-        return Tile(64, 64, 4, 4) if gate else Tile(128, 128, 4, 4, splits=3 if outputs <= 8192 else 1)
+        return Tile(64, 64, 4, 6) if gate else Tile(128, 128, 4, 4, splits=3 if outputs <= 8192 else 1)
     if gate:
         return Tile(32, 128, 4, 3)
     return Tile(64, 128, 4, 3, splits=4 if outputs <= 8192 else 1)
@@ -335,3 +360,33 @@ def _finish(
     if RESIDUAL:
         total += tl.load(residual + row * outputs + n, real, 0.0).to(tl.float32)
     tl.store(out + row * outputs + n, total.to(out.dtype.element_ty), real)
+
+
+@jit
+def _finish_and_norm(
+    parts,
+    residual,
+    norm,
+    out,
+    normed,
+    outputs,
+    eps,
+    SPLITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
+    """Adds up the splits of one row and the residual, and makes the RMS norm of what is stored of it."""
+    after_previous(OVERLAP)
+    row, rows = tl.program_id(0).to(tl.int64), tl.num_programs(0)
+    n = tl.arange(0, BLOCK)
+    real = n < outputs
+    total = tl.zeros((BLOCK,), tl.float32)
+    for split in tl.static_range(SPLITS):
+        total += tl.load(parts + (split * rows + row) * outputs + n, real, 0.0)
+    total += tl.load(residual + row * outputs + n, real, 0.0).to(tl.float32)
+    stored = total.to(out.dtype.element_ty)
+    tl.store(out + row * outputs + n, stored, real)
+    value = stored.to(tl.float32)
+    value *= tl.rsqrt(tl.sum(value * value, 0) / outputs + eps)
+    value *= tl.load(norm + n, real, 0.0).to(tl.float32)
+    tl.store(normed + row * outputs + n, value.to(normed.dtype.element_ty), real)

@@ -18,6 +18,7 @@ from voiceagent.models.step_audio2.kernels.gpu.language import (
 
 _PROGRAMS = 512  # wanted: about four for each of 132 multiprocessors
 _MOST_SPLITS = 64
+_MANY = 32  # rows from which on smaller programs are quicker
 
 
 def write(keys: Tensor, values: Tensor, pool: Tensor, layer: int, places: Tensor) -> None:
@@ -71,7 +72,7 @@ def decode_attention(
         page,
         width,
         splits,
-        num_warps=4,
+        num_warps=2 if batch >= _MANY else 4,
         num_stages=2 if splits == 1 else 3,  # many programs: another one in a multiprocessor is worth more
     )
     if splits > 1:
