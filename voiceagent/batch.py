@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from voiceagent.errors import InputError, VoiceAgentError
 from voiceagent.launch import console, load, worker_spec
 from voiceagent.server import tasks
 from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, VOICE_RATE
-from voiceagent.wire.audio_rest import TextRequest, render_text, whole
+from voiceagent.wire.audio_rest import Segment, TextRequest, render_text, whole
 
 FORMATS = {"text": ".txt", "srt": ".srt", "vtt": ".vtt", "json": ".json"}
 Common = Callable[[argparse.ArgumentParser], None]
@@ -38,7 +39,9 @@ class Result:
     sound: npt.NDArray[np.int16] | None = None
 
 
-Work = Callable[[LocalEngine, Path], Awaitable[Result]]
+Report = Callable[[float], None]
+"""Takes how many seconds of a file are done."""
+Work = Callable[[LocalEngine, Path, Report], Awaitable[Result]]
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], common: Common) -> None:
@@ -107,7 +110,9 @@ def run(arguments: argparse.Namespace, config: Config, *, command: str) -> int:
     work = {"transcribe": _transcribe, "translate": _translate, "describe": _describe, "speak": _speak}[
         command
     ]
-    return asyncio.run(_engine_work(arguments, config, lambda engine, path: work(engine, path, arguments)))
+    return asyncio.run(
+        _engine_work(arguments, config, lambda engine, path, report: work(engine, path, report, arguments))
+    )
 
 
 async def _engine_work(arguments: argparse.Namespace, config: Config, work: Work) -> int:
@@ -115,18 +120,19 @@ async def _engine_work(arguments: argparse.Namespace, config: Config, work: Work
     engine = LocalEngine(worker, load_s=config.engine.load_timeout_s)
     try:
         await load(engine, worker.name)
-        return await _each(arguments, lambda path: work(engine, path))
+        return await _each(arguments, lambda path, report: work(engine, path, report))
     finally:
         await engine.stop()
 
 
-async def _each(arguments: argparse.Namespace, work: Callable[[Path], Awaitable[Result]]) -> int:
+async def _each(arguments: argparse.Namespace, work: Callable[[Path, Report], Awaitable[Result]]) -> int:
     failed = 0
-    async with _progress(len(arguments.files)) as advance:
+    async with _progress(len(arguments.files)) as (show, advance):
         for path in arguments.files:
             began = time.monotonic()
+            show(path.name)
             try:
-                result = await work(path)
+                result = await work(path, partial(_show_seconds, show, path.name))
             except VoiceAgentError as error:
                 failed += 1
                 console.print(f"{path}: {error}", markup=False, soft_wrap=True)
@@ -138,12 +144,17 @@ async def _each(arguments: argparse.Namespace, work: Callable[[Path], Awaitable[
     return 2 if failed else 0
 
 
+def _show_seconds(show: Callable[[str], None], name: str, seconds: float) -> None:
+    show(f"{name}, {int(seconds) // 60}:{int(seconds) % 60:02} done")
+
+
 @asynccontextmanager
-async def _progress(count: int) -> AsyncIterator[Callable[[], None]]:
-    columns = (TextColumn("files"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+async def _progress(count: int) -> AsyncIterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """What shows how far a file is, and what says that it is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("files", total=count)
-        yield lambda: progress.advance(task)
+        yield lambda words: progress.update(task, description=words), lambda: progress.advance(task)
 
 
 def _stats(arguments: argparse.Namespace, result: Result, spent: float) -> str:
@@ -179,19 +190,33 @@ def _options(arguments: argparse.Namespace, *, spoken: bool, instructions: str =
     )
 
 
-async def _transcribe(engine: LocalEngine, path: Path, arguments: argparse.Namespace) -> Result:
+async def _transcribe(
+    engine: LocalEngine, path: Path, report: Report, arguments: argparse.Namespace
+) -> Result:
     with path.open("rb") as file:
         recording = tasks.Recording(file)
-        found = [segment async for segment in tasks.written(engine, recording)]
+        found = await _found(tasks.written(engine, recording), report)
     asked = TextRequest("verbose_json" if arguments.format == "json" else arguments.format, False, "")
     _, text = render_text(found, asked=asked, task="transcribe", duration=recording.seconds)
     return Result(text, FORMATS[arguments.format])
 
 
-async def _translate(engine: LocalEngine, path: Path, arguments: argparse.Namespace) -> Result:
+async def _found(segments: AsyncIterator[Segment], report: Report) -> list[Segment]:
+    """All of a file, as it comes: an hour of speech takes its time."""
+    found = []
+    async for segment in segments:
+        found.append(segment)
+        report(segment.end)
+    return found
+
+
+async def _translate(
+    engine: LocalEngine, path: Path, report: Report, arguments: argparse.Namespace
+) -> Result:
     if not arguments.speech:
         with path.open("rb") as file:
-            found = [s async for s in tasks.written(engine, tasks.Recording(file), translate=arguments.to)]
+            written = tasks.written(engine, tasks.Recording(file), translate=arguments.to)
+            found = await _found(written, report)
         return Result(whole(found) + "\n")
     instructions = tasks.TRANSLATE_ALOUD.format(language=arguments.to)
     options = _options(arguments, spoken=True, instructions=instructions)
@@ -199,14 +224,14 @@ async def _translate(engine: LocalEngine, path: Path, arguments: argparse.Namesp
     return Result(text + "\n", sound=sound)
 
 
-async def _describe(engine: LocalEngine, path: Path, arguments: argparse.Namespace) -> Result:
+async def _describe(engine: LocalEngine, path: Path, _: Report, arguments: argparse.Namespace) -> Result:
     instructions = "You are a helpful assistant." if arguments.question else tasks.DESCRIBE
     options = _options(arguments, spoken=False, instructions=instructions)
-    text, _ = await tasks.answered(engine, _clip(path), options, question=arguments.question)
+    text, _sound = await tasks.answered(engine, _clip(path), options, question=arguments.question)
     return Result(text + "\n")
 
 
-async def _speak(engine: LocalEngine, path: Path, arguments: argparse.Namespace) -> Result:
+async def _speak(engine: LocalEngine, path: Path, _: Report, arguments: argparse.Namespace) -> Result:
     try:
         text = await asyncio.to_thread(path.read_text, encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -248,7 +273,7 @@ async def _convert_all(arguments: argparse.Namespace, config: Config) -> int:
         )
     voice = decoder.voices[arguments.voice or next(iter(decoder.voices))]
 
-    async def convert(path: Path) -> Result:
+    async def convert(path: Path, _: Report) -> Result:
         samples, rate = wavio.read(path)
         heard = resample(samples, source=rate, target=MODEL_RATE)
         parts = [heard[at : at + PIECE_SAMPLES] for at in range(0, len(heard), PIECE_SAMPLES)]
