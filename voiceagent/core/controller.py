@@ -93,30 +93,31 @@ class Controller:
     def _deadline(self) -> float | None:
         if self._over:
             return None
-        times = (
-            self._replies.mouth.next_deadline(self._now),
-            self._ear.deadline,
-            self._idle_deadline(),
-            self._errands.deadline(),
-        )
+        times = (self._replies.mouth.next_deadline(self._now), self._deadline_beside_speech())
+        return min([time for time in times if time is not None], default=None)
+
+    def _deadline_beside_speech(self) -> float | None:
+        times = (self._ear.deadline, self._idle_deadline(), self._errands.deadline())
         return min([time for time in times if time is not None], default=None)
 
     def handle_timeout(self, now: float) -> list[act.Action]:
         """Time has passed: sends what may be sent, notices what was heard. Too early or too often is harmless."""
         if self._over:
             return []
-        return self._done(None, self._tick(now) + self._advance())
+        rest = self._deadline_beside_speech()
+        goes_on = self._settled and self._replies.sounds and (rest is None or now < rest)
+        made = self._tick(now)
+        if not goes_on or self._replies.mouth.finished:
+            return self._done(None, made)
+        self._wake = self._deadline()
+        return made
 
     def handle(self, event: ev.Event, now: float) -> list[act.Action]:
         """What to do about one event. `now` in seconds on any clock that does not go back."""
         if self._over:
             return []
         made = self._short_way(event, now) if self._is_calm(now) else None
-        return (
-            made
-            if made is not None
-            else self._done(event, self._tick(now) + self._dispatch(event) + self._advance())
-        )
+        return made if made is not None else self._done(event, self._tick(now) + self._dispatch(event))
 
     def _is_calm(self, now: float) -> bool:
         """Whether nothing is to be done before something happens."""
@@ -145,11 +146,13 @@ class Controller:
         return made
 
     def _follow(self, made: list[act.Action]) -> list[act.Action]:
-        """With what follows of tools that were called."""
+        """With what follows of it: of the state, and of tools that were called."""
         made = made + self._errands.follow(made, self._now)
-        while self._errands.stirred():
+        stirred = True
+        while stirred:
             more = self._advance()
             made += more + self._errands.follow(more, self._now)
+            stirred = self._errands.stirred()
         return made
 
     def _dispatch(self, event: ev.Event) -> list[act.Action]:

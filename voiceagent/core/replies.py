@@ -90,6 +90,11 @@ class Replies:
         return live is not None and event.turn == live.id and live.ended is None and live.sent > 0
 
     @property
+    def sounds(self) -> bool:
+        """Whether the live turn has begun to be sent."""
+        return self.mouth.live is not None and self.mouth.live.sent > 0
+
+    @property
     def unfinished(self) -> AssistantItem | None:
         """The live turn's message with the words that the client was told; the history knows only its place."""
         return None if self.mouth.live is None else self.mouth.live.item()
