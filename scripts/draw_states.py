@@ -58,7 +58,7 @@ def draw() -> str:
             quick=milliseconds(QUICK), loud=milliseconds(LOUD), ordinary=milliseconds(ORDINARY),
             soft=milliseconds(SOFT), faint=milliseconds(FAINT), settle=milliseconds(SETTLE),
             lead=f"{MOST_AHEAD * 1000 // VOICE_RATE} ms", asides=MAX_ASIDES, way=f"{WAY_S * 1000:g} ms",
-            patience=milliseconds(PATIENCE), guesses=MOST, high=f"{HIGH:.0%}", recent=RECENT,
+            patience=milliseconds(PATIENCE), guesses=MOST, high=f"{HIGH * 100:g} %", recent=RECENT,
         ),
     ]  # fmt: skip
     return "\n\n".join(parts).replace(".\n\n- **", ".\n- **")
@@ -111,9 +111,10 @@ RULES = """## Rules between them
   in the history. They read the conversation, and of a reply in the making what was told. Each is cancelled by its
   number; the end of the call and the engine's death end them all.
 - **Old turns are condensed** (condense.py) when the conversation takes {high} of its room: all but the newest {recent}
-  exchanges are read as words instead of sound (`Condensed`), once the words are known (`Transcribe` under a name of its
-  own); what is still long is summed up beside the conversation (`StartTurn` with `sums_up`), if that is wished for. What
-  is read changes only while nobody speaks and no turn is live, and is then read ahead (`Prepare`). Items stay as they are.
+  exchanges are read as words instead of sound (`Condensed`), once the words are known (`Transcribe` under a name of
+  its own); what is still long is summed up beside the conversation (`StartTurn` with `sums_up`), if that is wished for.
+  What is read changes only while nobody speaks and no turn is live, and is then read ahead (`Prepare`). Items stay as
+  they are.
 - **Everything late is dropped**: what the engine says of a turn that is not open changes nothing.
 - **The engine may die**: the live turn fails, what was sent of it is heard and kept; until `EngineUp` every turn fails
   at once with `engine_down`.
