@@ -171,7 +171,8 @@ class Calls(RuleBasedStateMachine):
 
     @rule(request=st.sampled_from(STOPS))
     def something_stops(self, request: ev.Event) -> None:
-        if not isinstance(request, ev.TurnFailed) or not self.world.is_open(1):
+        stale = not self.world.is_open(1) and 1 not in self.world.unsettled
+        if not isinstance(request, ev.TurnFailed) or stale:
             self.world.give(request)
 
     @precondition(lambda self: len(self.world.controller.history) > 0)
