@@ -34,6 +34,11 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 PROBE_S = 0.2
+FLAT_MB, FLAT_S, WARM_S = (
+    1.0,
+    5.0,
+    120.0,
+)  #: warm = no more growth than that in so long; waited for at most so long
 FRAME_S = 0.04
 APPEND = frame(json.dumps({"type": "input_audio_buffer.append", "audio": "A" * 2560}).encode())
 BIG = frame(json.dumps({"type": "input_audio_buffer.append", "audio": "A" * (128 << 10)}).encode())
@@ -196,6 +201,7 @@ async def neighbours(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     try:
         calls, tasks = await good_calls(server.port, args.sessions)
+        await warm(server)
         for name in ["", *([args.only] if args.only else OFFENDERS)]:
             for call in calls:
                 call.times.clear()
@@ -219,6 +225,15 @@ async def neighbours(args: argparse.Namespace) -> list[dict[str, Any]]:
     finally:
         server.stop()
     return rows
+
+
+async def warm(server: ServerProcess) -> None:
+    """Waits until the good calls alone make it no larger: their conversations are full, all code has run."""
+    begun, before = time.monotonic(), 0.0
+    while server.rss_mb() - before > FLAT_MB and time.monotonic() - begun < WARM_S:
+        before = server.rss_mb()
+        await asyncio.sleep(FLAT_S)
+    console.print(f"{server.rss_mb():.0f} MB after {time.monotonic() - begun:.0f} s with good calls alone")
 
 
 def summary(calls: list[Good]) -> dict[str, Any]:
