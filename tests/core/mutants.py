@@ -76,9 +76,11 @@ MUTANTS = (
     ),
     Mutant("asked again and again", "questions", "self._asked == ear.speech_end", "False"),
     Mutant("what was asked about is kept", "questions", "return self._forget()", "return []"),
-    Mutant("numbers are like all words", "patience", "if end is Tail.SPELLED and", "if False and"),
-    Mutant("who hesitates has finished", "patience", "CAPS.get(end, 1.0)", "1.0"),
-    Mutant("nonsense is a verdict", "patience", "complete if complete >= 0.0 else 0.0", "complete"),
+    Mutant("numbers are like all words", "patience", "spelled = end is Tail.SPELLED", "spelled = False"),
+    Mutant("who hesitates has finished", "patience", "CAPS.get(end, KNOWN + SPELLED)", "KNOWN + SPELLED"),
+    Mutant(
+        "nonsense is a verdict", "patience", "if complete >= 0.0 else 1e-3", "if complete >= 0.0 else 0.999"
+    ),
     Mutant(
         "the plain silence is shorter for a fast talker",
         "patience",

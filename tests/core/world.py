@@ -41,11 +41,11 @@ ONSET_WINDOWS = 3
 TOKEN = 960
 EAGER = {
     "low": (600, 2000, 8000),
-    "medium": (256, 1200, 4000),
+    "medium": (192, 1200, 4000),
     "high": (160, 700, 2000),
 }  # PROTOCOL.md's table
 PACE = (0.75, 2.0)
-FIRST_SIGN = 96 * 16
+FIRST_SIGN = 64 * 16
 WAY_S = 0.1  # the delay that the core assumes of a player that does not acknowledge
 
 
@@ -392,6 +392,7 @@ class World:
         elif vad is not None and vad.eagerness is not None and self.up:
             end = self.runs[-1].end
             signs = (self.judged - end) * WINDOW >= FIRST_SIGN and not self.runs[-1].disturbed
+            signs = signs and self.speaking is not None
             assert not signs or self.question == end * WINDOW, "nobody asked whether they have finished"
 
     def engine_judges(self) -> None:
@@ -1144,11 +1145,12 @@ class World:
         if self.speaking is not None:
             assert self.speaking == (item_id, start * 1000 // 16_000), "announced otherwise than committed"
         vad = self.config.turn_detection
+        stopped, self.stopped = self.stopped, None
         if event is None and self.runs:
             self.runs[-1].disturbed = True  # over for want of news: what comes of the voice later is another
         if isinstance(event, ev.SpeechProb) and vad is not None:
             silence = (self.judged - self.runs[-1].end) * WINDOW
-            least, most = self.patience(vad)
+            least, most = self.patience(vad, stopped)
             assert silence >= least, "ended in the middle of a sentence"
             assert silence < most + WINDOW or self.runs[-1].disturbed, "ended too late"
         self.utterances.append((start, start + size))
@@ -1165,27 +1167,28 @@ class World:
         if not isinstance(event, ev.Commit) and answered:
             self.answer_due = True
 
-    def patience(self, vad: ev.ServerVad) -> tuple[int, int]:
+    def patience(self, vad: ev.ServerVad, stopped: act.SpeechStopped | None) -> tuple[int, int]:
         """Samples of silence that the turn which is over should have had: at least, and not a window more than."""
         plain = vad.silence_duration_ms
-        reason = "silence" if self.stopped is None else self.stopped.reason
+        reason = None if stopped is None else stopped.reason
         if vad.eagerness is None:
-            assert reason == "silence"
+            assert reason in (None, "silence")
             return plain * 16, plain * 16
         complete, spelled, longest = EAGER[vad.eagerness]
         slow = PACE[1]
         if self.verdict is None:
-            assert reason in ("silence", "longest_wait")
+            assert reason in (None, "silence", "longest_wait")
             return min(plain, longest) * 16, int(min(plain * slow, longest) * 16)
         text, likely = self.verdict
-        surely = likely == 1.0 and "um" not in text
-        low, high = (complete, complete) if surely else (longest, longest)
-        if likely == 0.5 and "um" not in text:
+        low, high = longest, longest  # the voice may speak against words that are complete, not for others
+        if likely in (0.5, 1.0) and "um" not in text:
             low = complete
         if "seven two" in text:
-            low, high = max(low, spelled), max(high, spelled)
-        if surely and self.stopped is not None:
-            assert reason == ("spelled" if "seven two" in text else "complete") or low * slow >= longest
+            low = max(low, spelled)
+            assert reason in (None, "spelled", "longest_wait")
+        elif reason == "complete":
+            assert likely == 1.0
+            high = complete
         # it cannot end before the verdict has come, nor because of it if it had waited longer than that by then
         told = (self.told_at - self.runs[-1].end) * WINDOW + WINDOW
         return int(min(low * PACE[0], longest) * 16), max(int(min(high * slow, longest) * 16), told)

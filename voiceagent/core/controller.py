@@ -289,7 +289,8 @@ class Controller:
         if self._ahead and free and self._config.replies and not self._config.alone:
             made.append(self._prepare())
         self._watch_idleness()
-        return made + self._questions.follow(self._ear, engine_up=self._making.engine_up)
+        announced = self._utterance_id is not None
+        return made + self._questions.follow(self._ear, engine_up=self._making.engine_up, announced=announced)
 
     def _answer(self) -> ev.TurnOptions | None:
         """How to answer what was said; None if nothing of it is left."""

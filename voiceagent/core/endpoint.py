@@ -82,7 +82,7 @@ class Endpointer:
         self.judged = at
         if self._on:
             if p >= self._off_at:
-                self.patience.pace.voiced(WINDOW / MODEL_RATE, level)
+                self.patience.voiced(WINDOW / MODEL_RATE, level)
             return self._while_on(at, p)
         return self._while_off(at, p)
 
@@ -104,6 +104,8 @@ class Endpointer:
             if self._inside or self._run >= ONSET_WINDOWS:
                 if self._inside or (self.speech_end and self._first - self.speech_end < LATER):
                     self.patience.resumed(self._first - self.speech_end, cut=not self._inside)
+                if not self._inside:
+                    self.patience.cadence.clear()
                 self.run_start, self.speech_end = self._first, at
                 self._inside, self._on = True, True
                 return Voice.ON

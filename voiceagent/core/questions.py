@@ -11,7 +11,7 @@ from voiceagent.core.ear import Listener
 from voiceagent.core.tables import Ear
 from voiceagent.units import MODEL_RATE, ms_to_samples
 
-FIRST_SIGN = ms_to_samples(96, rate=MODEL_RATE)  #: silence in which a person may have finished: three windows
+FIRST_SIGN = ms_to_samples(64, rate=MODEL_RATE)  #: silence in which a person may have finished: two windows
 
 
 class Questions:
@@ -21,11 +21,17 @@ class Questions:
         self._asked: int | None = None  # sample at which the speech ended that was last asked about
         self._piece: int | None = None  # what was sent for it
 
-    def follow(self, ear: Listener, *, engine_up: bool) -> list[act.Action]:
-        """What is to be asked or forgotten, after whatever has happened."""
+    def follow(self, ear: Listener, *, engine_up: bool, announced: bool) -> list[act.Action]:
+        """What is to be asked or forgotten, after whatever has happened.
+
+        Args:
+            ear: what hears the person.
+            engine_up: there is somebody to ask.
+            announced: it is a turn, and not a voice over ours that may yet be a cough.
+        """
         if ear.state is not Ear.TRAILING:
             return self._forget()
-        wanted = ear.vad is not None and ear.vad.eagerness is not None and engine_up
+        wanted = ear.vad is not None and ear.vad.eagerness is not None and engine_up and announced
         if not wanted or ear.silence < FIRST_SIGN or self._asked == ear.speech_end:
             return []
         made, self._asked = self._forget(), ear.speech_end
