@@ -252,6 +252,7 @@ def test_a_summary_is_written_beside_the_conversation_and_told_of_by_no_response
 
 @pytest.mark.parametrize(("summary", "words", "why"), [
     ("  ", 1, "empty"), (SUMMARY, 500, "too_long"), (None, 0, "failed"),
+    ("Sorry, I did not catch that. Could you say it again?", 14, "unrelated"),
 ])  # fmt: skip
 def test_a_summary_that_is_none_is_not_used(summary: str | None, words: int, why: str) -> None:
     talk = Talk(SUMMING)

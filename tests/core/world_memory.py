@@ -15,7 +15,7 @@ from voiceagent.core import events as ev
 from voiceagent.core.history import AssistantItem, AudioContent, Item, SystemItem, TextContent, UserItem
 
 WHOLE = 4  # exchanges that are never touched
-SHORTER = 14
+GOOD = "word0 word1 please"
 Give = Callable[[ev.Event], list[act.Action]]
 
 
@@ -42,6 +42,7 @@ class Memory:
     offered: tuple[str, int, str] = ("", 0, "")
     most: int = 0
     said: dict[str, str] = field(default_factory=dict)  # what is to be summed up
+    known: str = ""
     summed_said: dict[str, str] = field(default_factory=dict)
     forgotten: set[int] = field(default_factory=set)
     steps: int = 0
@@ -106,8 +107,9 @@ class Memory:
         assert not options.conversation
         assert options.max_tokens
         self.most, self.draft = options.max_tokens, start.turn
+        self.known = " ".join(all_words(item) for item in start.items[:-1])
         self.said = {item.id: words(item) for item in start.items[:-1] if not isinstance(item, SystemItem)}
-        text = self.dice.choice(("", " ", "they talked", "they talked", "they talked"))
+        text = self.dice.choice(("", " ", "elephants", GOOD, GOOD, GOOD, GOOD))
         tokens = self.dice.choice((1, 1, 1, self.most, self.most + 1))
         end = self.dice.choice(("stop",) * 6 + ("max_tokens", "cancelled", "failed"))
         self.offered = text, tokens, end
@@ -139,7 +141,8 @@ class Memory:
         text, tokens, end = self.offered
         there = {item.id: words(item) for item in history}
         same = all(there.get(item_id) == text for item_id, text in self.said.items())
-        good = bool(text.strip()) and tokens <= self.most and end == "stop" and same
+        about = not text.strip() or any(word in self.known for word in text.split())
+        good = bool(text.strip()) and tokens <= self.most and end == "stop" and same and about
         assert (action.form == "summary") == good, (
             "a summary that is none is used, or one that is good is not"
         )
@@ -205,3 +208,13 @@ class Memory:
 def words(item: Item) -> str:
     """What a summary of the item would be wrong without."""
     return item.text if isinstance(item, AssistantItem) else ""
+
+
+def all_words(item: Any) -> str:
+    """What is known of an item in words."""
+    parts = [
+        getattr(part, "text", "") or getattr(part, "transcript", "") for part in getattr(item, "content", ())
+    ]
+    return " ".join(
+        [getattr(item, name, "") for name in ("text", "arguments", "output")] + [p or "" for p in parts]
+    )

@@ -53,7 +53,7 @@ async def test_the_sound_of_a_long_call_stays_in_its_budget() -> None:
 
 async def test_old_turns_become_text_and_then_a_summary_that_the_engine_writes() -> None:
     """Over a socket: every step is told, the last four exchanges stay sound, and the engine reads less and less."""
-    script = Script(speech_ids=25, context=800, summary="They asked for rooms.")
+    script = Script(speech_ids=25, context=800, summary="Something was heard.")
     second = np.zeros(VOICE_RATE, np.int16)
     async with serving(script) as site, calling(site) as caller:
         await caller.manual()
@@ -70,12 +70,12 @@ async def test_old_turns_become_text_and_then_a_summary_that_the_engine_writes()
     forms = [event["form"] for event in told]
     assert {"text", "summary"} == set(forms)
     assert all(event["tokens_after"] < event["tokens_before"] for event in told)
-    assert {event["summary"] for event in told if event["form"] == "summary"} == {"They asked for rooms."}
+    assert {event["summary"] for event in told if event["form"] == "summary"} == {"Something was heard."}
     starts = [action for action in session.actions if isinstance(action, StartTurn)]
     replies = [start for start in starts if not start.options.sums_up]
     assert len(replies) == 60, "a summary is nobody's response"
     assert max(len(start.items) for start in replies) < 60, "of 119 items"
     last = replies[-1].items
     assert isinstance(last[0], SystemItem)
-    assert "They asked for rooms." in last[0].text
+    assert "Something was heard." in last[0].text
     assert [audio_bytes(item) > 0 for item in last[-7:]].count(True) == 7

@@ -309,7 +309,8 @@ class Condensed:
 
     Attributes:
         form: "text" = words instead of sound; "summary"; "none" = there was to be a summary, and they stay.
-        reason: "context_full", or of "none" what is wrong with the summary: "empty", "too_long", "failed" or "changed".
+        reason: "context_full", or of "none" what is wrong with the summary: "empty", "too_long", "unrelated", "failed"
+            or "changed".
         item_ids: those items.
         before, after: about how many positions of the context they took, and take.
         summary: its text.

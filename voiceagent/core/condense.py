@@ -7,6 +7,7 @@ cannot be condensed is left to the truncation policy.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ LONGEST = 256  #: positions of a summary
 SHORTEST = 16  #: who may write no more than this need not begin
 TRIES = 2  #: to write an utterance's words
 PATIENCE = 16  #: changes of the conversation until a summary is tried again
+RELATED = 0.3  #: share of a summary's longer words that have to be in what it stands for
 TURN = 4  #: positions around what a turn holds
 SAMPLES_PER_POSITION = 1280  #: of a person's speech, 16 kHz: 12.5 a second
 BYTES_PER_POSITION = 3  #: of text, about: a Chinese character, or most of an English word's half
@@ -51,6 +53,7 @@ REQUEST = (
     "Write a short summary of our conversation up to here, in the language that we speak: who I am and what I want, "
     "what was decided, names, numbers and dates, and what is still open. Only the summary, nothing else."
 )
+_STEM = re.compile(r"[\u2e80-\U0003ffff]|\b[^\W\u2e80-\U0003ffff]{5}")
 HEADING = "What was said before, in short:\n"
 
 
@@ -110,6 +113,7 @@ class _Draft:
     turn: Turn
     items: tuple[Item, ...]
     whole: int
+    text: str  #: all their words, and those of what was summed up before
     over: str | None = None  #: why the model ended, or "failed", once it has
 
 
@@ -283,7 +287,7 @@ class Condenser:
             sums_up=True,
         )
         turn = self._making.new_turn(options)
-        self._draft = _Draft(turn, items, whole)
+        self._draft = _Draft(turn, items, whole, " ".join(map(_words, view[:edge])))
         asked = UserItem(turn.item_id, (TextContent(REQUEST),))
         return [act.StartTurn(turn.id, (*view[:edge], asked), options)]
 
@@ -310,6 +314,8 @@ class Condenser:
             return self._refuse(draft, "too_long")
         if not text:
             return self._refuse(draft, "empty")
+        if not _related(text, draft.text):
+            return self._refuse(draft, "unrelated")
         there = {item.id: _said(item) for item in self._talk.history}
         if any(there.get(item.id) != _said(item) for item in draft.items):
             return self._refuse(draft, "changed")
@@ -328,6 +334,33 @@ class Condenser:
         self._patience = PATIENCE
         size = _size(as_text(item) for item in draft.items)
         return [act.Condensed("none", why, tuple(item.id for item in draft.items), size, size)]
+
+
+def _words(item: Item) -> str:
+    """What is said or written in an item, as far as it is known in words."""
+    match item:
+        case UserItem():
+            parts = (part.text if isinstance(part, TextContent) else part.transcript for part in item.content)
+            return " ".join(part for part in parts if part)
+        case AssistantItem() | SystemItem():
+            return item.text
+        case ToolCallItem():
+            return item.arguments
+        case ToolResultItem():
+            return item.output
+        case _:
+            assert_never(item)
+
+
+def _related(summary: str, text: str) -> bool:
+    """Whether a summary speaks of what it stands for: a model that cannot sum up says something else."""
+    words, known = _stems(summary), _stems(text)
+    return not words or len(words & known) >= RELATED * len(words)
+
+
+def _stems(text: str) -> set[str]:
+    """Beginnings of the longer words; of scripts without spaces, the characters."""
+    return set(_STEM.findall(text.lower()))
 
 
 def _said(item: Item) -> str:
