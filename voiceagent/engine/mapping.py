@@ -172,6 +172,8 @@ def to_event(reply: SessionReply) -> api.EngineEvent:
     match reply:
         case api.Prob():
             return events.SpeechProb(reply.at, reply.p, reply.level)
+        case api.Sound():
+            return events.AudioOut(reply.turn, reply.seq, sound_pcm(reply.pcm), reply.ids)
         case api.Started():
             return events.TurnStarted(
                 turn=reply.turn,
@@ -185,8 +187,6 @@ def to_event(reply: SessionReply) -> api.EngineEvent:
             return events.ThoughtOut(turn=reply.turn, text=reply.text)
         case api.Spoke():
             return events.TextOut(turn=reply.turn, text=reply.text, ids=reply.ids)
-        case api.Sound():
-            return events.AudioOut(reply.turn, reply.seq, sound_pcm(reply.pcm), reply.ids)
         case api.Called():
             return events.ToolCalled(
                 turn=reply.turn, call_id=reply.call_id, name=reply.name, arguments=reply.arguments

@@ -8,6 +8,7 @@ so a killed server leaves no orphan behind.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import queue
@@ -60,10 +61,16 @@ class Outbox:
 
     def _send(self) -> None:
         while (frame := self._frames.get()) is not None:
+            ready = [frame]
+            with contextlib.suppress(queue.Empty):  # the server wakes once for all that is there
+                while (frame := self._frames.get_nowait()) is not None:
+                    ready.append(frame)
             try:
-                self._pipe.sendall(frame)
+                self._pipe.sendall(b"".join(ready))
             except OSError:
                 os._exit(EXIT_PEER_GONE)
+            if frame is None:
+                return
 
 
 class Ears:

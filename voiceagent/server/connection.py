@@ -27,6 +27,7 @@ RECEIVE_BUFFER_BYTES = (
 ROOM_BYTES = 32 << 10  #: with less than this waiting, a transport is not paused and takes a frame at once
 BACKLOG_POLL_S = 0.02  #: how often a reader that waits for the voice detector looks again
 _CUT = (1006, "cut")  #: not sent: there is no line left
+_TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY  # a member of an enumeration is not looked up for nothing
 _ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED)
 
 
@@ -157,7 +158,7 @@ class Connection:
                 return f"closed {self._socket.close_code}"
             if self._over():
                 return "closed"  # what a peer that is gone has left unread would hold its slot for long
-            if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
+            if message.type is _TEXT or message.type is _BINARY:
                 on_frame(message.data)
             elif message.type is WSMsgType.PING:
                 await self._control(self._socket.pong(message.data))
