@@ -3,8 +3,8 @@
     python3 scripts/bench/speculation.py [--url ws://127.0.0.1:8080] [--rounds 1] [--json OUT]
 
 Every question of tests/data/questions is asked as it is, and once more with a pause in its middle, where the first
-guess must be wrong; in real time, over a connection of its own, with silence behind it. The server's VAD ends the turn.
-Off and on take turns, so that whatever else the machine does hits both.
+guess must be wrong; in real time, over a connection of its own, with silence behind it. The server ends the turn. Off
+and on take turns, so that whatever else the machine does hits both.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def main() -> int:
     parser.add_argument("--model", default="pocket", help="of the server that is started")
     parser.add_argument("--rounds", type=int, default=1, help="how often everything is asked")
     parser.add_argument("--questions", type=int, default=9, help="so many of them")
+    parser.add_argument("--detection", default="server_vad", choices=("server_vad", "semantic_vad"))
     parser.add_argument("--json", type=Path, help="write all figures there")
     args = parser.parse_args()
     todo = [
@@ -75,9 +76,13 @@ def main() -> int:
     ]
     with contextlib.ExitStack() as stack:
         url = args.url or stack.enter_context(turn.server(args.model))
-        asyncio.run(ask(url, todo[0][0], pause=False, speculation=False))  # the first one warms everything up
+        vad = {"type": args.detection}
+        asyncio.run(
+            ask(url, todo[0][0], vad, pause=False, speculation=False)
+        )  # the first one warms everything up
         asked = [
-            asyncio.run(ask(url, q, pause=pause, speculation=on)) for q, pause, on in track(todo, "asking")
+            asyncio.run(ask(url, q, vad, pause=pause, speculation=on))
+            for q, pause, on in track(todo, "asking")
         ]
     show(asked)
     if args.json:
@@ -99,13 +104,14 @@ def sound(question: dict[str, Any], *, pause: bool) -> npt.NDArray[np.float32]:
     return resample(samples, source=MODEL_RATE, target=VOICE_RATE)
 
 
-async def ask(url: str, question: dict[str, Any], *, pause: bool, speculation: bool) -> Asked:
+async def ask(
+    url: str, question: dict[str, Any], vad: dict[str, str], *, pause: bool, speculation: bool
+) -> Asked:
     """Asks one question on a connection of its own."""
     samples = sound(question, pause=pause)
     heard_end = int(np.flatnonzero(np.abs(samples) > turn.LOUD)[-1]) / VOICE_RATE
     sent = np.concatenate([samples, np.zeros(int(turn.SILENCE_S * VOICE_RATE), np.float32)])
     async with RealtimeClient(url) as client:
-        vad = {"type": "server_vad"}
         await client.update(
             output_lead_ms=None, speculation=speculation, audio={"input": {"turn_detection": vad}}
         )
