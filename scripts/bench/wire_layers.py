@@ -33,7 +33,7 @@ from voiceagent.core import events as ev  # noqa: E402
 from voiceagent.core.controller import Controller  # noqa: E402
 from voiceagent.engine import api, mapping  # noqa: E402
 from voiceagent.engine.codec import FrameReader, encode  # noqa: E402
-from voiceagent.launch import _loop_factory  # noqa: E402
+from voiceagent.launch import run_server  # noqa: E402
 from voiceagent.server.session import Session  # noqa: E402
 from voiceagent.units import VOICE_RATE  # noqa: E402
 from voiceagent.wire.realtime import RealtimeDialect  # noqa: E402
@@ -194,11 +194,8 @@ def main() -> int:
     options = parser.parse_args()
     case = Case("layers", frame_ms=options.frame_ms, format=options.format)
     found = asyncio.run(measure(case, count=options.calls))
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        for together in TOGETHER:
-            found[f"sockets_{together}"] = runner.run(
-                lockstep(case, count=options.calls // 4, together=together)
-            )
+    for together in TOGETHER:
+        found[f"sockets_{together}"] = run_server(lockstep(case, count=options.calls // 4, together=together))
     print("| layer | us |\n|---|---|")
     for name, title in {**LAYERS, **TOTALS}.items():
         print(f"| {title} | {found[name]:.1f} |")

@@ -78,11 +78,11 @@ class LiveResampler:
         # Overlapping windows, one per block, without copying.
         windows = np.ndarray((blocks, width), np.float32, samples, 0, (4 * self._block, 4))
         if blocks <= AT_ONCE:
-            made: Float = np.dot(windows, self._matrix)
+            made: Float = windows.dot(self._matrix)
         else:  # the product copies its windows: of a long chunk they would be many times its size
             made = np.empty((blocks, self._matrix.shape[1]), np.float32)
             for at in range(0, blocks, AT_ONCE):
-                made[at : at + AT_ONCE] = np.dot(windows[at : at + AT_ONCE], self._matrix)
+                made[at : at + AT_ONCE] = windows[at : at + AT_ONCE].dot(self._matrix)
         return made.reshape(-1)
 
 
