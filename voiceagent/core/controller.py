@@ -29,6 +29,8 @@ from voiceagent.core.tables import Ear, Mouth, Voice
 from voiceagent.core.transcripts import Transcripts
 from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, samples_to_ms
 
+NEVER = float("inf")  #: of a deadline
+
 
 class Controller:
     """One call, from the first frame to the hang-up.
@@ -66,7 +68,9 @@ class Controller:
         self._idle_since: float | None = None  # time at which our voice had faded, if nobody spoke since
         self._over = False
         self._now = float("-inf")
-        self._wake: float | None = None  # when time alone will bring something
+        self._wake = self._wake_beside = (
+            NEVER  # when time alone will bring something; other than speech of ours
+        )
         self._settled = False  # the last look at the state found nothing to do
 
     # --- what the shell sees --------------------------------------------------------------------------------
@@ -88,24 +92,21 @@ class Controller:
 
     def next_deadline(self) -> float | None:
         """When `handle_timeout` wants to be called; None = not before the next event."""
-        return self._wake
+        return None if self._wake == NEVER else self._wake
 
-    def _deadline(self) -> float | None:
-        if self._over:
-            return None
-        times = (self._replies.mouth.next_deadline(self._now), self._deadline_beside_speech())
-        return min([time for time in times if time is not None], default=None)
+    def _deadline(self) -> float:
+        speech = self._replies.mouth.next_deadline(self._now)
+        return self._wake_beside if speech is None else min(speech, self._wake_beside)
 
-    def _deadline_beside_speech(self) -> float | None:
+    def _deadline_beside_speech(self) -> float:
         times = (self._ear.deadline, self._idle_deadline(), self._errands.deadline())
-        return min([time for time in times if time is not None], default=None)
+        return min([time for time in times if time is not None], default=NEVER)
 
     def handle_timeout(self, now: float) -> list[act.Action]:
         """Time has passed: sends what may be sent, notices what was heard. Too early or too often is harmless."""
         if self._over:
             return []
-        rest = self._deadline_beside_speech()
-        goes_on = self._settled and self._replies.sounds and (rest is None or now < rest)
+        goes_on = self._settled and self._replies.sounds and now < self._wake_beside
         made = self._tick(now)
         if not goes_on or self._replies.mouth.finished:
             return self._done(None, made)
@@ -121,7 +122,7 @@ class Controller:
 
     def _is_calm(self, now: float) -> bool:
         """Whether nothing is to be done before something happens."""
-        return self._settled and (self._wake is None or now < self._wake)
+        return self._settled and now < self._wake
 
     def _short_way(self, event: ev.Event, now: float) -> list[act.Action] | None:
         """What to do about sound or silence of which nothing else follows, as of most; None about anything else."""
@@ -142,7 +143,8 @@ class Controller:
         """With all that follows of what was done."""
         made = self._latency.observe(event, self._follow(made), self._now)
         self._settled = all(isinstance(action, act.SendAudio) for action in made)
-        self._wake = self._deadline()
+        self._wake_beside = NEVER if self._over else self._deadline_beside_speech()
+        self._wake = NEVER if self._over else self._deadline()
         return made
 
     def _follow(self, made: list[act.Action]) -> list[act.Action]:
@@ -251,7 +253,7 @@ class Controller:
     def _tick(self, now: float) -> list[act.Action]:
         """What follows from the time alone."""
         self._now = max(self._now, now)
-        if self._wake is None or self._now < self._wake:
+        if self._now < self._wake:
             return []
         self._replies.mouth.settle(self._now)
         made = self._replies.pump(self._now)

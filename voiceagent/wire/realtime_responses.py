@@ -51,15 +51,19 @@ class _Response:
     text: str = ""
     calls: list[act.TurnTool] = field(default_factory=list)
     output: list[dict[str, Any]] = field(default_factory=list)
+    at: dict[str, Any] = field(init=False)  #: where the message's content is
+
+    def __post_init__(self) -> None:
+        self.at = {
+            "response_id": self.id,
+            "item_id": self.item_id,
+            "output_index": 0,
+            "content_index": 0,
+        }
 
     @property
     def spoken(self) -> bool:
         return self.options.modalities == "audio"
-
-    @property
-    def at(self) -> dict[str, Any]:
-        """Where the message's content is."""
-        return {"response_id": self.id, "item_id": self.item_id, "output_index": 0, "content_index": 0}
 
 
 class Responses:
