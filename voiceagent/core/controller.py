@@ -68,9 +68,8 @@ class Controller:
         self._idle_since: float | None = None  # time at which our voice had faded, if nobody spoke since
         self._over = False
         self._now = float("-inf")
-        self._wake = self._wake_beside = (
-            NEVER  # when time alone will bring something; other than speech of ours
-        )
+        self._wake = NEVER  # when time alone will bring something
+        self._wake_beside = NEVER  # the same, other than speech of ours
         self._settled = False  # the last look at the state found nothing to do
 
     # --- what the shell sees --------------------------------------------------------------------------------
