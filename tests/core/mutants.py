@@ -445,6 +445,64 @@ MUTANTS = (
         "self._as_text |= set(item_ids)",
         "pass",
     ),
+    Mutant(
+        "a result comes before its call",
+        "errands",
+        "self._out.values() if errand.closed]",
+        "self._out.values()]",
+    ),
+    Mutant(
+        "a result is told again and again",
+        "errands",
+        "                del self._out[errand.item_id]\n                made",
+        "                made",
+    ),
+    Mutant("nobody is told of a result", "errands", "            self._owes = True\n", "            pass\n"),
+    Mutant("calls have no budget", "errands", "or self._calls_of_turn >= CALLS_PER_TURN", ""),
+    Mutant(
+        "the budget is never given anew",
+        "errands",
+        "self._calls_of_turn, self._filled = 0, False",
+        "self._filled = False",
+    ),
+    Mutant(
+        "nobody is asked for approval",
+        "errands",
+        "errand.asked = tool.server.approval",
+        "errand.asked = False",
+    ),
+    Mutant(
+        "what was approved is not run",
+        "errands",
+        "            return [_run(errand)]\n        errand.output",
+        "            return []\n        errand.output",
+    ),
+    Mutant(
+        "a second answer counts",
+        "errands",
+        "and errand.output is None and not errand.asked",
+        "and not errand.asked",
+    ),
+    Mutant("words for the time go on and on", "errands", "        self._filled = True\n", ""),
+    Mutant(
+        "words for the time come over us",
+        "errands",
+        "            self._quiet_since = None\n",
+        "            self._quiet_since = now\n",
+    ),
+    Mutant(
+        "late results are told over somebody",
+        "controller",
+        "deliver(silence=silence and not self._due,",
+        "deliver(silence=True,",
+    ),
+    Mutant("who is to wait is told so twice", "errands", "                    errand.late = True\n", ""),
+    Mutant(
+        "words that nobody needs any more are said",
+        "controller",
+        'return self._silence("tool_returned")',
+        "return []",
+    ),
 )
 
 

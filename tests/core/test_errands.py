@@ -251,6 +251,17 @@ def test_a_background_tool_is_told_to_be_pending_and_reports_when_nobody_speaks(
     assert only(made, act.StartTurn).options.script == ""
 
 
+def test_with_manual_turns_a_late_result_waits_for_nobody_and_speaks_over_nobody() -> None:
+    """push_to_talk: who is being recorded may be speaking; the next reply tells what came in."""
+    call = Call(told(tool(background=True), turn_detection=None, filler=FILLER))
+    call.do(ev.Respond(told(tool(background=True)).turn_options()))
+    made = called(call)
+    call.end(only(made, act.StartTurn).turn)
+    call.hear(5, 0.0)
+    assert kinds(returned(call, only(made, act.RunTool))) == ["ToolAnswered"]
+    assert call.wait(9) == []
+
+
 # --- approval and budgets -----------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from simplayer import Player
+from world_errands import Errands
 from world_memory import Memory
 
 from voiceagent.core import actions as act
@@ -163,6 +164,7 @@ class World:
         self.line = random.Random(self.seed)  # of its own: the walk goes where it went without it
         self.doubt = random.Random(self.seed)
         self.memory = Memory(self.seed)
+        self.errands = Errands(self.seed, self.voice_only)
         self.tone = random.Random(self.seed)
         self.leveled = self.tone.random() < 0.8
         rng = self.rng
@@ -186,6 +188,8 @@ class World:
             speed=(1.0, 0.5, 1.0, 1.3)[self.seed % 4],
             speculation=self.doubt.random() < 0.6,
             condensing=self.memory.wish,
+            tools=self.errands.tools,
+            filler=self.errands.filler,
             barge_in="patient" if self.tone.random() < 0.75 else "quick",
             protected_ms=0 if self.voice_only else self.tone.choice((0, 0, 0, 400)),
         )
@@ -261,6 +265,7 @@ class World:
 
     def step(self) -> None:
         rng = self.rng
+        self.errands.work(self, self.give)
         if self.line.random() < (0.3 if self.line_busy else 0.004):
             self.line_busy, before = False, self.line_busy
             self.give(ev.LineBusy(not before))  # what is due by now is sent before it is known
@@ -637,7 +642,8 @@ class World:
             self.plan = self.plan[: self.judged] + [False] * 100
             self.speak(WINDOW)
             self.judge(20)
-            self.pass_time(0.05)
+            self.pass_time(0.5 if self.errands.on else 0.05)
+            self.errands.rest(self, self.give)
             for _ in range(3):
                 self.rest_engine()
             while self.cancelling:
@@ -653,6 +659,7 @@ class World:
         assert self.hunch is None, "a guess was never released"
         assert not self.unsettled, "it was never told what came of a guess"
         assert not self.tried, "the engine keeps audio of a guess for ever"
+        assert self.errands.resting, "a result never came in"
         assert self.controller.mouth.name == "IDLE", "the mouth did not come to rest"
         assert self.controller.ear.name == "QUIET", "the ear did not come to rest"
         assert self.controller.next_deadline() is None, "something still waits"
@@ -661,7 +668,7 @@ class World:
         """Nobody has anything left to do; longer than the longest silence that ends an utterance cannot matter."""
         busy = self.live is not None or self.asides or self.fastest.waiting or self.player.waiting
         idle = self.controller.mouth.name == "IDLE" and self.controller.ear.name == "QUIET"
-        return idle and not busy and (self.judged + 1) * WINDOW > self.mic
+        return idle and not busy and self.errands.resting and (self.judged + 1) * WINDOW > self.mic
 
     def rest_engine(self) -> None:
         for turn in (self.live, *self.asides):
@@ -701,6 +708,7 @@ class World:
             at_work.add(self.hunch.job.turn)
         at_work |= {self.memory.draft} - {None}
         self.answer_due = False  # nobody is left to hear it
+        self.errands.out, self.errands.owed = {}, False
         made = self.give(event)
         assert any(isinstance(a, act.Close) for a in made) == isinstance(event, ev.Hangup)
         assert self.weighed is None or isinstance(event, ev.Detached)
@@ -733,7 +741,8 @@ class World:
             if isinstance(action, act.ConfirmTurn):
                 job = self.jobs[action.turn]
                 assert job.sent or not job.made, "a guess is held on"
-                assert not job.ended or job.sent < job.made or self.live is None, "a reply without end"
+                over = self.live != action.turn
+                assert not job.ended or job.sent < job.made or over, "a reply without end"
         pair = (self.controller.ear, self.controller.mouth)
         assert (pair[1].name == "HELD") == (
             self.weighed is not None
@@ -762,8 +771,10 @@ class World:
             assert self.aside_items.isdisjoint(ids), "what was said beside the conversation is in it"
         if self.answer_due and self.live is None and self.controller.ear.name == "QUIET":
             raise AssertionError("an utterance was not answered")
+        self.errands.check(self)
 
     def check_action(self, action: act.Action, rest: list[act.Action], event: ev.Event | None) -> None:
+        self.errands.on_action(action, self)
         match action:
             case act.SendAudio():
                 self.on_sound(action)
@@ -892,7 +903,7 @@ class World:
     def on_opened(self, action: act.TurnOpened, rest: list[act.Action]) -> None:
         options = action.options
         assert action.turn not in self.jobs
-        starts = [a for a in rest if isinstance(a, act.StartTurn) and not a.options.sums_up]
+        starts = [a for a in rest if isinstance(a, act.StartTurn) and a.turn == action.turn]
         if options.conversation and self.last_pair is not None and self.last_pair[1].name == "IDLE":
             self.opened_idle = self.judged
         hunch = self.hunch if act.ConfirmTurn(action.turn) in rest else None
@@ -1001,6 +1012,7 @@ class World:
                 at += size
         if rng.random() < 0.15:
             plan.append(ev.ToolCalled(turn, f"call{turn}", "f", "{}"))
+        plan = self.errands.planned(turn, options, plan)
         if rng.random() < 0.1:
             plan.insert(rng.randrange(len(plan) + 1), ev.TurnFailed(turn, "broken", "it broke"))
             return plan

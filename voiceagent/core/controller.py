@@ -453,11 +453,14 @@ class Controller:
     def _on_errands(self) -> list[act.Action]:
         """Results that may come in, the reply to them, and words for the time until then."""
         mouth, quiet = self._replies.mouth, self._ear.state is Ear.QUIET
-        silence = quiet and mouth.idle and (self._ear.vad is not None or self._ear.empty)
-        self._errands.watch(silence=silence, now=self._now)
+        silence = quiet and mouth.idle
+        recorded = (
+            self._ear.vad is None and not self._ear.empty
+        )  # they may be speaking: nobody listens for that
+        self._errands.watch(silence=silence and not recorded, now=self._now)
         if mouth.live is not None:
             return []
-        made = self._errands.deliver(silence=silence and not self._due)
+        made = self._errands.deliver(silence=silence and not self._due, speak=not recorded)
         if self._due or not quiet:
             return made
         if self._errands.owes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
 from voiceagent.core.conversation import Conversation
-from voiceagent.core.history import UserItem
+from voiceagent.core.history import Item, UserItem
 
 CALLS_PER_TURN = 8  #: of the person's
 CALLS_PER_SESSION = 64
@@ -153,11 +153,12 @@ class Errands:
 
     # --- results --------------------------------------------------------------------------------------------
 
-    def deliver(self, *, silence: bool) -> list[act.Action]:
+    def deliver(self, *, silence: bool, speak: bool = True) -> list[act.Action]:
         """Puts what has come back into the conversation, of which no turn may be live.
 
         Args:
             silence: nobody speaks, waits, or is spoken to: what comes late may come in.
+            speak: a reply may follow that nobody has asked for; otherwise the next one tells it.
         """
         made: list[act.Action] = []
         for errand in [errand for errand in self._out.values() if errand.closed]:
@@ -166,17 +167,17 @@ class Errands:
             elif errand.output is None:
                 if errand.server.background and not errand.late and not errand.asked:
                     errand.late = True
-                    made += self._tell(errand, PENDING, more=True)
+                    made += self._tell(errand, PENDING, more=True, speak=True)
             elif silence or not errand.late:
                 del self._out[errand.item_id]
-                made += self._tell(errand, errand.output, more=False)
+                made += self._tell(errand, errand.output, more=False, speak=speak or not errand.late)
         return made
 
-    def _tell(self, errand: Errand, output: str, *, more: bool) -> list[act.Action]:
+    def _tell(self, errand: Errand, output: str, *, more: bool, speak: bool) -> list[act.Action]:
         previous = self._talk.history.last_id
         result_id, bounded = self._talk.add_result(errand.call_id, output)
         self._results.setdefault(errand.item_id, []).append(result_id)
-        if not errand.silent:
+        if speak and not errand.silent:
             self._owes = True
             self._owed = () if errand.late and not more else (self._reply_to(errand, result_id),)
         failed = errand.failed and not more
@@ -204,7 +205,12 @@ class Errands:
         """How to answer what came in; asked once. `usual`: what the session says."""
         options = self._owed[0] if self._owed else usual
         self.answered()
-        return options
+        if options.input is None:
+            return options
+        return replace(options, input=tuple(filter(self._is_there, options.input)))
+
+    def _is_there(self, given: Item | ev.ItemReference) -> bool:
+        return not isinstance(given, ev.ItemReference) or self._talk.history.find(given.id) is not None
 
     # --- what is said meanwhile -----------------------------------------------------------------------------
 
