@@ -21,7 +21,11 @@ from pydantic import TypeAdapter
 QUESTIONS = Path(__file__).resolve().parent.parent / "data" / "questions"
 RATE = 24_000
 PATIENCE_S = 90.0  #: an answer takes two seconds on two idle cores
-OUR_EVENTS = {"response.output_audio_transcript.words", "response.latency"}  #: the package passes over them
+OUR_EVENTS = {
+    "response.output_audio_transcript.words",
+    "response.latency",
+    "response.interruption",
+}  #: the package passes over them
 Event = Any
 _strict: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 

@@ -10,7 +10,7 @@ from typing import Any
 from voiceagent.core.history import Item, Piece
 from voiceagent.core.utterances import gap
 from voiceagent.engine.api import Options
-from voiceagent.engine.scheduler import Chore
+from voiceagent.engine.scheduler import ENCODE_DEADLINE_S, Chore
 from voiceagent.engine.slots import SlotTable
 
 
@@ -101,8 +101,9 @@ class Background:
         return [job for job in jobs if job is not None]
 
     def _pieces(self) -> Iterator[Chore]:
-        for (session, piece), at in self.pieces.items():
-            yield Chore("encode", session, piece, at)
+        asked = {(session, judgement.piece.id) for session, judgement in self.judgements.items()}
+        for key, at in self.pieces.items():
+            yield Chore("encode", *key, at - ENCODE_DEADLINE_S if key in asked else at)
 
     def _judgements(self) -> Iterator[Chore]:
         for session, judgement in self.judgements.items():

@@ -67,6 +67,7 @@ class LocalSession:
     number: int
     on_event: Callable[[api.EngineEvent], None]
     sent: set[int] = field(default_factory=set)  #: pieces that this incarnation of the worker has
+    asked: set[int] = field(default_factory=set)  #: pieces of questions, which are in no conversation
     closed: bool = False
 
     def hear(self, at: int, pcm: npt.NDArray[np.float32]) -> None:
@@ -84,6 +85,7 @@ class LocalSession:
             case EncodePiece():
                 self._send_pieces([action.piece])
             case ForgetPieces():
+                self.asked.difference_update(action.pieces)
                 self._forget(self.sent.intersection(action.pieces))
             case Prepare():
                 self._prepare(action)
@@ -93,6 +95,7 @@ class LocalSession:
                 self.engine.post(api.Cancel(self.number, action.turn))
             case JudgeEnd(at, piece):
                 self._send_pieces([piece])
+                self.asked.add(piece.id)
                 self.engine.post(api.Judge(self.number, at, piece.id))
             case Transcribe():
                 self._send_pieces(action.pieces)
@@ -120,6 +123,7 @@ class LocalSession:
             self._fail_soon(action.turn, error)
             return
         if options.input is None and options.conversation:
+            self.asked.difference_update(piece.id for piece in named)
             self._forget_unnamed({piece.id for piece in named})
 
     def _prepare(self, action: Prepare) -> None:
@@ -146,7 +150,7 @@ class LocalSession:
 
     def _forget_unnamed(self, named: set[int]) -> None:
         """Pieces older than the newest one of the conversation and no longer in it were deleted from it."""
-        self._forget({piece for piece in self.sent - named if named and piece < max(named)})
+        self._forget({piece for piece in self.sent - named - self.asked if named and piece < max(named)})
 
     def _forget(self, pieces: set[int]) -> None:
         if pieces:

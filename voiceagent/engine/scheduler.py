@@ -301,8 +301,10 @@ def _decode(
     if first is not None and first - now < HURRY_S:
         horizon = max(first, now) + JOIN_S
         decoding = [view for view in decoding if view.need <= horizon]
-    decoding = decoding[: limits.batch]
     judges = [c.session for c in quiet if c.kind == "conclude" and _may_judge(turns, now)]
+    if judges:  # what a guess is worth shows by their answer
+        decoding = [view for view in decoding if not view.guess]
+    decoding = decoding[: limits.batch]
     judges = judges[: limits.batch - len(decoding)]
     writes = [c for c in quiet if c.kind == "write" and _may_transcribe(turns, c, now)]
     if not decoding and not writes and not judges:
@@ -317,8 +319,8 @@ def _decode(
 
 
 def _may_judge(turns: Sequence[TurnView], now: float) -> bool:
-    """Nobody needs a token soon."""
-    return all(view.need - now > PREPARE_CALM_S for view in turns)
+    """Nobody needs a token soon; who guesses does not count."""
+    return all(view.guess or view.need - now > PREPARE_CALM_S for view in turns)
 
 
 def _may_transcribe(turns: Sequence[TurnView], chore: Chore, now: float) -> bool:
