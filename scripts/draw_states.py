@@ -12,6 +12,7 @@ from voiceagent.core.endpoint import ONSET_WINDOWS, WINDOW
 from voiceagent.core.guess import MOST, PATIENCE
 from voiceagent.core.mouth import MOST_AHEAD
 from voiceagent.core.playout import WAY_S
+from voiceagent.core.questions import FIRST_SIGN
 from voiceagent.core.tables import EAR, MOUTH, REACHABLE, REACHABLE_BY_VOICE, Ear, Mouth
 from voiceagent.units import MODEL_RATE, VOICE_RATE
 
@@ -40,7 +41,9 @@ def draw() -> str:
         f"Voice goes on after {ONSET_WINDOWS} windows of {milliseconds(WINDOW)} at or above the threshold (one window "
         "within an utterance), and off at the first that falls well below it. An utterance begins `prefix_padding_ms` "
         f"before its voice and ends at most {milliseconds(TAIL)} behind its last word; `silence_duration_ms` of "
-        f"silence end it, or {STARVED_S:g} s without news of the input.",
+        f"silence end it, or {STARVED_S:g} s without news of the input. With an `eagerness` the silence depends on what was "
+        f"said: after {milliseconds(FIRST_SIGN)} of it the engine is asked whether that is complete (`JudgeEnd`, "
+        "`EndJudged`), and patience.py says how long to wait. Every end has its reason (`SpeechStopped.reason`).",
         "## Mouth: the assistant",
         *[f"- **{mouth.name}**: {mouth.value}." for mouth in Mouth],
         "```mermaid\nstateDiagram-v2\n    [*] --> IDLE\n"
