@@ -235,7 +235,7 @@ async def test_an_mcp_server_over_http_beside_functions(tmp_path: Path) -> None:
 async def test_a_server_that_a_session_names_is_reached_only_where_that_is_allowed() -> None:
     with on_loopback() as url:
         async with opened() as box:
-            with pytest.raises(InputError, match="may not use"):
+            with pytest.raises(InputError, match="may not use tool servers"):
                 box.connect("own", url, None)
         async with opened(session_servers=(url,)) as box:
             connection = box.connect("own", url, None)

@@ -23,7 +23,7 @@ import msgspec
 
 from voiceagent.config import ToolsConfig
 from voiceagent.core.events import Filler, ServerTool, Tool
-from voiceagent.errors import ConfigError
+from voiceagent.errors import ConfigError, InputError
 from voiceagent.tools.function import TIMEOUT_S, Function, ToolError, tool
 from voiceagent.tools.host import Host
 from voiceagent.tools.mcp_config import McpServer, read
@@ -93,6 +93,8 @@ class Toolbox:
         """
         functions = [self._function(made) for made in load(self._config.functions)]
         self._functions = tuple(renamed(functions, taken=()))
+        if self._config.session_servers:
+            _mcp_client("tools.session_servers")  # imported now, for it would hold up every call later
         if not self._config.mcp_servers:
             return
         servers = read(Path(self._config.mcp_servers))
@@ -179,9 +181,14 @@ class Toolbox:
 
         Raises:
             InputError: the address may not be used.
-            ConfigError: the package `mcp` is not installed.
         """
-        client = _mcp_client(None)
+        if not self._config.session_servers:
+            raise InputError(
+                "Sessions may not use tool servers of their own here.",
+                code="mcp_server_not_allowed",
+                remedy="The deployment has to allow it (tools.session_servers).",
+            )
+        client = _mcp_client("tools.session_servers")
         from voiceagent.tools.egress import Guard  # behind the check that the package is there
 
         guard = Guard(self._config.session_servers, private=self._config.private_networks)
@@ -300,7 +307,7 @@ def _imported(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def _mcp_client(param: str | None) -> Any:
+def _mcp_client(param: str) -> Any:
     try:
         return importlib.import_module("voiceagent.tools.mcp_client")
     except ModuleNotFoundError as error:
