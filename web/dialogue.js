@@ -34,6 +34,7 @@ export class Dialogue {
     this.cut = new Set(); // items and responses of which nothing more is to be heard
     this.cutNext = false; // the response that is about to begin was stopped already
     this.calls = [];
+    this.atServer = new Map(); // names of tools that the server runs, by their calls
     this.rounds = 0;
     this.measured = new Map(); // of items that were heard: the parts of their latency
     this.waterfalls = new Map(); // of items: what the server says of it
@@ -237,6 +238,17 @@ export class Dialogue {
     }
   }
 
+  onServerTool({ item_id, name }) {
+    this.atServer.set(item_id, name);
+  }
+
+  /** What a tool that the server runs has returned: shown, and nothing else to do. */
+  onServerResult({ item_id, output, failed, pending }) {
+    const words = pending ? "goes on looking" : output.slice(0, 200);
+    this.view.tool(this.atServer.get(item_id) ?? "tool", `${failed ? "failed: " : "at the server: "}${words}`);
+    if (!pending) this.atServer.delete(item_id);
+  }
+
   onError({ error }) {
     if (error.event_id?.startsWith(TRUNCATE)) return;
     this.asked = false;
@@ -294,6 +306,8 @@ const HANDLERS = {
   "response.output_item.done": Dialogue.prototype.onItemDone,
   "output_audio_buffer.cleared": Dialogue.prototype.silence,
   "response.latency": Dialogue.prototype.onLatency,
+  "server_tool.called": Dialogue.prototype.onServerTool,
+  "server_tool.returned": Dialogue.prototype.onServerResult,
   "response.done": Dialogue.prototype.onDone,
   error: Dialogue.prototype.onError,
 };

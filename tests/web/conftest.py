@@ -30,8 +30,10 @@ def serve() -> Iterator[Callable[..., ServerThread]]:
     """Starts servers on a scripted engine; stops them after the test."""
     started: list[ServerThread] = []
 
-    def start(script: Script | None = None, *, keys: tuple[str, ...] = ()) -> ServerThread:
-        started.append(ServerThread(lambda: FakeEngine(script), keys=keys))
+    def start(
+        script: Script | None = None, *, keys: tuple[str, ...] = (), functions: tuple[str, ...] = ()
+    ) -> ServerThread:
+        started.append(ServerThread(lambda: FakeEngine(script), keys=keys, functions=functions))
         return started[-1]
 
     yield start

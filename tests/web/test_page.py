@@ -156,6 +156,18 @@ def test_the_page_answers_tool_calls_and_says_what_is_made_up(browser: Browser, 
         assert v.complaints == []
 
 
+def test_the_page_shows_what_the_server_looks_up_as_text(browser: Browser, serve: Serve) -> None:
+    server = serve(Script(speech_ids=5), functions=("web_tools:look_up",))
+    with visit(browser, server.url) as v:
+        ask(v.page, "please look_up this")
+        expect(v.page.locator(".tool")).to_contain_text("look_up")
+        expect(v.page.locator(".tool")).to_contain_text("at the server: <img")
+        expect(v.page.locator(".turn.agent .words").last).to_contain_text("The tool said:")
+        assert v.page.locator("#log img").count() == 0
+        assert len(v.of("response.create")) == 1  # the server goes on by itself
+        assert v.complaints == []
+
+
 def test_muted_frames_are_silent_and_m_toggles(driver: Playwright, serve: Serve, tmp_path: Path) -> None:
     server = serve()
     wav = write_wav(tmp_path / "noise.wav", babble(20))

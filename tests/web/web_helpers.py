@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, WebSocket
 
-from voiceagent.config import Config, ServerConfig
+from voiceagent.config import Config, ServerConfig, ToolsConfig
 from voiceagent.engine.api import EngineClient
 from voiceagent.server.app import Server, find_page
 
@@ -41,13 +41,21 @@ class ServerThread:
     Args:
         make_engine: called in that loop.
         keys: API keys that the server demands.
+        functions: tools that it runs.
     """
 
-    def __init__(self, make_engine: Callable[[], EngineClient], *, keys: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        make_engine: Callable[[], EngineClient],
+        *,
+        keys: tuple[str, ...] = (),
+        functions: tuple[str, ...] = (),
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._keys = keys
+        self._tools = ToolsConfig(functions=functions)
         self._server: Server | None = None
         self.engine: Any = self.run(_made(make_engine))
         self.run(self.engine.start())
@@ -65,7 +73,7 @@ class ServerThread:
 
     def listen(self) -> None:
         """Starts listening; again on the same port after `hang_up`."""
-        config = Config(server=ServerConfig(port=self.port, api_keys=self._keys))
+        config = Config(server=ServerConfig(port=self.port, api_keys=self._keys), tools=self._tools)
         self._server = Server(config, self.engine, page=find_page())
         _, self.port = self.run(self._server.start())
 
