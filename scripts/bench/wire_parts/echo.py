@@ -15,7 +15,7 @@ from voiceagent.engine.codec import FrameReader, encode
 from voiceagent.units import MODEL_RATE, TOKEN_SAMPLES, VOICE_RATE
 
 WINDOW = 512  # samples at 16 kHz per probability, as in the real voice detector
-CHUNKS = (12, 20, 25)  # speech ids in the chunks of a paced reply, the last number holds
+CHUNKS = (12, 16, 25)  # speech ids in the chunks of a paced reply, the last number holds
 AHEAD_S = 1.0  # how far the engine of a paced reply works ahead
 
 
