@@ -116,12 +116,9 @@ class Controller:
         """What to do about one event. `now` in seconds on any clock that does not go back."""
         if self._over:
             return []
-        made = self._short_way(event, now) if self._is_calm(now) else None
+        calm = self._settled and now < self._wake  # nothing is to be done before something happens
+        made = self._short_way(event, now) if calm else None
         return made if made is not None else self._done(event, self._tick(now) + self._dispatch(event))
-
-    def _is_calm(self, now: float) -> bool:
-        """Whether nothing is to be done before something happens."""
-        return self._settled and now < self._wake
 
     def _short_way(self, event: ev.Event, now: float) -> list[act.Action] | None:
         """What to do about sound or silence of which nothing else follows, as of most; None about anything else."""

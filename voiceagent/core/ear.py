@@ -142,8 +142,10 @@ class Listener:
         if self.vad is None:
             return self._cut_full(self.buffer.end)
         if self.state is Ear.QUIET:
-            self.buffer.drop(self.buffer.end - RING)
-            self._endpoint.reset_behind(self.buffer.start)
+            if len(self.buffer) > RING:
+                self.buffer.drop(self.buffer.end - RING)
+            if self.buffer.start != begun:
+                self._endpoint.reset_behind(self.buffer.start)
         return []
 
     def goes_on(self, at: int, pcm: Samples) -> bool:

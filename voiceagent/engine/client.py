@@ -408,8 +408,10 @@ class LocalEngine:
 
     def _take(self, reply: api.Reply) -> None:
         match reply:
-            case api.Sound() | api.Prob():  # nearly all that comes
-                self._tell(reply)
+            case api.Prob() | api.Sound():  # nearly all that comes
+                session = self._sessions.get(reply.session)
+                if session is not None:
+                    session.tell(mapping.to_event(reply))
             case api.Loading():
                 if self._on_progress is not None:
                     self._on_progress(reply)

@@ -347,7 +347,7 @@ class Calls:
                 session.on_frame,
                 on_flood=session.flooded,
                 on_line=session.on_line,
-                backlog_s=lambda: session.backlog_s,
+                backlog_s=session.backlog_s,
                 clock=loop.time,
             )
         finally:

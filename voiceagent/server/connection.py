@@ -170,12 +170,11 @@ class Connection:
                     on_flood()
                 await asyncio.sleep(pause)
             # Polling: it is rare, and simpler than a signal of every probability.
-            while self._behind(backlog_s()) and not self._over():  # noqa: ASYNC110
+            # What came now could not be heard, or not be answered.
+            while backlog_s() > self._limits.unprocessed_audio_s or self._outbox_bytes > OUTBOX_HIGH:
+                if self._over():
+                    break
                 await asyncio.sleep(BACKLOG_POLL_S)
-
-    def _behind(self, backlog_s: float) -> bool:
-        """Whether more need not be read for now: it could not be heard, or not be answered."""
-        return backlog_s > self._limits.unprocessed_audio_s or self._outbox_bytes > OUTBOX_HIGH
 
     async def _control(self, sending: Coroutine[None, None, None]) -> None:
         """Sends a ping or a pong; like any frame, it may not wait for ever."""
@@ -227,7 +226,10 @@ class Connection:
     async def _deliver(self, frame: str | bytes) -> bool:
         try:
             async with asyncio.timeout(self._limits.slow_consumer_s):
-                await self._sending(frame)
+                if isinstance(frame, str):
+                    await self._socket.send_str(frame)
+                else:
+                    await self._socket.send_bytes(frame)
         except TimeoutError:
             log.warning("a client did not read for %.0f s: closed", self._limits.slow_consumer_s)
             self._abort()
@@ -238,16 +240,14 @@ class Connection:
 
     def _send_at_once(self, frame: str | bytes) -> None:
         """A frame on a line that has room: that never waits, and to wake a task for it costs more than the sending."""
-        sending = self._sending(frame)
+        line = self._socket
+        sending = line.send_str(frame) if isinstance(frame, str) else line.send_bytes(frame)
         try:
             sending.send(None)
         except (StopIteration, ConnectionError, RuntimeError):
             pass  # sent; or closed by the peer, as the reader will find
         finally:
             sending.close()
-
-    def _sending(self, frame: str | bytes) -> Coroutine[None, None, None]:
-        return self._socket.send_str(frame) if isinstance(frame, str) else self._socket.send_bytes(frame)
 
     def _has_room(self, size: int) -> bool:
         return self._transport is not None and self._transport.get_write_buffer_size() + size < ROOM_BYTES

@@ -73,7 +73,6 @@ class Session:
         self.run_tool: Callable[[act.RunTool], None] = lambda _: None
         self._heard = self._judged = 0  # input samples given to the voice detector, and answered by it
 
-    @property
     def backlog_s(self) -> float:
         """Seconds of input that the voice detector has not answered: a file may come faster than it listens.
 
@@ -120,7 +119,10 @@ class Session:
         if self._over:
             return
         try:
-            self._note(event)
+            if isinstance(event, core.SpeechProb):
+                self._judged = event.at
+            else:
+                self._note(event)
             self._decide(event)
         except Exception:
             self._crash()
@@ -187,10 +189,10 @@ class Session:
             self._perform(action)
 
     def _note(self, event: core.Event) -> None:
-        """Keeps count of what the voice detector has answered; what came while the engine was away it never will."""
+        """The engine goes and comes; what came while it was away the voice detector will never answer."""
         match event:
-            case core.SpeechProb(at):
-                self._judged = at
+            case core.AudioOut():
+                pass
             case core.EngineDown():
                 self._engine_up = False
             case core.EngineUp():

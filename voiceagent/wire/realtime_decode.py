@@ -68,8 +68,10 @@ def decode_message(frame: str | bytes, decoder: msgspec.json.Decoder[T], types: 
             "Binary frames are not part of this protocol.", code="invalid_message", remedy="Send JSON text."
         )
     try:
-        frame = whole_characters(frame)
-        _check_nesting(frame)
+        if "\\" in frame:
+            frame = whole_characters(frame)
+        if "[" in frame or frame.find("{", 1) > 0:  # else it is a flat object, as nearly every message
+            _check_nesting(frame)
         return decoder.decode(frame)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError, WireError):
         return _examine(frame, decoder, types)
@@ -159,8 +161,6 @@ def _unknown_type(head: _Head, types: Collection[str]) -> WireError:
 
 
 def _check_nesting(frame: str) -> None:
-    if "[" not in frame and frame.find("{", 1) < 0:
-        return  # a flat object, as nearly every message is
     brackets = frame.count("{") + frame.count("[")
     if brackets <= MAX_DEPTH:
         return
