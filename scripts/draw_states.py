@@ -42,8 +42,9 @@ def draw() -> str:
         "within an utterance), and off at the first that falls well below it. An utterance begins `prefix_padding_ms` "
         f"before its voice and ends at most {milliseconds(TAIL)} behind its last word; `silence_duration_ms` of "
         f"silence end it, or {STARVED_S:g} s without news of the input. With an `eagerness` the silence depends on "
-        f"what was said: after {milliseconds(FIRST_SIGN)} of it the engine is asked whether that is complete (`JudgeEnd`, "
-        "`EndJudged`), and patience.py says how long to wait. Every end has its reason (`SpeechStopped.reason`).",
+        f"what was said: after {milliseconds(FIRST_SIGN)} of it the engine is asked whether that is complete "
+        "(`JudgeEnd`, `EndJudged`), and patience.py says how long to wait. Every end has its reason "
+        "(`SpeechStopped.reason`).",
         "## Mouth: the assistant",
         *[f"- **{mouth.name}**: {mouth.value}." for mouth in Mouth],
         "```mermaid\nstateDiagram-v2\n    [*] --> IDLE\n"
