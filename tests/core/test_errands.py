@@ -214,7 +214,7 @@ def test_no_filler_over_the_person_and_one_at_most() -> None:
 def test_a_voice_over_the_filler_stops_it() -> None:
     call, run, _ = slow()
     call.say(2, 100, text=FILLER.text)
-    made = call.hear(16, 0.9, in_time=True)
+    made = call.hear(60, 0.9, in_time=True)
     assert only(made, act.TurnClosed).reason == "turn_detected"
     assert call.controller.mouth is Mouth.IDLE
     assert kinds(returned(call, run)) == ["ToolAnswered"]
@@ -347,3 +347,18 @@ def test_it_goes_into_the_journal(event: ev.Event) -> None:
     opened = journal.Opened(config, "item_", 1)
     lines = [journal.first_line(opened), journal.line(journal.Entry(1.0, event))]
     assert journal.read(lines) == (opened, [journal.Entry(1.0, event)])
+
+
+def test_on_a_guess_nothing_is_run_before_it_is_decided() -> None:
+    call = Call(told(speculation=True))
+    call.hear(20, 0.9)
+    guess = only(call.hear(5, 0.0), act.StartTurn)
+    assert call.do(ev.ToolCalled(guess.turn, "c", "weather", "{}")) == []
+    made = call.hear(12, 0.0)
+    assert only(made, act.ConfirmTurn).turn == guess.turn
+    assert only(made, act.RunTool).tool.name == "weather"
+    dropped = Call(told(speculation=True))
+    dropped.hear(20, 0.9)
+    guess = only(dropped.hear(5, 0.0), act.StartTurn)
+    dropped.do(ev.ToolCalled(guess.turn, "c", "weather", "{}"))
+    assert "RunTool" not in kinds(dropped.hear(20, 0.9))  # they went on
