@@ -247,6 +247,25 @@ MUTANTS = (
         'return self._interruptions.end("dismissed", reason) + self._replies.let_go(self._now)',
         "return self._replies.let_go(self._now)",
     ),
+    Mutant(
+        "what was heard to its end is not told of",
+        "replies",
+        "return [told for turn in self.mouth.settle(now) for told in self._heard(turn, turn.sent)]",
+        "self.mouth.settle(now)\n        return []",
+    ),
+    Mutant(
+        "drift is told as if all were heard",
+        "replies",
+        "item = turn.heard_item(samples)\n        told",
+        "item = turn.item()\n        told",
+    ),
+    Mutant(
+        "a late acknowledgement is believed without limit",
+        "replies",
+        "samples = min(event.samples, most)",
+        "samples = event.samples",
+    ),
+    Mutant("what the player passed over is waited for", "mouth", "later.base -= dropped", "later.base -= 0"),
     Mutant("what is protected is cut", "replies", "turn.options.protected_ms, rate", "0, rate"),
     Mutant(
         "only the newest reply may forbid to interrupt",

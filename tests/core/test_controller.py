@@ -38,6 +38,7 @@ class Call:
         self.mic = 0
         self.ahead: list[act.Prepare] = []
         self.weighed: list[act.Interruption] = []
+        self.told: list[act.TurnHeard] = []
 
     def do(self, event: ev.Event, *, after: float = 0.0) -> list[act.Action]:
         self.t += after
@@ -45,8 +46,13 @@ class Call:
 
     def sift(self, made: list[act.Action]) -> list[act.Action]:
         self.ahead += [action for action in made if isinstance(action, act.Prepare)]
+        self.told += [action for action in made if isinstance(action, act.TurnHeard)]
         self.weighed += [action for action in made if isinstance(action, act.Interruption)]
-        return [action for action in made if not isinstance(action, act.Prepare | act.Interruption)]
+        return [
+            action
+            for action in made
+            if not isinstance(action, act.Prepare | act.Interruption | act.TurnHeard)
+        ]
 
     def wait(self, seconds: float) -> list[act.Action]:
         """Lets time pass and fires every deadline in it."""
@@ -335,7 +341,7 @@ def test_the_client_knows_best_where_its_player_stood_within_what_time_allows() 
     call.end(1)
     call.hear(7, 0.9)
     assert only(call.do(ev.ItemTruncate("item_0002", 980)), act.ItemTruncated).audio_end_ms == 960
-    assert only(call.do(ev.ItemTruncate("item_0002", 3_900)), act.ItemTruncated).audio_end_ms == 1000
+    assert only(call.do(ev.ItemTruncate("item_0002", 3_900)), act.ItemTruncated).audio_end_ms == 1080
     assert only(call.do(ev.ItemTruncate("item_0002", 500)), act.ItemTruncated).audio_end_ms == 480
 
 

@@ -87,6 +87,7 @@ class Job:
     flushed: bool = False
     cancelled: bool = False
     over: bool = False  # it was closed, and the mouth was idle since
+    told: bool = False  # how much of it was heard
 
     @property
     def beside(self) -> bool:
@@ -655,6 +656,8 @@ class World:
         for turn in list(self.player.played) if self.acks else ():
             self.acknowledge(turn)
         assert self.live is None, "a turn never ended"
+        for job in self.replies():
+            assert job.told or not job.sent, "nobody is told how much was heard"
         assert not self.asides, "a turn beside the conversation never ended"
         assert self.hunch is None, "a guess was never released"
         assert not self.unsettled, "it was never told what came of a guess"
@@ -871,6 +874,8 @@ class World:
                     self.asked.add(item_id)
             case act.InputTranscriptFailed(item_id):
                 self.asked.discard(item_id)
+            case act.TurnHeard():
+                self.on_heard(action, event)
             case act.Interruption():
                 self.on_weighed(action, rest, event)
             case act.SpeechStarted(item_id, start):
@@ -1129,13 +1134,37 @@ class World:
         heard = numbered(job.turn, 0, item.samples if job.in_history else 0)
         assert np.array_equal(kept, heard), "another sound than was heard"
 
+    def on_heard(self, action: act.TurnHeard, event: ev.Event | None) -> None:
+        """What is told of a reply is what its item holds, and not more than was played."""
+        job = self.jobs[action.turn]
+        assert action.item_id == job.item_id
+        assert job.told <= isinstance(event, ev.ItemTruncate | ev.Played), "told twice"
+        job.told = True
+        assert (action.generated_ms, action.sent_ms) == (job.made // 24, job.sent // 24)
+        played = self.fastest if isinstance(event, ev.ItemTruncate) else self.player
+        way = WAY_S * 24_000 if self.liar or isinstance(event, ev.ItemTruncate) else 24
+        most = min(played.played.get(job.turn, 0.0) + way, job.sent) / 24 + 0.1
+        early = self.acks and not action.acknowledged  # one that has not said yet that it will say so
+        assert early or action.heard_ms <= most, "more than was heard"
+        assert action.acknowledged <= self.acks
+        assert action.words == job.text.count("word")
+        item = self.controller.history.find(job.item_id)
+        if isinstance(item, AssistantItem):
+            assert action.heard_words == item.text.count("word")
+            assert item.samples <= action.heard_ms * 24 + 24
+
     def on_truncated(self, item_id: str, event: ev.Event | None) -> None:
         item = self.controller.history.find(item_id)
         job = next((j for j in self.jobs.values() if j.item_id == item_id), None)
         if job is None or not isinstance(item, AssistantItem) or not item.spoken:
             return
-        if isinstance(event, ev.ItemTruncate):  # the client's word, within what time allows
-            assert item.samples <= self.fastest.played.get(job.turn, 0.0) + 2
+        if isinstance(event, ev.ItemTruncate | ev.Played):  # the client's word, within what time allows
+            most = self.fastest.played.get(job.turn, 0.0) + WAY_S * 24_000 + 2
+            assert item.samples <= (
+                most
+                if self.liar or isinstance(event, ev.ItemTruncate)
+                else self.player.played.get(job.turn, 0.0) + 2
+            )
         else:
             self.check_heard(job, item)
 

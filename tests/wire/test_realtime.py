@@ -271,8 +271,60 @@ def test_playing_audio_is_cleared_on_request_even_behind_the_response() -> None:
     tell(phone, audio_tokens=50)
     tell(phone, end="stop")
     events = say(phone, "output_audio_buffer.clear")
-    assert types(events) == ["output_audio_buffer.cleared", "conversation.item.truncated"]
+    assert types(events) == ["output_audio_buffer.cleared", "conversation.item.truncated", "response.heard"]
     assert events[0]["response_id"] == "resp_call_1"
+
+
+def test_a_player_says_where_it_is_and_is_told_how_much_was_heard() -> None:
+    phone = Phone()
+    say(phone, "session.update", session={"output_lead_ms": None})
+    say(phone, "response.create")
+    tell(phone, text="Once upon a time.")
+    tell(phone, audio_tokens=50)
+    tell(phone, end="stop")
+    played = {"response_id": "resp_call_1", "audio_end_ms": 0}
+    assert say(phone, "output_audio_buffer.played", **played) == []
+    phone.wait(1.0)
+    say(phone, "output_audio_buffer.played", **played | {"audio_end_ms": 400.5})
+    say(phone, "output_audio_buffer.played", response_id="resp_other_1", audio_end_ms=900)
+    cut = say(phone, "output_audio_buffer.clear")
+    assert cut[1]["audio_end_ms"] == 400
+    late = say(phone, "output_audio_buffer.played", **played | {"audio_end_ms": 900})
+    assert types(late) == ["conversation.item.truncated", "response.heard"]
+    heard = {key: late[1][key] for key in ("generated_ms", "sent_ms", "heard_ms", "words", "acknowledged")}
+    assert heard == {"generated_ms": 2000, "sent_ms": 2000, "heard_ms": 900, "words": 4, "acknowledged": True}
+    (item,) = (event["item"] for event in say(phone, "conversation.item.retrieve", item_id="item_0001"))
+    assert len(item["content"][0]["transcript"].split()) == late[1]["heard_words"]
+    assert len(item["content"][0]["audio"]) == 880 * 24 * 2 * 4 // 3
+
+
+def over(phone: Phone, voice_ms: int, quiet_ms: int) -> list[dict[str, Any]]:
+    return [*tell(phone, voice_ms=voice_ms), *tell(phone, quiet_ms=quiet_ms)]
+
+
+def test_a_word_of_assent_does_not_end_a_response_where_its_audio_is_paced() -> None:
+    for settings, ends in (({}, False), ({"barge_in": "quick"}, True), ({"output_lead_ms": None}, True)):
+        phone = Phone()
+        say(phone, "session.update", session={"output_lead_ms": 200, **settings})
+        say(phone, "response.create")
+        tell(phone, text="Once upon a time.")
+        tell(phone, audio_tokens=250)
+        phone.wait(1.0)
+        events = over(phone, 448, 224)
+        told = [(e["status"], e["reason"]) for e in events if e["type"] == "response.interruption"]
+        assert told == [("pending", None), ("confirmed", "length") if ends else ("dismissed", "backchannel")]
+        assert ("input_audio_buffer.speech_started" in types(events)) is ends
+        assert ("response.output_audio.delta" in types(events)) is not ends
+
+
+def test_a_response_may_forbid_interruptions_or_protect_its_beginning() -> None:
+    for response, ends in (({"interruptible": False}, False), ({"protected_ms": 60_000}, False), ({}, True)):
+        phone = Phone()
+        say(phone, "session.update", session={"protected_ms": 0})
+        say(phone, "response.create", response=response)
+        tell(phone, audio_tokens=250)
+        phone.wait(1.0)
+        assert ("response.done" in types(over(phone, 1000, 0))) is ends
 
 
 def test_a_response_that_fails_says_why() -> None:

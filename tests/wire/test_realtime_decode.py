@@ -22,7 +22,7 @@ def update(session: dict[str, Any]) -> str:
 
 def test_every_event_type_decodes() -> None:
     needs = {"audio": "", "session": {}, "item": {"type": "message"}, "item_id": "i", "audio_end_ms": 12.7}
-    needs |= {"voice": {"name": "v"}}
+    needs |= {"voice": {"name": "v"}, "response_id": "r"}
     for name in ev.EVENT_TYPES:
         assert decode(json.dumps({"type": name, "event_id": "e", **needs})).event_id == "e"
 

@@ -80,6 +80,18 @@ OUR_EVENTS = {
         "tokens_after",
         "summary",
     },
+    "response.heard": {
+        "type",
+        "event_id",
+        "response_id",
+        "item_id",
+        "generated_ms",
+        "sent_ms",
+        "heard_ms",
+        "words",
+        "heard_words",
+        "acknowledged",
+    },
     "response.interruption": {
         "type",
         "event_id",

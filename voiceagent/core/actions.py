@@ -486,6 +486,31 @@ class TurnClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnHeard:
+    """How much of a spoken reply reached the ear, as far as we know: once it was heard to its end, or was cut.
+
+    Comes again when the client then says where its player stood.
+
+    Attributes:
+        generated_ms: of sound that was made.
+        sent_ms: of it that was sent.
+        heard_ms: of it that was heard; the history's item ends there.
+        words: that were generated.
+        heard_words: that the history keeps.
+        acknowledged: it goes by the player's word; else it is an estimate that is not ahead of the truth.
+    """
+
+    turn: int
+    item_id: str
+    generated_ms: int
+    sent_ms: int
+    heard_ms: int
+    words: int
+    heard_words: int
+    acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Error:
     """A request that could not be met; it changed nothing. `event_id` is the request's."""
 
@@ -521,6 +546,7 @@ Notice = (
     | TurnTool
     | ToolAnswered
     | TurnClosed
+    | TurnHeard
     | Error
 )
 Action = EngineAction | RunTool | SendAudio | Flush | Close | Notice

@@ -121,6 +121,11 @@ def spread(text: str, start: float, end: float) -> tuple[Word, ...]:
     return tuple(words)
 
 
+def count_words(text: str) -> int:
+    """Words in the text; of a script without spaces every sign is one."""
+    return len(_WORD.findall(text))
+
+
 def spoken_length(text: str) -> int:
     """Characters of the text as they count for the time that it takes to say."""
     signs, marks = len(_SIGNS.findall(text)), len(_MARKS.findall(text))

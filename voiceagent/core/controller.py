@@ -172,9 +172,8 @@ class Controller:
                 | ev.TurnFailed()
             ):
                 return self._on_turn_event(event) + self._guesses.on_engine(event, self._now)
-            case ev.Played(turn, samples):
-                self._replies.mouth.acknowledge(turn, samples)
-                return []
+            case ev.Played():
+                return self._replies.acknowledge(event)
             case ev.LineBusy(busy):
                 self._replies.mouth.busy = busy
                 return []
@@ -251,8 +250,7 @@ class Controller:
         self._now = max(self._now, now)
         if self._now < self._wake:
             return []
-        self._replies.mouth.settle(self._now)
-        made = self._replies.pump(self._now)
+        made = self._replies.settle(self._now) + self._replies.pump(self._now)
         starved, idle = self._ear.deadline, self._idle_deadline()
         if starved is not None and starved <= self._now:
             made += self._on_utterance_over("no_input")
@@ -267,7 +265,7 @@ class Controller:
         mouth = self._replies.mouth
         made = self._replies.complete()
         made += self._guesses.review()
-        mouth.settle(self._now)
+        made += self._replies.settle(self._now)
         if mouth.idle:
             mouth.held = False
             made += self._interruptions.end("dismissed", "reply_over")

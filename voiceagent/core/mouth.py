@@ -6,7 +6,7 @@ It owns the pacing and the playout clock. Whether to speak, to hold or to stop i
 from __future__ import annotations
 
 from voiceagent.core.actions import SendAudio
-from voiceagent.core.playout import Playout
+from voiceagent.core.playout import WAY_S, Playout
 from voiceagent.core.tables import Mouth, mouth_state
 from voiceagent.core.turn import Turn
 from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE, ms_to_samples
@@ -16,6 +16,9 @@ BURST = 2 * VOICE_RATE
 
 MOST_AHEAD = VOICE_RATE // 2
 """Lead (500 ms) up to which it is worth while to hold back and wait: what the client holds plays on meanwhile."""
+
+ROUNDED = VOICE_RATE // 1000
+"""A player that is less than a millisecond before the end is there: it counts in whole milliseconds."""
 
 
 class Speaker:
@@ -104,27 +107,42 @@ class Speaker:
         return max(0, min(turn.sent, self._playout.heard(now) - turn.base))
 
     def bound(self, turn: Turn, now: float) -> int:
-        """Samples of an audible turn that can have been heard at most."""
-        return max(0, min(turn.sent, self._playout.clock(now) - turn.base))
+        """Samples of an audible turn that can be heard at most, by the time that a `Flush` reaches the player."""
+        return max(0, min(turn.sent, self._playout.clock(now + WAY_S) - turn.base))
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether the player says how far it is."""
+        return self._playout.acknowledges
 
     def acknowledge(self, turn_id: int, samples: int) -> None:
         """The player is so far in a turn; ignored unless that turn is audible."""
         for turn in self._playing:
             if turn.id == turn_id:
+                if turn.closed and turn.sent - samples < ROUNDED:
+                    samples = turn.sent
                 # "None of it yet" says nothing of the turns before it.
                 self._playout.acknowledge(turn.base + min(samples, turn.sent) if samples > 0 else 0)
 
-    def settle(self, now: float) -> None:
-        """Lets go of turns that are closed and heard to their end."""
-        if self._any_closed():
-            heard = self._playout.heard(now)
-            self._playing = [t for t in self._playing if not t.closed or heard < t.base + t.sent]
+    def settle(self, now: float) -> list[Turn]:
+        """Lets go of turns that are closed and heard to their end, and returns them."""
+        if not self._any_closed():
+            return []
+        heard, playing = self._playout.heard(now), self._playing
+        self._playing = [t for t in playing if not t.closed or heard < t.base + t.sent]
+        return [t for t in playing if t not in self._playing]
 
     def release(self, turn: Turn, now: float) -> None:
-        """The player stopped this turn by itself."""
-        self._playing.remove(turn)
+        """The player stopped this turn by itself, and goes on with those behind it."""
+        at = self._playing.index(turn)
+        del self._playing[at]
         if not self._playing:
             self._playout.flush(now)
+            return
+        dropped = max(0, turn.base + turn.sent - max(self._playout.clock(now), turn.base))
+        self._playout.drop(dropped)
+        for later in self._playing[at:]:
+            later.base -= dropped
 
     def hush(self, now: float) -> None:
         """Nothing more is to be heard of anything sent so far."""

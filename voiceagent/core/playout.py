@@ -25,7 +25,7 @@ class Playout:
     """The playout clock of one session.
 
     Attributes:
-        sent: samples sent so far; after a `flush` all of them count as played.
+        sent: samples sent so far; after a `flush` all of them count as played, those that a `drop` took do not count.
     """
 
     def __init__(self) -> None:
@@ -43,6 +43,11 @@ class Playout:
                 return min(limit, samples + ran)
             limit = samples
         return limit
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether the player says how far it is."""
+        return self._acknowledged is not None
 
     def heard(self, now: float) -> int:
         """Samples that have surely been played."""
@@ -69,6 +74,12 @@ class Playout:
         if self._acknowledged is not None:
             self._acknowledged = self.sent
         self._start(now)
+
+    def drop(self, samples: int) -> None:
+        """So many of the samples that were sent are not played: it is as if they had not been sent."""
+        self.sent -= samples
+        if self._acknowledged is not None:
+            self._acknowledged = min(self._acknowledged, self.sent)
 
     def time_when_ahead(self, samples: int) -> float:
         """When the player will have `samples` left, if nothing more is sent."""

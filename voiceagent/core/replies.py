@@ -10,6 +10,7 @@ from typing import assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core.captions import count_words
 from voiceagent.core.conversation import Conversation
 from voiceagent.core.history import AssistantItem
 from voiceagent.core.making import AWAY, GAVE_UP, Making
@@ -33,6 +34,7 @@ class Replies:
         # Turns of the last cut, and the most that can have been heard of each: a client that then says where its
         # player really stood may be believed up to there.
         self._cut: dict[str, tuple[Turn, int]] = {}
+        self._kept: dict[int, int] = {}  # of these turns, what the history keeps; samples
 
     # --- beginning ------------------------------------------------------------------------------------------
 
@@ -161,10 +163,11 @@ class Replies:
             made += self._closed(live, live.heard_item(heard), "cancelled", reason)
         if cut:
             self._cut = {turn.item_id: (turn, bound) for turn, _, bound in cut}
+            self._kept = {turn.id: heard for turn, heard, _ in cut}
         if live is not None and live.spoken and not live.sent:
             cut.append((live, 0, 0))  # its words were shown, its voice was not heard
         for turn, heard, _ in cut:
-            made += self._keep_heard(turn, heard)
+            made += self._keep_heard(turn, heard) + self._heard(turn, heard)
         return made
 
     def _closed(
@@ -188,6 +191,37 @@ class Replies:
         self._talk.history = self._talk.history.replace(item)
         return [act.ItemTruncated(item.id, samples_to_ms(item.samples, rate=VOICE_RATE))]
 
+    def _heard(self, turn: Turn, samples: int) -> list[act.Action]:
+        """What is known of how much of a turn was heard, where that is of interest."""
+        if not (turn.spoken and turn.options.conversation and turn.visible):
+            return []
+        item = turn.heard_item(samples)
+        told = act.TurnHeard(
+            turn.id,
+            turn.item_id,
+            generated_ms=samples_to_ms(turn.generated, rate=VOICE_RATE),
+            sent_ms=samples_to_ms(turn.sent, rate=VOICE_RATE),
+            heard_ms=samples_to_ms(samples, rate=VOICE_RATE),
+            words=count_words(turn.text),
+            heard_words=count_words(item.text if item is not None else ""),
+            acknowledged=self.mouth.acknowledges,
+        )
+        return [told]
+
+    def settle(self, now: float) -> list[act.Action]:
+        """Lets go of turns that were heard to their end."""
+        return [told for turn in self.mouth.settle(now) for told in self._heard(turn, turn.sent)]
+
+    def acknowledge(self, event: ev.Played) -> list[act.Action]:
+        """The player says how far it is in a turn, or how far it came in one that was cut."""
+        self.mouth.acknowledge(event.turn, event.samples)
+        for turn, most in self._cut.values():
+            samples = min(event.samples, most)
+            if turn.id == event.turn and samples > self._kept.get(turn.id, most):
+                self._kept[turn.id] = samples
+                return self._keep_heard(turn, samples) + self._heard(turn, samples)
+        return []
+
     def truncate(self, event: ev.ItemTruncate, now: float) -> list[act.Action]:
         """The client knows best where its player stood; believed as far as time allows, clamped and not refused."""
         item = self._talk.history.find(event.item_id)
@@ -199,12 +233,15 @@ class Replies:
             made = self.silence("client_cancelled", now)
         for turn in self.mouth.audible:
             if turn.item_id == item.id:
-                self._cut = {item.id: (turn, self.mouth.bound(turn, now))}
+                self._cut, self._kept = {item.id: (turn, self.mouth.bound(turn, now))}, {}
                 self.mouth.release(turn, now)
         samples = ms_to_samples(max(event.audio_end_ms, 0), rate=VOICE_RATE)
         if item.id in self._cut:
             turn, most = self._cut[item.id]
-            return made + self._keep_heard(turn, min(samples, most))
+            samples = min(samples, most)
+            self._kept.pop(turn.id, None)  # that is its last word
+            told = self._keep_heard(turn, samples) + self._heard(turn, samples)
+            return [action for action in made if not isinstance(action, act.TurnHeard)] + told
         self._talk.history = self._talk.history.heard_cut(item.id, samples)
         kept = min(event.audio_end_ms, samples_to_ms(item.samples, rate=VOICE_RATE))
         return [*made, act.ItemTruncated(item.id, max(kept, 0))]

@@ -12,6 +12,7 @@ from typing import Any, assert_never
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
 from voiceagent.errors import InputError, VoiceAgentError
+from voiceagent.units import VOICE_RATE, ms_to_samples
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.codecs import AudioDecoder, Samples
@@ -151,6 +152,9 @@ class RealtimeDialect:
                 yield core.Clear(event_id)
             case ev.OutputClear():
                 yield core.OutputClear(event_id)
+            case ev.OutputPlayed():
+                played = ms_to_samples(message.audio_end_ms, rate=VOICE_RATE)
+                yield core.Played(self._responses.number_of(message.response_id), played)
             case ev.ItemCreate() if message.item.type == "mcp_approval_response":
                 approval, told = self._tools.approve(message.item, event_id)
                 yield from map(Reply, told)
@@ -231,6 +235,7 @@ class RealtimeDialect:
                 | act.Flush()
                 | act.TurnClosed()
                 | act.Interruption()
+                | act.TurnHeard()
             ):
                 yield from self._responses.render(action)
             case (

@@ -315,6 +315,13 @@ class OutputClear(ClientEvent, tag="output_audio_buffer.clear"):
     """Stops the current audio."""
 
 
+class OutputPlayed(ClientEvent, tag="output_audio_buffer.played"):
+    """Ours: the player has played so much of a response."""
+
+    response_id: Id
+    audio_end_ms: Annotated[float, Meta(ge=0)]
+
+
 class ItemCreate(ClientEvent, tag="conversation.item.create"):
     """Adds an item; `previous_item_id` "root" puts it first."""
 
@@ -384,6 +391,7 @@ OtherClientEvent = (
     | AudioCommit
     | AudioClear
     | OutputClear
+    | OutputPlayed
     | ItemCreate
     | ItemRetrieve
     | ItemTruncate

@@ -30,6 +30,7 @@ TurnAction = (
     | act.Flush
     | act.TurnClosed
     | act.Interruption
+    | act.TurnHeard
 )
 
 
@@ -85,6 +86,12 @@ class Responses:
         self._open: dict[int, _Response] = {}
         self._paces: dict[str, Pace] = {}  # of the voices that have spoken
 
+    def number_of(self, response_id: str) -> int:
+        """Number of the turn behind a response's id, which may be done; -1 = we never told such an id."""
+        number = response_id.removeprefix(f"resp_{self._prefix}_")
+        known = number != response_id and number.isascii() and number.isdigit() and len(number) < 10
+        return int(number) if known else -1
+
     def turn_of(self, response_id: str) -> int | None:
         """Number of the turn behind a response that is not done; None if there is no such response."""
         return next((turn for turn, response in self._open.items() if response.id == response_id), None)
@@ -112,6 +119,8 @@ class Responses:
                 yield from self._closed(action)
             case act.Interruption():
                 yield self._interruption(action)
+            case act.TurnHeard():
+                yield self._heard(action)
             case _:
                 assert_never(action)
 
@@ -123,6 +132,19 @@ class Responses:
             reason=action.reason,
             voice_ms=action.voice_ms,
             heard_ms=action.heard_ms,
+        )
+
+    def _heard(self, action: act.TurnHeard) -> str:
+        return self._event(
+            "response.heard",
+            response_id=self._id(action.turn),
+            item_id=action.item_id,
+            generated_ms=action.generated_ms,
+            sent_ms=action.sent_ms,
+            heard_ms=action.heard_ms,
+            words=action.words,
+            heard_words=action.heard_words,
+            acknowledged=action.acknowledged,
         )
 
     def _id(self, turn: int) -> str:
