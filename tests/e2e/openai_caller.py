@@ -25,6 +25,7 @@ OUR_EVENTS = {
     "response.output_audio_transcript.words",
     "response.latency",
     "response.interruption",
+    "response.heard",
 }  #: the package passes over them
 Event = Any
 _strict: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
