@@ -200,3 +200,34 @@ async def test_reading_waits_for_the_voice_detector() -> None:
 async def test_the_call_ends_at_its_limit() -> None:
     async with serving(limits=tight(session_s=0.2)) as site, calling(site) as caller:
         assert await caller.closed() == (1008, "session limit reached")
+
+
+async def ended(script: Script, **detection: str) -> dict[str, Any]:
+    """How a turn of a second is over; its silence comes bit by bit, so that a verdict can come in it."""
+    async with serving(script) as site, calling(site) as caller:
+        await caller.configure(audio={"input": {"turn_detection": {"type": "semantic_vad", **detection}}})
+        await speak(caller, loud=10, silent=0)
+        await caller.until("input_audio_buffer.speech_started")
+        for _ in range(90):
+            await caller.append(SILENT)
+            await asyncio.sleep(0)
+        return await caller.until("input_audio_buffer.speech_stopped")
+
+
+async def test_a_turn_ends_by_what_was_said_and_says_why() -> None:
+    complete = await ended(Script(transcript="where are you", complete=1.0))
+    assert (
+        complete["reason"] == "incomplete"
+    )  # a voice that is held to the end: less sure, but no plain silence
+    assert complete["silence_ms"] < 700
+    number = await ended(Script(transcript="it is seven two one", complete=1.0))
+    assert (number["reason"], number["silence_ms"] >= 900) == ("spelled", True)
+    longest = await ended(Script(transcript="I would like, um", complete=1.0), eagerness="high")
+    assert (longest["reason"], 1500 <= longest["silence_ms"] <= 2100) == ("longest_wait", True)
+
+
+async def test_without_a_verdict_the_silence_decides() -> None:
+    for eagerness, silence_ms in (("high", 400), ("medium", 700), ("low", 1200)):
+        end = await ended(Script(), eagerness=eagerness)
+        assert end["reason"] == "silence"
+        assert silence_ms <= end["silence_ms"] <= 2 * silence_ms
