@@ -34,10 +34,12 @@ def quiet(call: Call, windows: int) -> list[act.Action]:
     return heard(call, [-70.0] * windows, p=0.02)
 
 
-def telling(config: ev.SessionConfig = PACED, **options: object) -> Call:
+def telling(
+    config: ev.SessionConfig = PACED, *, question: Sequence[float] = (USUAL,) * 40, **options: object
+) -> Call:
     """A call in the midst of a long reply, after a question that was asked as this person usually speaks."""
     call = Call(config)
-    heard(call, [USUAL] * 40)
+    heard(call, question)
     quiet(call, 17)
     turn = 1
     if options:
@@ -75,13 +77,20 @@ def needed(levels: Sequence[float], config: ev.SessionConfig = PACED, *, p: floa
     return 0, ""
 
 
-def test_an_ordinary_voice_interrupts_after_half_a_second() -> None:
-    assert needed([USUAL] * 50) == (16, "length")
+def test_an_ordinary_voice_interrupts_once_it_is_longer_than_a_word_of_assent() -> None:
+    assert needed([USUAL] * 50) == (19, "length")
 
 
 def test_a_raised_voice_takes_less() -> None:
     assert needed([USUAL + 8.0] * 50) == (10, "loud")
     assert needed([USUAL + 1.0] * 8 + [USUAL + 5.0] * 42) == (12, "loud")  # it rises above what is usual
+
+
+def test_a_word_of_one_syllable_is_not_raised_for_being_louder_than_speech_on_average() -> None:
+    call = telling(question=([USUAL + 5.0] * 5 + [USUAL - 10.0] * 5) * 4)
+    assert "SpeechStarted" not in kinds(heard(call, [USUAL + 5.0] * 14))  # 7.5 dB above the mean
+    quiet(call, 10)
+    assert "SpeechStarted" in kinds(heard(call, [USUAL + 12.0] * 10))
 
 
 @pytest.mark.parametrize("levels", [[USUAL - 8.0] * 50, [USUAL + 2.0 - n * 0.8 for n in range(50)]])
@@ -177,7 +186,7 @@ def test_key_clicks_do_not_hold_us_for_ever() -> None:
 
 def test_after_a_confirmed_one_nothing_of_the_reply_is_sent_and_the_rest_is_answered() -> None:
     call = telling()
-    made = heard(call, [USUAL] * 16)
+    made = heard(call, [USUAL] * 19)
     assert kinds(made)[-5:] == ["SpeechStarted", "CancelTurn", "Flush", "TurnClosed", "ItemTruncated"]
     item = call.controller.history.find(only(made, act.ItemTruncated).item_id)
     assert isinstance(item, AssistantItem)
@@ -245,6 +254,6 @@ def test_a_client_may_end_the_weighing(event: ev.Event) -> None:
 
 def test_levels_that_are_not_known_do_not_matter() -> None:
     call = speaking(PACED)
-    call.hear(15, 0.9)
+    call.hear(18, 0.9)
     assert call.weighed[-1].status == "pending"
     assert "SpeechStarted" in kinds(call.hear(1, 0.9))

@@ -18,7 +18,7 @@ Dismissed = Literal["short", "noise", "faint", "backchannel"]
 
 QUICK = ms_to_samples(200, rate=MODEL_RATE)  #: of unbroken speech, where holding back does not silence us
 LOUD = ms_to_samples(320, rate=MODEL_RATE)  #: of speech that is raised, or rising, above what is usual
-ORDINARY = ms_to_samples(512, rate=MODEL_RATE)  #: of any other speech
+ORDINARY = ms_to_samples(608, rate=MODEL_RATE)  #: of any other speech: "okay" takes 400 to 550
 SOFT = ms_to_samples(704, rate=MODEL_RATE)  #: that is softer than usual, falls, or may be none
 FAINT = ms_to_samples(
     1024, rate=MODEL_RATE
@@ -28,6 +28,7 @@ LONGEST = ms_to_samples(1600, rate=MODEL_RATE)  #: from the first sound on, sile
 NOISE = ms_to_samples(160, rate=MODEL_RATE)  #: what is shorter is no word
 SURE = 0.6  #: mean probability of speech, below which it may be none
 RAISED_DB, RISING_DB, SOFT_DB, FAINT_DB = 6.0, 3.0, 6.0, 12.0  #: differences of level that count
+FADE_DB = 0.003  #: per window, of the loudest that somebody has spoken: 3 dB in half a minute of speech
 SHARE = 5  #: windows over which a level is taken, 160 ms
 KNOWN = 16  #: windows of a person's speech, from which on their level is known
 MEMORY = 100  #: windows over which it is taken, 3 s
@@ -76,6 +77,9 @@ class BargeIn:
     def __init__(self) -> None:
         self._voice: _Voice | None = None
         self._usual, self._learnt = 0.0, 0
+        # The loudest 160 ms of their usual speech: a word of one syllable is as loud as that, and not raised.
+        self._loudest = float("-inf")
+        self._stretch: deque[float] = deque(maxlen=SHARE)
         self._recent: deque[float] = deque(maxlen=2 * SHARE)
 
     @property
@@ -93,6 +97,10 @@ class BargeIn:
         if event.level is not None and event.p >= SURE:
             self._learnt = min(self._learnt + 1, MEMORY)
             self._usual += (event.level - self._usual) / self._learnt
+            self._stretch.append(event.level)
+            level = sum(self._stretch) / SHARE
+            if len(self._stretch) == SHARE:
+                self._loudest = max(self._loudest - FADE_DB, level)
 
     def note(self, event: SpeechProb) -> None:
         """Any window of the input, in order."""
@@ -157,10 +165,10 @@ class BargeIn:
         return self._usual - voice.levels / voice.leveled
 
     def _raised(self) -> bool:
-        """Whether the last that was said is much louder than usual, or louder and rising."""
+        """Whether the last that was said is much louder than they usually get, or louder and rising."""
         if self._learnt < KNOWN or len(self._recent) < 2 * SHARE:
             return False
-        above = sum(list(self._recent)[SHARE:]) / SHARE - self._usual
+        above = sum(list(self._recent)[SHARE:]) / SHARE - self._loudest
         return above >= RAISED_DB or (above >= RISING_DB and self._rise() >= RISING_DB)
 
     def _rise(self) -> float:
