@@ -277,6 +277,7 @@ class Figures:
     unanswered: int = 0
     errors: list[str] = field(default_factory=list)
     guesses: dict[str, int] = field(default_factory=dict)
+    talks: int = 0
 
 
 async def measure(url: str, *, seconds: float, sessions: int) -> Figures:
@@ -334,7 +335,8 @@ async def _answer(caller: Caller, figures: Figures, known: set[str]) -> Response
 
 async def _talk(url: str, silero: Silero, figures: Figures, order: random.Random) -> None:
     """Questions and answers, nobody interrupts."""
-    patience = order.choice((SERVER_VAD, "semantic_vad high", "semantic_vad medium"))
+    patience = ("semantic_vad high", SERVER_VAD, "semantic_vad medium")[figures.talks % 3]
+    figures.talks += 1
     async with _calling(url, silero, figures, turn_detection=patience) as caller:
         for _ in range(3):
             response = await _ask(caller, figures, order)

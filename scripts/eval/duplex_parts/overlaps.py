@@ -18,13 +18,14 @@ from scripts.eval.duplex_parts.turns import percentile, share
 from voiceagent.core import actions as act
 from voiceagent.core.history import AssistantItem
 from voiceagent.models.silero import Silero
-from voiceagent.units import VOICE_RATE
+from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE
 
 PHASES = ("thinking", "first 200 ms", "middle", "last 600 ms", "closed, still playing")
 SILENCE = "silence"  #: nobody speaks; only for what is not meant
 PHASES_ELSEWHERE = ("first 200 ms", "middle")  #: where it is not quiet
 INTERRUPTION = "interruption"
 NOT_MEANT = ("backchannel", "cough", "noise burst", "side talk -15 dB", "side talk -20 dB")
+SHORT = NOT_MEANT[:3]  #: the false alarms of the goal; side talk is somebody's speech, only not for us
 CONDITIONS = {
     "quiet": Surroundings(),
     "no acks": Surroundings(acks=False),
@@ -60,7 +61,7 @@ class Outcome:
         resumed: it was held and then played to its end, every sample once and in order.
         whole: the turn was played to its end, every sample once and in order.
         from_onset: from the sound's beginning to our last audible sample (only of a turn that was cut and heard).
-        from_hold: the same from when its confirmation began: our voice was first held.
+        from_hold: the same from when its confirmation began: our voice was held, and was not let go any more.
         answered: from the sound's end to the first sample of another turn of ours.
         drift_words: words that the history has more (or less, negative) than were played.
         drift_ms: the same in milliseconds of sound.
@@ -182,6 +183,7 @@ def judge(call: Call, trial: Trial, turn: int, onset: float, end: float) -> Outc
     span = call.player.span(turn)
     silent = None if span is None or not cut or whole or span[1] <= onset else span[1]
     later = [call.player.span(other) for other in call.opened if other > turn]
+    confirming = [hold[0] for hold in holds if hold[0] is not None and (silent is None or hold[0] < silent)]
     first = next((s[0] for s in later if s is not None), None)
     words, ms = drift(call, turn) if cut else (None, None)
     gaps = call.player.gaps(turn, over=0.02)
@@ -196,7 +198,7 @@ def judge(call: Call, trial: Trial, turn: int, onset: float, end: float) -> Outc
         resumed=bool(holds) and whole and not cut,
         whole=whole,
         from_onset=None if silent is None else silent - onset,
-        from_hold=None if silent is None or not holds else max(0.0, silent - float(holds[0][0] or 0.0)),
+        from_hold=None if silent is None or not confirming else silent - confirming[-1],
         answered=None if first is None else first - end,
         drift_words=words,
         drift_ms=ms,
@@ -223,8 +225,9 @@ def drift(call: Call, turn: int) -> tuple[int | None, float | None]:
 
 
 def heard_words(reply: Reply, played: int) -> list[str]:
-    """Words that were played to their end, were they spread over the whole sound by their letters."""
+    """Words that were played to the end of their last token, were they spread over all the sound by their letters."""
     text, length = reply.text, len(reply.pcm)
+    played = played // TOKEN_SAMPLES * TOKEN_SAMPLES
     place, words = 0, []
     for word in text.split():
         place = text.index(word, place) + len(word)
@@ -258,6 +261,7 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             kind: share(o.answered is not None for o in silent if o.kind == kind) for kind in kinds
         },
         "not_meant": _of_others(others),
+        "short": _of_others([o for o in others if o.kind in SHORT]),
         "not_meant_by_kind": {kind: _of_others([o for o in others if o.kind == kind]) for kind in kinds},
         "not_meant_by_condition": {
             name: _of_others([o for o in others if o.condition == name]) for name in conditions

@@ -109,7 +109,7 @@ def _not_meant(part: dict[str, Any], width: int) -> Iterator[str]:
         (kind, f["selectivity"], f["selectivity"], _percent(f["selectivity"]), GREEN)
         for kind, f in part["not_meant_by_kind"].items()
     ]
-    whole = part["not_meant"]
+    whole = part["short"]
     if whole["resumed"] is not None:
         rows.append(
             ("held, then resumed", whole["resumed"], whole["resumed"], _percent(whole["resumed"]), BLUE)

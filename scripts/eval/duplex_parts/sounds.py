@@ -58,7 +58,8 @@ SPELLED = (
     "my number is five five | one two | three four",
     "check order eight | one | five | nine",
 )
-BACKCHANNELS = ("mm hm", "uh huh", "yeah", "okay", "right", "mhm")
+BACKCHANNELS = ("uh huh", "yeah", "okay", "right")
+HUMS = {"mm-hm": ("m hh m", "[[m-hm]]"), "mm": ("m m", "[[m:]]")}  #: in the phones of flite and of espeak-ng
 INTERRUPTIONS = (
     "wait how much is the apple pie",
     "no check order seven two one three",
@@ -103,13 +104,13 @@ def voices() -> tuple[str, ...]:
 
 
 @functools.cache
-def say(voice: str, text: str) -> Samples:
-    """Words in a voice of `voices`, without silence around them."""
+def say(voice: str, text: str, *, phones: bool = False) -> Samples:
+    """Words in a voice of `voices`, without silence around them; `phones`: they are the engine's own signs."""
     engine, _, name = voice.partition(":")
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / "said.wav")
         command = {
-            "flite": ["flite", "-voice", name, "-t", text, "-o", out],
+            "flite": ["flite", "-voice", name, "-p" if phones else "-t", text, "-o", out],
             "espeak-ng": ["espeak-ng", "-v", name, "-s", "150", "-w", out, text],
         }[engine]
         subprocess.run(command, check=True, capture_output=True)
@@ -222,6 +223,12 @@ def _silence_before(loud: npt.NDArray[np.bool_], place: int) -> int:
 def backchannels() -> list[tuple[str, Samples]]:
     """ "mm-hm" and the like; without a synthesiser the first syllable of a question, which is as short."""
     made = [(f"{voice} {text}", say(voice, text)) for text in BACKCHANNELS for voice in voices()]
+    for name, (flite, espeak) in HUMS.items():
+        for voice in voices():
+            if voice.startswith("flite:kal16"):
+                continue  # its few sounds have no hum
+            phones = f"pau {flite} pau" if voice.startswith("flite") else espeak
+            made.append((f"{voice} {name}", say(voice, phones, phones=True)))
     return made or [(name, faded(recorded(name)[: int(0.35 * MODEL_RATE)])) for name in recorded_texts()]
 
 
