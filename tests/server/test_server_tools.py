@@ -209,6 +209,18 @@ async def test_a_server_that_may_not_be_reached_is_not(config: dict[str, Any], u
         assert (await caller.ask("hello")).text == "You said: hello"
 
 
+async def test_a_session_names_four_servers_at_most() -> None:
+    with on_loopback() as url:
+        allowed = ToolsConfig(session_servers=(url,), private_networks=("127.0.0.0/8",))
+        async with a_call(allowed) as caller:
+            own = [{"type": "mcp", "server_label": f"own{n}", "server_url": url} for n in range(5)]
+            await caller.send("session.update", session={"type": "realtime", "tools": own})
+            failed = await caller.until("mcp_list_tools.failed")
+            assert failed["error"]["code"] == "too_many_mcp_servers"
+            for _ in range(4):
+                await caller.until("mcp_list_tools.completed")
+
+
 async def test_a_person_who_speaks_meanwhile_is_heard_and_answered() -> None:
     async with serving(SHORT, tools=functions()) as site, calling(site) as caller:
         await caller.configure(output_lead_ms=None)

@@ -165,6 +165,9 @@ def shows_known_turn_detection(log: Log) -> None:
 
 
 def has_no_items_of_mcp(log: Log) -> None:
+    """But for those who ask for them."""
+    if any(tool["type"] == "mcp" for session in sessions(log) for tool in session["tools"]):
+        return
     for event in told(log):
         assert not str(event.get("item", {}).get("type", "")).startswith("mcp"), event
 

@@ -174,6 +174,7 @@ def test_what_is_no_object_is_refused(protocol: str) -> None:
 ELSEWHERE = {
     "voice_replaced",  # of the event `info`
     "fake_fault",
+    "tool_error",  # of a result, for the model
 }
 ENGINE_CODES = {
     "odd_audio_length", "engine_error", "overloaded", "speech_full", "unreadable_audio", "unsupported_format",

@@ -142,6 +142,7 @@ class _Call:
 
     call: act.TurnTool
     server: ServerTool
+    response_id: str
     index: int
     previous: str | None
     request: str | None = None
@@ -187,6 +188,7 @@ class ServerTools:
         if isinstance(tools, VoiceAgentError):
             error = {"code": tools.code, "message": str(tools)}
             yield self._event("mcp_list_tools.failed", item_id=item_id, error=error)
+            yield self._event("conversation.item.done", previous_item_id=None, item=shown)
             return
         shown = self._keep(item_id, {**shown, "tools": [_listed(tool) for tool in tools]})
         yield self._event("mcp_list_tools.completed", item_id=item_id)
@@ -199,10 +201,10 @@ class ServerTools:
         return server.label in self.labels
 
     def called(
-        self, call: act.TurnTool, server: ServerTool, *, index: int, previous: str | None
+        self, call: act.TurnTool, server: ServerTool, *, response_id: str, index: int, previous: str | None
     ) -> dict[str, Any]:
         """A call that is to be seen, as an item: itself, or the request to approve it."""
-        made = _remember(self._calls, call.item_id, _Call(call, server, index, previous))
+        made = _remember(self._calls, call.item_id, _Call(call, server, response_id, index, previous))
         if not server.approval:
             return _shown(made)
         made.request = self._new_id("mcpr")
@@ -236,7 +238,11 @@ class ServerTools:
         made.output, made.failed = action.output, action.failed
         kind = "failed" if action.failed else "completed"
         yield self._event(f"response.mcp_call.{kind}", item_id=action.item_id, output_index=made.index)
-        yield self._event("conversation.item.done", previous_item_id=made.previous, item=_shown(made))
+        shown = _shown(made)
+        yield self._event("conversation.item.done", previous_item_id=made.previous, item=shown)
+        if made.request is None:
+            at = {"response_id": made.response_id, "output_index": made.index}
+            yield self._event("response.output_item.done", **at, item=shown)
 
     def approve(self, given: ev.ItemParam, event_id: str | None) -> tuple[core.Approve, list[str]]:
         """The client's word on a call, and what it is told at once.

@@ -261,24 +261,21 @@ class Responses:
     def _server_call(
         self, response: _Response, call: act.TurnTool, server: ServerTool, *, previous: str | None
     ) -> Iterator[str]:
-        """A call that the server runs, or that waits for approval; told before it is over."""
+        """A call that the server runs, or that waits for approval."""
         if not self._tools.visible(server):
             yield self._tools.unseen(call, response_id=response.id, previous=previous)
             return
         index = len(response.output)
-        shown = self._tools.called(call, server, index=index, previous=previous)
+        shown = self._tools.called(call, server, response_id=response.id, index=index, previous=previous)
         yield from self._item_added(response, shown, index=index, previous=previous)
-        if not server.approval:
-            at = {"response_id": response.id, "item_id": call.item_id, "output_index": index}
-            name = "response.mcp_call_arguments"
-            yield self._event(f"{name}.delta", **at, delta=call.arguments)
-            yield self._event(f"{name}.done", **at, arguments=call.arguments)
-        yield self._event(
-            "response.output_item.done", response_id=response.id, output_index=index, item=shown
-        )
-        if server.approval:  # the call itself is done when it has run
-            yield self._event("conversation.item.done", previous_item_id=previous, item=shown)
-        response.output.append(shown)
+        if server.approval:
+            yield from self._item_done(response, shown, previous=previous)
+            return
+        at = {"response_id": response.id, "item_id": call.item_id, "output_index": index}
+        name = "response.mcp_call_arguments"
+        yield self._event(f"{name}.delta", **at, delta=call.arguments)
+        yield self._event(f"{name}.done", **at, arguments=call.arguments)
+        response.output.append(shown)  # the item is done when it has run
 
     # --- items and the whole --------------------------------------------------------------------------------
 
