@@ -95,6 +95,23 @@ def test_of_a_turn_that_calls_the_clients_tools_too_the_client_asks_for_the_repl
     assert any(isinstance(item, ToolResultItem) for item in only(made, act.StartTurn).items)
 
 
+def test_of_a_server_that_the_client_has_named_it_asks_for_the_reply_by_the_protocol() -> None:
+    """by_the_protocol: but words for the time, and a reply to what only says that more comes later, are ours."""
+    call = asked(told(tool(reply=False), filler=FILLER))
+    run = only(called(call), act.RunTool)
+    bridge = only(call.wait(1.2), act.StartTurn)
+    call.say(bridge.turn, 5, text=FILLER.text)
+    call.end(bridge.turn)
+    call.wait(1)
+    assert kinds(returned(call, run)) == ["ToolAnswered"]
+    assert call.wait(5) == []
+    call = asked(told(tool(reply=False, background=True)))
+    made = called(call)
+    assert only(made, act.StartTurn)
+    call.end(2)
+    assert kinds(returned(call, only(made, act.RunTool))) == ["ToolAnswered"]
+
+
 def test_who_answers_a_turn_with_an_input_of_its_own_sees_that_and_the_result() -> None:
     call = Call(told(turn_detection=None))
     call.do(ev.ItemCreate(user("what was before")))

@@ -153,6 +153,7 @@ async def test_approval_is_asked_of_the_client_and_of_nobody_else() -> None:
             )
             assert call["item"]["output"] == ("paid" if approve else None)
             assert bool(call["item"]["error"]) is not approve
+            await caller.send("response.create")
             done = await caller.until("response.done")
             assert caller.responses[done["response"]["id"]].text.startswith("The tool said:")
 
@@ -182,6 +183,7 @@ async def test_a_server_of_the_sessions_own() -> None:
                 "conversation.item.done", when=lambda event: event["item"]["type"] == "mcp_call"
             )
             assert "'city' is missing" in call["item"]["error"]["message"]  # the fake knows no schema
+            await caller.send("response.create")
             await caller.until("response.done")
             await caller.configure(tools=[])  # it is left, and its tools are gone
             assert (await caller.ask("get_weather")).text == "You said: get_weather"

@@ -33,7 +33,7 @@ class Errand:
         asked: the client has not said yet whether it approves.
         closed: the turn that called is over, and the call is in the conversation.
         late: the model was told that the result comes later.
-        silent: no reply of ours is to follow the result, for the client asks for one.
+        dropped: the client has cancelled the turn that called, or asks for a reply to its own tools too.
     """
 
     item_id: str
@@ -49,7 +49,12 @@ class Errand:
     asked: bool = False
     closed: bool = False
     late: bool = False
-    silent: bool = False
+    dropped: bool = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether no reply of ours is to follow the result."""
+        return self.dropped or not self.server.reply
 
 
 class Errands:
@@ -115,7 +120,7 @@ class Errands:
         for errand in self._out.values():
             if errand.turn == action.turn:
                 errand.closed = self._stirred = True
-                errand.silent = action.turn in self._mixed or action.reason == "client_cancelled"
+                errand.dropped = action.turn in self._mixed or action.reason == "client_cancelled"
         self._mixed.discard(action.turn)
 
     def returned(self, event: ev.ToolReturned) -> None:
@@ -177,7 +182,9 @@ class Errands:
         previous = self._talk.history.last_id
         result_id, bounded = self._talk.add_result(errand.call_id, output)
         self._results.setdefault(errand.item_id, []).append(result_id)
-        if speak and not errand.silent:
+        if speak and not (
+            errand.dropped if more else errand.silent
+        ):  # nobody else is told that more comes later
             self._owes = True
             self._owed = () if errand.late and not more else (self._reply_to(errand, result_id),)
         failed = errand.failed and not more
@@ -250,7 +257,7 @@ class Errands:
         for errand in self._out.values():
             words = errand.server.filler or errand.options.filler
             waits = errand.closed and errand.output is None and not errand.late and not errand.asked
-            spoken = errand.options.modalities == "audio" and not errand.silent
+            spoken = errand.options.modalities == "audio" and not errand.dropped
             if waits and spoken and words is not None and words.text:
                 return max(errand.began, self._quiet_since) + words.after_ms / 1000, errand, words
         return None

@@ -45,6 +45,7 @@ class ServerTool:
         background: the model is told at once that the result comes later, and the talk goes on.
         approval: it is not run before the client has approved of the call.
         read_only: it changes nothing, by its own word.
+        reply: the reply to what it returned begins by itself; otherwise the client asks for it.
         filler: instead of the session's; None = that.
     """
 
@@ -53,6 +54,7 @@ class ServerTool:
     background: bool = False
     approval: bool = False
     read_only: bool = False
+    reply: bool = True
     filler: Filler | None = None
 
 

@@ -55,11 +55,15 @@ class Named:
         return self.url, self.authorization
 
     def take(self, tools: Iterable[Tool]) -> Iterator[Tool]:
-        """Its tools as this session gets them. What the deployment wants approved is, whatever the client says."""
+        """Its tools as this session gets them: by the protocol, the client asks for the reply to what they return.
+
+        What the deployment wants approved is, whatever the client says.
+        """
         for tool in tools:
             server = tool.server
             if server is not None and server.label == self.label and _matches(self.allowed, server):
-                yield replace(tool, server=replace(server, approval=server.approval or self._waits(server)))
+                approval = server.approval or self._waits(server)
+                yield replace(tool, server=replace(server, approval=approval, reply=False))
 
     def _waits(self, server: ServerTool) -> bool:
         if not isinstance(self.approval, ev.ApprovalFilter):
