@@ -180,3 +180,40 @@ async def test_what_waits_for_a_slow_reader_is_bounded_and_nothing_is_lost(
         check_numbers(heard, session=1, whole=script.speech_ids * TOKEN_SAMPLES)
         await good.manual()
     assert 100_000 < most[0] < 640_000
+
+
+class Inner(asyncio.Protocol):
+    """Notes what it is given."""
+
+    def __init__(self) -> None:
+        self.got: list[bytes | str] = []
+
+    def data_received(self, data: bytes) -> None:
+        if data == b"bad":
+            raise RuntimeError("a bug")
+        self.got.append(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.got.append("lost")
+
+
+async def test_what_comes_just_behind_other_data_goes_in_with_the_next_tide_and_in_order(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(door, "TIDE_S", 0.5)
+    doors = door.Doors(10.0)
+    inner = [Inner() for _ in range(5)]
+    first, second, third, fourth, fifth = (doors.open(each) for each in inner)
+    first.data_received(b"1")  # nothing came before it
+    second.data_received(b"2")
+    second.data_received(b"3")
+    third.data_received(b"4")
+    fourth.data_received(b"bad")
+    fifth.data_received(b"5")
+    assert [each.got for each in inner] == [[b"1"], [], [], [], []]
+    second.connection_lost(None)
+    third.data_received(b"6" * door.READ_BYTES)  # too much to wait
+    assert inner[1].got == [b"23", "lost"]
+    assert inner[2].got == [b"4" + b"6" * door.READ_BYTES]
+    await eventually(lambda: inner[4].got == [b"5"])
+    assert "could not be taken" in caplog.text

@@ -18,7 +18,6 @@ from voiceagent.engine.codec import CodecError, FrameReader, encode
 from voiceagent.engine.fake import Script
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024  #: the worker reads at once; when this much waits, it is stuck
-AUDIO_TICK_S = 0.002  #: the callers' audio waits at most so long for more of it: both ends wake less often
 log = logging.getLogger(__name__)
 
 
@@ -91,7 +90,7 @@ class Pipe(asyncio.Protocol):
         self._on_reply = on_reply
         self._transport: asyncio.WriteTransport | None = None
         self._waiting: list[bytes] = []
-        self._flush_timer: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way out."""
@@ -110,8 +109,8 @@ class Pipe(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Settle `ended`."""
         self._transport = None
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
+        if self._flushing is not None:
+            self._flushing.cancel()
         if not self.ended.done():
             self.ended.set_result(None)
 
@@ -120,19 +119,17 @@ class Pipe(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         self._waiting.append(encode(command))
-        if isinstance(
-            command, api.Audio
-        ):  # of everybody, all the time: a wake-up each would cost more than the work
-            if self._flush_timer is None:
-                self._flush_timer = asyncio.get_running_loop().call_later(AUDIO_TICK_S, self._flush)
+        if isinstance(command, api.Audio):  # what others send in this round of the loop goes with it
+            if self._flushing is None:
+                self._flushing = asyncio.get_running_loop().call_soon(self._flush)
         else:
             self._flush()
 
     def _flush(self) -> None:
         """Write what waits, in order."""
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
-            self._flush_timer = None
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
         if self._transport is None or self._transport.is_closing():
             return
         self._transport.write(b"".join(self._waiting))

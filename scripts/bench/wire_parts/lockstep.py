@@ -21,8 +21,9 @@ from voiceagent.config import Config, EngineConfig, ServerConfig
 from voiceagent.engine import api
 from voiceagent.engine.client import LocalEngine
 from voiceagent.engine.codec import FrameReader, encode
-from voiceagent.engine.pipe import AUDIO_TICK_S, Pipe, WorkerSpec
+from voiceagent.engine.pipe import Pipe, WorkerSpec
 from voiceagent.server.app import Server
+from voiceagent.server.door import TIDE_S
 
 BLOCK = 8  # frames of every call, in which as many windows of the voice detector end as in the next ones
 WARM, BLOCKS = 2, 12
@@ -97,7 +98,7 @@ async def _round(lines: list[socket.socket], frame: bytes, aside: Aside) -> None
     with aside:
         for line in lines:
             line.send(frame)
-    await asyncio.sleep(2 * AUDIO_TICK_S)
+    await asyncio.sleep(2 * TIDE_S)
     with aside:
         for line in lines:
             with contextlib.suppress(BlockingIOError):  # the resampler's first frames give nothing yet
