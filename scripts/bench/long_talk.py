@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import statistics
@@ -78,8 +79,8 @@ async def talk(
     spoken: bool,
     title: str,
 ) -> list[Turn]:
-    """A talk of so many questions, the recorded ones over and over."""
-    asked = questions(turns)
+    """A talk of so many questions, the recorded ones over and over; Ctrl-C ends it early."""
+    done: list[Turn] = []
     async with RealtimeClient(url) as client:
         await client.update(
             audio={"input": {"turn_detection": None}},
@@ -89,7 +90,10 @@ async def talk(
             context=context,
             temperature=0.0,
         )
-        return [await ask(client, question) for question in track(asked, title)]
+        with contextlib.suppress(asyncio.CancelledError):
+            for question in track(questions(turns), title):
+                done.append(await ask(client, question))
+    return done
 
 
 async def ask(client: RealtimeClient, question: dict[str, Any]) -> Turn:
