@@ -73,6 +73,7 @@ class Job:
     interruptible: bool
     protected: int  # samples
     in_history: bool
+    reads: bool  # the conversation, not items that the client named
     speed: float
     text: str = ""
     ids: tuple[int, ...] = ()
@@ -232,7 +233,7 @@ class World:
         made = self.controller.handle(event, self.t)
         self.check(made, event)
         job = self.jobs.get(event.turn) if isinstance(event, ev.TurnStarted) else None
-        if isinstance(event, ev.TurnStarted) and job is not None and job.in_history and job.turn == self.live:
+        if isinstance(event, ev.TurnStarted) and job is not None and job.reads and job.turn == self.live:
             self.left |= self.memory.left_out(event.dropped, self.controller.history) & self.items
         if self.acks and not self.acked and self.player.played:
             self.acked = True  # a player that acknowledges says so when it gets its first audio
@@ -688,7 +689,7 @@ class World:
             event = job.plan.pop(0)
             self.note_made(job, event)
             self.give(event)
-            if isinstance(event, ev.TurnStarted) and job.in_history and job.turn == self.live:
+            if isinstance(event, ev.TurnStarted) and job.reads and job.turn == self.live:
                 self.left |= set(event.dropped) & self.items
 
     def note_made(self, job: Job, event: ev.TurnEvent) -> None:
@@ -800,7 +801,7 @@ class World:
                 self.on_guess(action)
             case act.StartTurn() if action.options.sums_up:
                 assert self.up
-                self.memory.on_summing(action)
+                self.memory.on_summing(action, self.controller.history, self.left)
             case act.Condensed():
                 self.memory.on_condensed(action, self.controller.history, self.left)
             case act.StartTurn(turn):
@@ -945,6 +946,7 @@ class World:
             options.interruptible,
             options.protected_ms * 24,
             options.conversation,
+            options.conversation and options.input is None,
             options.speed,
         )
 

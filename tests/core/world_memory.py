@@ -98,8 +98,9 @@ class Memory:
 
     # --- what the core does ---------------------------------------------------------------------------------------
 
-    def on_summing(self, start: act.StartTurn) -> None:
-        """A summary is asked for, beside the conversation."""
+    def on_summing(self, start: act.StartTurn, history: Iterable[Item], left: set[str]) -> None:
+        """A summary is asked for, beside the conversation, of what is old by then."""
+        self.check_recent((item.id for item in start.items), history, left)
         assert self.wish == ev.Condensing("text", "model"), "a summary that nobody wished for"
         assert self.draft is None, "two summaries at once"
         options = start.options
@@ -123,9 +124,8 @@ class Memory:
         """A step is told: of what there is, never of what is recent, and only if something is saved."""
         self.steps += 1
         assert self.wish.audio == "text", "a step that nobody wished for"
-        shown = [item for item in history if item.id not in left | self.summed]
-        people = [item.id for item in shown if isinstance(item, UserItem)]
-        assert not set(people[-WHOLE:]) & set(action.item_ids), "what is recent does not stay whole"
+        if action.form == "text":
+            self.check_recent(action.item_ids, history, left)
         assert set(action.item_ids) <= {item.id for item in history} or action.form == "none"
         if action.form == "text":
             assert action.after < action.before
@@ -152,6 +152,12 @@ class Memory:
             self.summed |= set(action.item_ids)
             self.summed_said |= self.said
             self.summary = text.strip()
+
+    def check_recent(self, changed: Iterable[str], history: Iterable[Item], left: set[str]) -> None:
+        """None of these is of the last exchanges."""
+        shown = [item for item in history if item.id not in left | self.summed]
+        people = [item.id for item in shown if isinstance(item, UserItem)]
+        assert not set(people[-WHOLE:]) & set(changed), "what is recent does not stay whole"
 
     def on_gone(self, item_id: str) -> None:
         """An item is deleted."""
