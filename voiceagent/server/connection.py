@@ -25,6 +25,7 @@ RECEIVE_BUFFER_BYTES = (
     READ_BYTES  #: uvloop reads all that there is, up to 256 KiB, and aiohttp parses it in one go
 )
 ROOM_BYTES = 32 << 10  #: with less than this waiting, a transport is not paused and takes a frame at once
+LOOKS = 4  #: in the time after which a silent peer is pinged; it may take half as long again to answer
 BACKLOG_POLL_S = 0.02  #: how often a reader that waits for the voice detector looks again
 _CUT = (1006, "cut")  #: not sent: there is no line left
 _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY  # a member of an enumeration is not looked up for nothing
@@ -132,12 +133,12 @@ class Connection:
         """Pings a peer that is silent, and cuts the line of one that does not even answer that."""
         looks = 0  # in a row that found nothing
         while self._door is not None:
-            await asyncio.sleep(self._ping_s / 2)
+            await asyncio.sleep(self._ping_s / LOOKS)
             looks = 0 if self._door.heard else looks + 1
             self._door.heard = False
-            if looks == 2:
+            if looks == LOOKS:
                 await self._control(self._socket.ping())
-            elif looks > 2:
+            elif looks >= LOOKS * 3 // 2:
                 log.info("a client does not answer pings: cut")
                 self._abort()
                 return
