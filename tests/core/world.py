@@ -30,7 +30,7 @@ from voiceagent.core.tables import REACHABLE, REACHABLE_BY_VOICE
 WINDOW = 512
 CONFIRM_WINDOWS = 7  # 200 ms in windows of 32 ms, rounded up
 PATIENT = {
-    0.0: 16,
+    0.0: 19,
     10.0: 10,
     -8.0: 22,
     -20.0: 32,
@@ -320,7 +320,7 @@ class World:
         """A short voice or two while we are to be heard, and silence around them."""
         self.plan = self.plan[: self.judged] + [False] * self.tone.randint(1, 12)
         for _ in range(self.tone.choice((1, 1, 2, 3))):
-            self.plan += [True] * self.tone.choice((2, 4, 6, 8, 9, 12, 15, 17, 23, 33))
+            self.plan += [True] * self.tone.choice((2, 4, 6, 8, 9, 12, 15, 18, 20, 23, 33))
             self.plan += [False] * self.tone.choice((2, 4, 5, 6, 7, 16))
         for _ in range(self.judged, len(self.plan)):
             self.speak(WINDOW)
