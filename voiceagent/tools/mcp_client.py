@@ -31,6 +31,7 @@ from voiceagent.tools.schema import brief
 log = logging.getLogger("voiceagent.tools")
 
 OPENING_S = 20.0  #: for a server to start, to shake hands and to list its tools
+CLOSING_S = 5.0  #: for a server to say goodbye, or a program to exit
 MAX_TOOLS = 128  #: of one server
 MAX_PAGES = 16  #: of its list
 MAX_SCHEMA_BYTES = 32 << 10
@@ -96,7 +97,9 @@ class Connection:
         task, self._task, self._client = self._task, None, None
         self._closing.set()
         if task is not None:
-            await asyncio.wait([task])
+            _, late = await asyncio.wait([task], timeout=CLOSING_S)
+            for each in late:  # a server that does not answer is not waited for
+                each.cancel()
 
     async def _connected(self) -> tuple[Client, tuple[McpTool, ...]]:
         if self._client is None or self._task is None or self._task.done():
