@@ -53,7 +53,7 @@ def test_history_never_holds_more_than_was_played(found: dict[str, Any]) -> None
 def test_our_echo_does_not_interrupt_us_where_it_is_cancelled(found: dict[str, Any]) -> None:
     lines = found["echo"]["lines"]
     bare = lines.pop("-12 dB, no echo cancellation")
-    assert bare["self_interruptions"] > 0  # so the trial can tell
+    assert bare["self_interruptions"] + bare["held_and_resumed"] > 0  # so the trial can tell
     assert {name: line["self_interruptions"] for name, line in lines.items()} == dict.fromkeys(lines, 0)
     assert all(line["answers"] == line["questions"] for line in lines.values())
 

@@ -97,8 +97,8 @@ def trials(
     found: dict[str, list[tuple[str, sounds.Samples]]] = {
         INTERRUPTION: [*((person.name, person.parts[0]) for person in people), *sounds.interruptions()],
         "backchannel": sounds.backchannels(),
-        "cough": [(f"cough {n}", sounds.cough(random)) for n in range(16)],
-        "noise burst": [(f"burst {n}", sounds.burst(random)) for n in range(16)],
+        "cough": [(f"cough {n}", sounds.cough(random)) for n in range(12)],
+        "noise burst": [(f"burst {n}", sounds.burst(random)) for n in range(12)],
         "side talk -15 dB": sounds.side_talk(-15.0),
         "side talk -20 dB": sounds.side_talk(-20.0),
     }
@@ -113,9 +113,11 @@ def trials(
 
 
 def _phases(kind: str, condition: str) -> tuple[str, ...]:
-    if condition != "quiet":
-        return PHASES_ELSEWHERE
-    return PHASES if kind == INTERRUPTION else (*PHASES, SILENCE)
+    """At which moments a kind of sound is tried in a condition; none: it would tell nothing more."""
+    if condition == "quiet":
+        return PHASES if kind == INTERRUPTION else (*PHASES, SILENCE)
+    told = kind in SHORT and condition != "no acks"
+    return PHASES_ELSEWHERE if told or kind == INTERRUPTION else ()
 
 
 def run(share_: Sequence[Trial], replies: list[Reply]) -> list[Outcome]:

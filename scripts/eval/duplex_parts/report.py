@@ -215,6 +215,7 @@ def _overlaps(part: Found) -> Iterator[str]:
                 _percent(f["taken_for_a_turn"]),
             )
             for name, f in rows.items()
+            if f["trials"]
         ],
     )
     yield ""

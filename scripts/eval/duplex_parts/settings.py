@@ -12,7 +12,7 @@ from voiceagent.core.events import SessionConfig
 from voiceagent.wire.realtime_events import SessionPatch
 from voiceagent.wire.realtime_session import Session
 
-SILENCES_MS = (100, 200, 300, 400, 500, 700, 900, 1200, 1500)
+SILENCES_MS = (100, 200, 300, 500, 700, 1000, 1500)
 EAGERNESSES = ("high", "medium", "low")
 LEAD_MS = 100  #: of the trials; the server's own is larger
 

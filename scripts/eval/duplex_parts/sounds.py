@@ -157,11 +157,16 @@ def utterances(human: tuple[Path, ...] = (), *, most: int | None = None) -> list
     """All turns with pauses in them, of every voice and of the people in these files; `most` of each kind."""
     made: list[Utterance] = []
     for kind, texts in (("sentence", SENTENCES), ("clause", CLAUSES), ("spelled", SPELLED)):
-        found = [_with_pauses(voice, text, kind) for text in texts for voice in voices()]
+        found = [_with_pauses(voice, text, kind) for n, text in enumerate(texts) for voice in _some_voices(n)]
         made += found[:: max(1, len(found) // most)][:most] if most else found
     if not made:  # no synthesiser: recorded questions, cut where they are quietest
         made = [_halved(name, recorded(name)) for name in recorded_texts()]
     return made + [of_person(path) for path in human]
+
+
+def _some_voices(number: int) -> list[str]:
+    """Two thirds of the voices, other ones for each text."""
+    return [voice for n, voice in enumerate(voices()) if (n + number) % 3]
 
 
 def _with_pauses(voice: str, text: str, kind: str) -> Utterance:
