@@ -12,7 +12,15 @@ import torch
 from tiny_checkpoint import UNUSED_ROWS, tiny_weights, write_checkpoint
 from tiny_tokenizer import tiny_tokenizer
 
-from voiceagent.core.history import AssistantItem, AudioContent, Item, Piece, TextContent, UserItem
+from voiceagent.core.history import (
+    AssistantItem,
+    AudioContent,
+    Item,
+    Piece,
+    TextContent,
+    UserItem,
+    cut_to_heard,
+)
 from voiceagent.errors import CapacityError, CheckpointError, EngineError, InputError
 from voiceagent.models.step_audio2.context import Context
 from voiceagent.models.step_audio2.decode import Decoder
@@ -159,6 +167,28 @@ def test_a_truncated_or_deleted_past_is_forgotten(model: LanguageModel) -> None:
     assert context.slots == cut.slots[:-1]
     generation.step()
     torch.testing.assert_close(scores_after(model, context), fresh_scores(model, cut.slots))
+
+
+@pytest.mark.parametrize("heard", [0, 1, 7, 12])
+def test_a_reply_that_was_cut_ends_in_the_cache_too_at_the_last_token_that_was_heard(
+    model: LanguageModel, heard: int
+) -> None:
+    sound = [IDS.audio_0 + n for n in range(12)]
+    raw = [token for n, text in enumerate((5, 6, 7)) for token in (text, *sound[4 * n : 4 * n + 4])]
+    whole = AssistantItem(
+        "a", "one two three", (5, 6, 7), tuple(range(12)), (*raw, IDS.tts_end), spoken=True, samples=12 * 960,
+        marks=((3, 1), (7, 2), (13, 3)),
+    )  # fmt: skip
+    context = model.open()
+    context.read_prefix(prompt_of(model, asked("one"), whole, asked("room")).slots)
+    cut = cut_to_heard(whole, heard * 960 + 959)
+    prompt = prompt_of(model, asked("one"), cut, asked("room"))
+    assert [slot for slot in prompt.slots if slot in sound] == sound[:heard]
+    assert [slot for slot in prompt.slots if slot in (5, 6, 7)] == list(cut.text_ids)
+    generation = read_all(model.generate(context, prompt, GREEDY))
+    assert context.slots == prompt.slots[:-1]
+    assert not set(sound[heard:]) & set(context.slots), "what nobody heard is still in the cache"
+    assert generation.step() == int(fresh_scores(model, prompt.slots)[: IDS.audio_pad + 1].argmax())
 
 
 def test_the_same_prompt_again_computes_one_position(model: LanguageModel) -> None:
