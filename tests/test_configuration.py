@@ -41,6 +41,8 @@ def test_unknown_key_names_the_nearest(tmp_path: Path) -> None:
         ("turn.threshold", 2),
         ("server.api_keys", 5),
         ("engine.dtype", "int4"),
+        ("telemetry.metrics", "maybe"),
+        ("telemetry.otlp", "127.0.0.1:4318"),
         ("engine.speech_dtype", "float8"),
         ("engine.kv_memory_mb", -1),
         ("engine.max_batch", 0),

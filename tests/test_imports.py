@@ -51,7 +51,7 @@ def test_every_module_imports_alone() -> None:
     ],
 )
 def test_torch_stays_out_of(module: str) -> None:
-    heavy = ("torch", "onnxruntime", "transformers", "mcp", "httpx2")
+    heavy = ("torch", "onnxruntime", "transformers", "mcp", "httpx2", "opentelemetry")
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

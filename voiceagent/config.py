@@ -140,6 +140,16 @@ class ToolsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TelemetryConfig:
+    """Who may see how the server does; nothing of it tells what anybody said."""
+
+    metrics: str = "key"  #: /metrics: key (as every other address), open (to anybody who can reach it) or off
+    #: address of an OpenTelemetry collector (OTLP over HTTP, as http://127.0.0.1:4318) for a trace of every call;
+    #: empty = what OTEL_EXPORTER_OTLP_ENDPOINT says, or none
+    otlp: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration; `sources` says where each changed value came from."""
 
@@ -150,6 +160,7 @@ class Config:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     recording: RecordingConfig = field(default_factory=RecordingConfig)
     tools: ToolsConfig = field(default_factory=ToolsConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     instructions: str = "You are a helpful assistant."
 
 
@@ -326,6 +337,7 @@ def _check(config: Config) -> None:
         ("engine.variant", config.engine.variant, VARIANTS),
         ("server.custom_voices", config.server.custom_voices, SWITCH),
         ("turn.barge_in", config.turn.barge_in, ("patient", "quick")),
+        ("telemetry.metrics", config.telemetry.metrics, ("key", "open", "off")),
     ):
         if chosen not in words:
             raise ConfigError(
@@ -334,6 +346,12 @@ def _check(config: Config) -> None:
                 param=name,
             )
     _check_networks(config.tools)
+    if config.telemetry.otlp and not config.telemetry.otlp.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"telemetry.otlp = {config.telemetry.otlp!r} is no address.",
+            remedy="Write it as http://127.0.0.1:4318.",
+            param="telemetry.otlp",
+        )
 
 
 def _check_networks(config: ToolsConfig) -> None:

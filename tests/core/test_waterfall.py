@@ -86,6 +86,7 @@ def test_a_spoken_question() -> None:
         1, "speech", endpoint=512_000, queue=20_000, encode=30_000, prefill=78_000, speech=200_000
     )
     assert taken.total == 840_000
+    assert taken.sent == 1.8
 
 
 def test_a_thought_and_pacing_have_their_parts() -> None:

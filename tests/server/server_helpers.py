@@ -14,7 +14,7 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from voiceagent.config import Config, LimitsConfig, ServerConfig, ToolsConfig
+from voiceagent.config import Config, LimitsConfig, ServerConfig, TelemetryConfig, ToolsConfig
 from voiceagent.engine.api import EngineClient
 from voiceagent.engine.fake import FakeEngine, Script, numbered
 from voiceagent.server.app import Server, find_page
@@ -50,13 +50,19 @@ async def serving(
     ping_s: float = 20.0,
     port: int = 0,
     tools: ToolsConfig | None = None,
+    telemetry: TelemetryConfig | None = None,
 ) -> AsyncIterator[Site]:
     """A server on a free port; an engine given ready-made is the caller's to start and stop."""
     own = FakeEngine(engine) if isinstance(engine, Script) or engine is None else None
     if own is not None:
         await own.start()
     site = ServerConfig(port=port, api_keys=keys, handshake_timeout_s=handshake_s, ping_interval_s=ping_s)
-    config = Config(server=site, limits=limits or LimitsConfig(), tools=tools or ToolsConfig())
+    config = Config(
+        server=site,
+        limits=limits or LimitsConfig(),
+        tools=tools or ToolsConfig(),
+        telemetry=telemetry or TelemetryConfig(),
+    )
     server = Server(config, own or engine, page=find_page())  # type: ignore[arg-type]
     _, bound = await server.start()
     try:

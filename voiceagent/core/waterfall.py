@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Literal
 
@@ -26,6 +26,7 @@ class Waterfall:
         speech: from there to the first sound: the tokens of the first chunk, and the vocoder; 0 of a written answer.
         pacing: the sound was there and was not sent yet.
         saved: no part of it: how much earlier it was there because it was begun on a guess.
+        sent: when the first of it was sent, seconds of the call's clock; no part of it either.
     """
 
     turn: int
@@ -39,11 +40,12 @@ class Waterfall:
     speech: int = 0
     pacing: int = 0
     saved: int = 0
+    sent: float = field(default=0.0, compare=False)
 
     @property
     def parts(self) -> dict[str, int]:
         """Microseconds by name, in the order in which they passed."""
-        return {field.name: getattr(self, field.name) for field in fields(self)[2:-1]}
+        return {each.name: getattr(self, each.name) for each in fields(self)[2:-2]}
 
     @property
     def total(self) -> int:
@@ -117,4 +119,5 @@ class Stopwatch:
             speech,
             pacing,
             saved=self.saved,
+            sent=now,
         )

@@ -523,6 +523,14 @@ class EngineClient(Protocol):
     def ready(self) -> Ready | None:
         """What is loaded; None while the engine is down or loading."""
 
+    @property
+    def slots_used(self) -> int:
+        """How many sessions there are."""
+
+    @property
+    def restarts(self) -> int:
+        """How many times it came back after it was lost."""
+
     async def start(self, on_progress: Callable[[Loading], None] | None = None) -> Ready:
         """Start and wait until turns can begin; raises `CheckpointError` or `EngineError` if that fails."""
 

@@ -200,6 +200,7 @@ class LocalEngine:
         self._process: Process | None = None
         self._sessions: dict[int, LocalSession] = {}
         self._opened = 0
+        self.restarts = 0  #: how many times it came back
         self._deaths: deque[float] = deque(maxlen=CRASH_LOOP)
         self._streak = 0  # deaths in a row, each within CALM_S of its start
         self._pong_at = 0.0
@@ -214,6 +215,11 @@ class LocalEngine:
     def ready(self) -> api.Ready | None:
         """What is loaded; None while the engine is down or loading."""
         return self._ready
+
+    @property
+    def slots_used(self) -> int:
+        """How many sessions there are."""
+        return len(self._sessions)
 
     @property
     def pid(self) -> int | None:
@@ -384,6 +390,7 @@ class LocalEngine:
 
     def _came_up(self, ready: api.Ready, *, restarted: bool) -> None:
         self._ready = ready
+        self.restarts += restarted
         self.voices.came_up()
         for session in list(self._sessions.values()):
             session.sent.clear()

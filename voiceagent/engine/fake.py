@@ -250,6 +250,7 @@ class FakeEngine:
         self.sessions: dict[int, FakeSession] = {}
         self._max_sessions = max_sessions
         self._opened = 0
+        self.restarts = 0  #: how many times it came back
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._written: dict[tuple[int, int], list[int]] = {}
         self._random = random.Random(self.script.seed)
@@ -264,6 +265,11 @@ class FakeEngine:
             "fake", "none", "none", ("default_female", "default_male"), self.script.context, self._max_sessions, 0.0,
             can_think=bool(self.script.thought),
         )  # fmt: skip
+
+    @property
+    def slots_used(self) -> int:
+        """How many sessions there are."""
+        return len(self.sessions)
 
     async def start(self, on_progress: Callable[[api.Loading], None] | None = None) -> api.Ready:
         """Be ready at once."""
@@ -302,6 +308,7 @@ class FakeEngine:
     def revive(self) -> None:
         """As after a restart."""
         self.alive, self.hanging = True, False
+        self.restarts += 1
         self.voices.came_up()
         for session in list(self.sessions.values()):
             session._tell(events.EngineUp())

@@ -18,11 +18,13 @@ from voiceagent.engine.api import EngineClient
 from voiceagent.errors import ConfigError, EngineError, InputError, VoiceAgentError
 from voiceagent.server.audio_rest import AudioRest
 from voiceagent.server.auth import Gatekeeper, Refused
-from voiceagent.server.calls import KEY, RETRY_AFTER_S, Calls, json_error
+from voiceagent.server.calls import CODE, KEY, RETRY_AFTER_S, Calls, json_error
 from voiceagent.server.chat import ChatRest
 from voiceagent.server.door import Doors
+from voiceagent.server.metrics import State
 from voiceagent.server.recorder import Recordings
 from voiceagent.server.recordings import RecordingsRest
+from voiceagent.server.telemetry import CALL_PATHS, Telemetry
 from voiceagent.server.voice_book import VoiceBook
 from voiceagent.server.voices import VoicesRest
 from voiceagent.tools.toolbox import Toolbox
@@ -70,7 +72,16 @@ class Server:
         recordings = Recordings(Path(folder).absolute(), keep_s=keep_s) if folder else None
         self._recordings = RecordingsRest(recordings)
         self.tools = Toolbox(config.tools)
-        self._calls = Calls(config, engine, self._gate, recordings, voices=self._book, tools=self.tools)
+        self.telemetry = Telemetry(config.telemetry, self._state)
+        self._calls = Calls(
+            config,
+            engine,
+            self._gate,
+            recordings,
+            voices=self._book,
+            tools=self.tools,
+            telemetry=self.telemetry,
+        )
         self._doors = Doors(config.server.handshake_timeout_s)
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -82,8 +93,9 @@ class Server:
 
         Raises:
             ConfigError: the address cannot be listened on, or the certificate, the voices' folder or a tool cannot be
-                used.
+                used, or traces are asked for and cannot be made.
         """
+        self.telemetry.start()
         await self._book.restore()
         await self.tools.start()
         tls = tls_context(self._config.server)
@@ -91,6 +103,8 @@ class Server:
         app.router.add_get("/", self._index)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        if self._config.telemetry.metrics != "off":
+            app.router.add_get("/metrics", self.telemetry.serve)
         app.router.add_get("/openapi.json", self._openapi)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/realtime", self._calls.realtime)
@@ -129,6 +143,7 @@ class Server:
             await self._listener.wait_closed()
         await self._recordings.stop()
         await self.tools.stop()
+        await self.telemetry.stop()
 
     def _accept(self) -> asyncio.BaseProtocol:
         """A protocol for a new socket, behind a door."""
@@ -144,7 +159,7 @@ class Server:
             offered = [p.strip() for p in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
             if request.path not in ("/healthz", "/readyz"):
                 request[KEY] = self._gate.check(
-                    request.headers, path=request.path, subprotocols=offered, page=self._is_page(request)
+                    request.headers, path=request.path, subprotocols=offered, page=self._needs_no_key(request)
                 )
             response = await handler(request)
         except Refused as error:
@@ -158,14 +173,22 @@ class Server:
         except web.HTTPException as error:
             error.force_close()
             raise
+        if request.path in CALL_PATHS and CODE in response:
+            self.telemetry.refused(response[CODE])
         if not response.prepared:
             response.force_close()  # one request per socket: a second one could drip in unguarded
         return response
 
     # --- plain requests -------------------------------------------------------------------------------------
 
-    def _is_page(self, request: web.Request) -> bool:
-        return request.path == "/" or request.path.startswith("/web/")
+    def _needs_no_key(self, request: web.Request) -> bool:
+        page = request.path == "/" or request.path.startswith("/web/")
+        return page or (request.path == "/metrics" and self._config.telemetry.metrics == "open")
+
+    def _state(self) -> State:
+        ready, engine = self._engine.ready, self._engine
+        slots = 0 if ready is None else ready.max_sessions
+        return State(ready is not None, slots, engine.slots_used, engine.restarts, self._calls.open)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "version": __version__})

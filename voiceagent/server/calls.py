@@ -29,6 +29,7 @@ from voiceagent.server.session_tools import Outcome as ToolsOutcome
 from voiceagent.server.session_tools import SessionTools
 from voiceagent.server.session_voices import Outcome, SessionVoices
 from voiceagent.server.tasks import TRANSLATE_ALOUD
+from voiceagent.server.telemetry import Telemetry
 from voiceagent.server.voice_book import VoiceBook
 from voiceagent.tools.toolbox import Toolbox
 from voiceagent.wire import realtime_secrets
@@ -47,6 +48,8 @@ POLICY = 1008
 LIVE_MESSAGE_BYTES = 2 << 20  #: 30 s of PCM at 24 kHz in base64, which comes as one message
 KEY: web.RequestKey[EphemeralKey | None] = web.RequestKey("key", object)  # type: ignore[arg-type]
 """Of a request: the ephemeral key that it came with, or None."""
+CODE: web.ResponseKey[str] = web.ResponseKey("code", str)
+"""Of a response: what was wrong with its request."""
 
 
 class _Dialect(Dialect, Protocol):
@@ -66,6 +69,7 @@ class Calls:
         recordings: where calls are recorded that ask for it.
         voices: all that may be asked for.
         tools: all that the server runs.
+        telemetry: counts and times the calls.
     """
 
     def __init__(
@@ -77,8 +81,10 @@ class Calls:
         *,
         voices: VoiceBook,
         tools: Toolbox,
+        telemetry: Telemetry,
     ) -> None:
         self._config = config
+        self._telemetry = telemetry
         self._engine = engine
         self._gate = gate
         self._recordings = recordings
@@ -256,14 +262,19 @@ class Calls:
         decider = controller if recorder is None else Recorded(controller, recorder)
         session = Session(name=name, controller=decider, dialect=dialect, line=connection, clock=clock)
         session.cancel_echo(dialect.config.cancel_echo)
+        watch = self._telemetry.call(request.path, clock)
+        session.observe = watch.did
         voices = self._session_voices(request, session, dialect, lambda: controller.history)
         tools = self._session_tools(request, session, dialect)
         try:
             engine_session = await self._engine.open_session(session.on_engine)
-            return await self._converse(request, upgrade, connection, session, engine_session)
+            return await self._converse(
+                request, upgrade, connection, session, engine_session, began=watch.began
+            )
         except EngineError as error:  # full, or it went down this moment
             return json_error(error, 503)
         finally:
+            watch.ended()
             voices.close()
             await tools.close()
             if recorder is not None:
@@ -333,6 +344,8 @@ class Calls:
         connection: Connection,
         session: Session,
         engine_session: EngineSession,
+        *,
+        began: Callable[[], None],
     ) -> web.StreamResponse:
         reason = "handshake failed"
         loop, limits = asyncio.get_running_loop(), self._config.limits
@@ -342,6 +355,7 @@ class Calls:
             self._connections.add(connection)
             self._nobody.clear()
             log.info("session %s: open", session.name)
+            began()
             session.begin(engine_session)
             reason = await connection.run(
                 session.on_frame,
@@ -405,4 +419,6 @@ def json_error(error: VoiceAgentError, status: int) -> web.Response:
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return web.json_response(body, status=status, headers=headers)
+    response = web.json_response(body, status=status, headers=headers)
+    response[CODE] = error.code
+    return response

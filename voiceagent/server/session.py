@@ -71,6 +71,7 @@ class Session:
         self.ask_tools: Callable[[ToolsRequest], None] = lambda _: None
         #: takes calls of tools; what comes of one is `happened`
         self.run_tool: Callable[[act.RunTool], None] = lambda _: None
+        self.observe: Callable[[act.Action], None] = lambda _: None  #: is shown all notices; must not raise
         self._heard = self._judged = 0  # input samples given to the voice detector, and answered by it
 
     def backlog_s(self) -> float:
@@ -219,6 +220,7 @@ class Session:
             case act.RunTool():
                 self.run_tool(action)
             case _:
+                self.observe(action)
                 self._tell(action)
                 if isinstance(action, act.Close):
                     self._line.close(action.code, action.reason)

@@ -13,7 +13,7 @@ _JSON = "application/json"
 
 
 def document(*, version: str) -> dict[str, Any]:
-    """OpenAPI 3.1 of everything under /v1 that is not a WebSocket."""
+    """OpenAPI 3.1 of the metrics, and of everything under /v1 that is not a WebSocket."""
     types = [audio_rest.SpeechRequest, chat.ChatRequest, realtime_secrets.SecretRequest]
     (speech, completion, secret), components = msgspec.json.schema_components(types, ref_template=_REF)
     form = {"multipart/form-data": {"schema": _form()}}
@@ -30,6 +30,12 @@ def document(*, version: str) -> dict[str, Any]:
             "schemas": {**components, "Error": _error()},
         },
         "paths": {
+            "/metrics": {
+                "get": _operation(
+                    "Counts and times in Prometheus' text format",
+                    answer={"text/plain": {"schema": {"type": "string"}}},
+                )
+            },
             "/v1/models": {"get": _operation("The model and its voices")},
             "/v1/voices": {
                 "get": _operation("The voices: the model's own, then those that were enrolled"),
