@@ -161,9 +161,11 @@ async def test_an_endless_step_is_found_by_the_heartbeat_too() -> None:
 async def test_an_engine_that_dies_in_a_turn_comes_back() -> None:
     async with running() as engine:
         ((session, inbox),) = await opened(engine)
+        assert (engine.restarts, engine.slots_used) == (0, 1)
         session.send(start(1, said("!die")))
         await inbox.wait(events.EngineDown)
         await inbox.wait(events.EngineUp)
+        assert (engine.restarts, engine.slots_used) == (1, 1)
         await whole_turn(session, inbox, 2)
         assert not engine.crash_looping
 
