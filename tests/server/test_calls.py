@@ -15,6 +15,7 @@ from voiceagent.core.actions import StartTurn
 from voiceagent.core.events import SpeechProb
 from voiceagent.core.history import AssistantItem
 from voiceagent.engine.fake import Script
+from voiceagent.server.door import TIDE_S
 from voiceagent.units import MODEL_RATE, TOKEN_SAMPLES, VOICE_RATE
 
 CALLS, TURNS = 8, 15
@@ -210,7 +211,7 @@ async def ended(script: Script, **detection: str) -> dict[str, Any]:
         await caller.until("input_audio_buffer.speech_started")
         for _ in range(90):
             await caller.append(SILENT)
-            await asyncio.sleep(0)
+            await asyncio.sleep(2 * TIDE_S)  # what comes sooner goes in together
         return await caller.until("input_audio_buffer.speech_stopped")
 
 
