@@ -114,7 +114,7 @@ async def _ask(engine: LocalEngine, name: str) -> Reply:
     session = await engine.open_session(on_event)
     piece = Piece(1, np.pad(sounds.recorded(name), (3200, 4800)))
     session.send(EncodePiece(piece))
-    session.send(StartTurn(1, (UserItem("u", (AudioContent((piece,)),)),), ev.TurnOptions()))
+    session.send(StartTurn(1, (UserItem("u", (AudioContent((piece,)),)),), ev.TurnOptions(temperature=0.0)))
     await asyncio.wait_for(over.wait(), TURN_S)
     session.close()
     if any(isinstance(event, ev.TurnFailed) for event in events):

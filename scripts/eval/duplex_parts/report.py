@@ -80,9 +80,11 @@ def _goal_of_turns(part: Found) -> Goal:
     fast = {name: cut for name, (ms, cut) in known.items() if ms <= DELAY_MS}
     name = min(fast, key=lambda n: fast[n]) if fast else min(known, key=lambda n: known[n])
     ms, cut = known[name]
+    other = known.get("semantic_vad high")
+    eager = "" if other is None else f"; {_percent(other[1])} at {other[0]:.0f} ms (semantic_vad high)"
     return Goal(
         f"cut off at pauses in unfinished words: at most 5 % at a median delay of {DELAY_MS} ms",
-        f"{_percent(cut)} at {ms:.0f} ms ({name})",
+        f"{_percent(cut)} at {ms:.0f} ms ({name})" + eager,
         bool(fast) and cut <= CUT_OFF,
     )
 
