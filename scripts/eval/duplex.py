@@ -100,7 +100,7 @@ def run_live(args: argparse.Namespace) -> Found:
 
 def run_turns(args: argparse.Namespace) -> Found:
     """Ends of turns, under every setting."""
-    listed = sounds.utterances(tuple(args.human), most=2 if args.quick else None)
+    listed = sounds.utterances(tuple(args.human), most=1 if args.quick else None)
     outcomes: dict[str, list[turns.Outcome]] = {}
     took_s: list[float] = []
     for share, took in spread(turns.run, listed, workers=args.workers, shares=args.workers):
