@@ -46,9 +46,9 @@ def test_acknowledgements_are_believed_as_far_as_time_allows() -> None:
     playout.acknowledge(480)
     assert playout.heard(0.9) == 960
     assert playout.clock(0.9) == int(0.9 * RATE)
-    assert playout.time_when_heard() is None
+    assert playout.time_when_heard(playout.sent) is None
     playout.acknowledge(RATE)
-    assert playout.time_when_heard() is not None
+    assert playout.time_when_heard(playout.sent) is not None
 
 
 def test_deadlines_are_not_too_early() -> None:
@@ -56,7 +56,7 @@ def test_deadlines_are_not_too_early() -> None:
     playout.send(RATE, 0.1)
     assert playout.ahead(playout.time_when_ahead(960)) <= 960
     assert playout.ahead(playout.time_when_ahead(0)) == 0
-    heard = playout.time_when_heard()
+    heard = playout.time_when_heard(playout.sent)
     assert heard is not None
     assert playout.heard(heard) == RATE
 

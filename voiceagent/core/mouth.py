@@ -150,14 +150,15 @@ class Speaker:
         self._playout.flush(now)
 
     def next_deadline(self, now: float) -> float | None:
-        """When more may be sent, or when everything will have been heard; None if that is not a matter of time."""
+        """When more may be sent, or a closed turn will have been heard; None if that is not a matter of time."""
         times = []
         if self.live is not None and self.live.pending and not self.held and not self.busy:
             needed = min(len(self.live.pending[0]), TOKEN_SAMPLES)
             due = now if self._lead is None else self._playout.time_when_ahead(self._lead - needed)
             times.append(due)
         if self._any_closed():
-            heard = self._playout.time_when_heard()
+            oldest = self._playing[0]
+            heard = self._playout.time_when_heard(oldest.base + oldest.sent)
             if heard is not None:
                 times.append(max(heard, now))
         return min(times, default=None)

@@ -86,11 +86,12 @@ class Playout:
         time, played = self._starts[-1]
         return time + (self.sent - samples - played) / VOICE_RATE + TICK_S
 
-    def time_when_heard(self) -> float | None:
-        """When everything sent will have been heard; None if that is for the player to say."""
+    def time_when_heard(self, samples: int) -> float | None:
+        """When the first `samples` of what was sent will have been heard; None if that is for the player to say."""
+        played = self.time_when_ahead(self.sent - samples)
         if self._acknowledged is None:
-            return self.time_when_ahead(0) + WAY_S
-        return self.time_when_ahead(0) if self._acknowledged >= self.sent else None
+            return played + WAY_S
+        return played if self._acknowledged >= samples else None
 
     def _start(self, now: float) -> None:
         self._starts.append((now, self.sent))
