@@ -23,6 +23,7 @@ from voiceagent.core.interruptions import Interruptions
 from voiceagent.core.latency import Latency
 from voiceagent.core.making import DOWN, Making
 from voiceagent.core.patience import EndReason
+from voiceagent.core.playout import TICK_S
 from voiceagent.core.questions import Questions
 from voiceagent.core.replies import Replies
 from voiceagent.core.tables import Ear, Mouth, Voice
@@ -116,7 +117,8 @@ class Controller:
         """What to do about one event. `now` in seconds on any clock that does not go back."""
         if self._over:
             return []
-        calm = self._settled and now < self._wake  # nothing is to be done before something happens
+        # Nothing is to be done before something happens; deadlines look a tick later than what they wait for.
+        calm = self._settled and now < self._wake - TICK_S
         made = self._short_way(event, now) if calm else None
         return made if made is not None else self._done(event, self._tick(now) + self._dispatch(event))
 
