@@ -195,7 +195,9 @@ def main() -> int:
     case = Case("layers", frame_ms=options.frame_ms, format=options.format)
     found = asyncio.run(measure(case, count=options.calls))
     for together in TOGETHER:
-        found[f"sockets_{together}"] = run_server(lockstep(case, count=options.calls // 4, together=together))
+        found[f"sockets_{together}"] = run_server(
+            lockstep(case, count=max(1, options.calls // 4), together=together)
+        )
     print("| layer | us |\n|---|---|")
     for name, title in {**LAYERS, **TOTALS}.items():
         print(f"| {title} | {found[name]:.1f} |")
