@@ -29,4 +29,4 @@ def test_calls_are_served_and_counted(case: str) -> None:
 
 def test_the_layers_are_listed() -> None:
     out = run("wire_layers.py", "--calls", "2", "--format", "audio/pcmu")
-    assert out.count("|\n") == 11
+    assert out.count("|\n") == 13
