@@ -349,7 +349,7 @@ def test_a_failed_pass_leaves_slots_and_pages_in_step(
     generation = model.generate(context, prompt, WILD)
     generation.step()
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory")
 
     longer = (*prompt.slots, 1, 2, 3)
