@@ -11,9 +11,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 ASSETS = Path(__file__).resolve().parent.parent / "voiceagent" / "assets"
 sys.path.append(str(Path(__file__).resolve().parent / "models"))  # the tiny checkpoints, for all tests
+
+# The same examples every time, so that a commit passes or fails alike everywhere; `scripts/test --hypothesis-profile
+# explore` looks for new ones. What it finds becomes an @example, or a seed of its own.
+settings.register_profile("same", derandomize=True, database=None)
+settings.register_profile("explore", print_blob=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

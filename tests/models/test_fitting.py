@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from voiceagent.core.history import (
@@ -132,6 +132,7 @@ def test_what_was_left_out_stays_out_and_a_longer_conversation_leaves_out_no_les
     assert tight is None or (wide is not None and wide <= tight), "more room keeps no less"
 
 
+@example((conversation("Cu"), [0, 0]), 1, 0, 1, 0.0, 1)  # a room below 0, of which nothing is kept
 @given(measured(), st.integers(1, 400), st.integers(0, 30), st.integers(0, 10), ratios, st.integers(1, 60))
 def test_instructions_and_the_newest_exchange_are_always_read(
     talk: tuple[tuple[Item, ...], list[int]], context: int, head: int, opening: int, ratio: float, reply: int

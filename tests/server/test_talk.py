@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from voiceagent.audio import wavio
 from voiceagent.cli import main
 from voiceagent.client import (
     Done,
+    Event,
     Failed,
     Heard,
     Interrupted,
+    RealtimeClient,
     Reconnected,
     Said,
     Sound,
@@ -26,8 +29,8 @@ from voiceagent.client import (
     ToolCall,
     ToolResult,
 )
-from voiceagent.client.mic import BLOCK, DeviceError, PlayQueue, microphone, speaker
-from voiceagent.client.talk import Conversation, Line
+from voiceagent.client.mic import BLOCK, Block, DeviceError, PlayQueue, microphone, speaker
+from voiceagent.client.talk import Conversation, Line, talk
 from voiceagent.engine.fake import Script, numbered
 from voiceagent.units import TOKEN_SAMPLES
 
@@ -54,6 +57,32 @@ async def test_the_command_talks_from_file_to_file(
     whole = numbered(session=1, turn=1, start=0, count=10 * TOKEN_SAMPLES)
     assert rate == 24_000
     assert whole.tobytes() in np.round(samples * 32768).astype("<i2").tobytes()
+
+
+async def test_the_last_question_is_shown_although_its_transcript_comes_after_the_answer() -> None:
+    class Slow:
+        """Stands for a connection: the answer is over before what was asked is written down."""
+
+        def __init__(self) -> None:
+            self.events = iter(
+                [SpeechStopped(900), Said("r", "at eight.", final=True), Done("r", "completed")]
+            )
+            self.late = iter([Heard("i", "when do you open", final=True)])
+
+        async def stream(self) -> AsyncIterator[Event]:
+            for event in self.events:
+                yield event
+            await asyncio.sleep(0.01)
+            for event in self.late:
+                yield event
+
+    async def nothing() -> AsyncIterator[Block]:
+        await asyncio.Event().wait()
+        yield np.zeros(0, np.int16)
+
+    shown: list[Line] = []
+    await talk(cast(RealtimeClient, Slow()), nothing(), PlayQueue(), shown.append, answers=1)
+    assert [(line.who, line.text) for line in shown] == [("agent", "at eight."), ("you", "when do you open")]
 
 
 # --- devices ------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,8 @@ from voiceagent.client.events import (
 from voiceagent.client.mic import Block, Speaker
 
 BENIGN = frozenset({"conversation_already_has_active_response", "response_cancel_not_active"})
+LAST_LINE_S = 3.0
+"""So long what the person said last may take to be shown, behind the last answer: transcripts come beside answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +75,20 @@ async def talk(
             deaf = half_duplex and speaker.busy
             await client.send_microphone(np.zeros_like(block) if deaf else block)
 
-    microphone = asyncio.create_task(listen())
-    try:
+    async def follow(enough: Callable[[], bool]) -> None:
         async for event in client.stream():
             conversation.take(event)
             if microphone.done():
                 microphone.result()
-            if answers is not None and conversation.answers >= answers:
-                break
+            if enough():
+                return
+
+    microphone = asyncio.create_task(listen())
+    try:
+        await follow(lambda: answers is not None and conversation.answers >= answers)
+        if conversation.untold:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(follow(lambda: not conversation.untold), LAST_LINE_S)
         while speaker.busy:  # noqa: ASYNC110 - the sound card empties it on a thread of its own
             await asyncio.sleep(0.05)
     finally:
@@ -104,6 +113,7 @@ class Conversation:
         self._latency: float | None = None
         self._calls: dict[str, ToolCall] = {}
         self.answers = 0  #: that were given to their end
+        self.untold = False  #: what the person said last is not shown yet
 
     def take(self, event: Event) -> None:
         """One more event."""
@@ -111,9 +121,11 @@ class Conversation:
             case SpeechStarted() | Interrupted():
                 self._speaker.drop()
             case SpeechStopped():
-                self._asked = self._clock()
-            case Heard(_, text, final=True) if text:
-                self._show(Line("you", text))
+                self._asked, self.untold = self._clock(), True
+            case Heard(_, text, final=True):
+                self.untold = False
+                if text:
+                    self._show(Line("you", text))
             case Sound(_, samples):
                 if self._asked is not None:
                     self._latency, self._asked = self._clock() - self._asked, None

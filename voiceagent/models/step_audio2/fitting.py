@@ -52,7 +52,7 @@ def first_kept(
         return start
     later = [at for at in points if at > start]
     for at in later:
-        if size[at] <= ratio * limit:
+        if size[at] <= min(limit, ratio * limit):  # of a room below 0, a share of 0 is no room either
             return at
     last = later[-1] if later else start
     return last if size[last] <= (limit if hard is None else hard) else None
