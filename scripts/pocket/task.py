@@ -17,9 +17,8 @@ Items that `Dialogue.history` holds have no audio.
 
 Spelling: all words to be heard or said are lower case without digits. English has a-z and the apostrophe, Spanish
 also á é í ó ú ü ñ. What is heard has no punctuation (a transcript has none); replies have "." "," "?" ":" and no
-other mark. A letter that stands alone is the letter's name, except "a" before a word (the article) and "i" where it is
-the pronoun; `letter_runs` finds runs of at least two letters that are spelled out. In Spanish, "y", "o", "a", "e" and
-"u" alone are words unless they stand in such a run.
+other mark. Letters to be said by their names stand in runs ("c a t"), which `letter_runs` finds; a letter alone is a
+word (a, i; Spanish a, e, o, u, y).
 """
 
 from __future__ import annotations
@@ -32,7 +31,8 @@ STYLES = ("plain", "fast", "slow", "high", "low", "excited", "sad", "whisper")
 BACKGROUNDS = ("bell", "siren", "rain", "bark", "music")
 KINDS = ("speech", "noise", "silence", "babble", "foreign")
 NAMES = (
-    "asr", "asr_part", "asr_es", "s2tt", "s2st", "t2tt", "caption", "paralinguistic", "speak", "think", "base", "summary",
+    "asr", "asr_part", "asr_es", "s2tt", "s2st", "t2tt", "caption", "paralinguistic", "speak", "think", "base",
+    "summary",
 )  # fmt: skip
 
 # Prompts that the family's models were taught (step-audio-2.md, 4.4), and those that our server sends.
@@ -225,9 +225,9 @@ def said_of(corpus: Mapping[str, Any], language: str) -> list[str]:
 
 
 def letter_runs(text: str) -> Iterator[tuple[int, int]]:
-    """(begin, end) in words of every run of at least two single letters: these are spelled out.
+    """(begin, end) in words of every run of letters that are spelled out: "c a t", but not "i a" or "y a".
 
-    "i a" and "a" alone are words; "a i" is one run of two letters all the same: no sentence of the corpus has it.
+    A run has at least two letters, and one of them is no word of its own, or it has at least three.
     """
     words = [word.strip(".,?:") for word in text.split()]
     begin = 0
@@ -235,6 +235,6 @@ def letter_runs(text: str) -> Iterator[tuple[int, int]]:
         end = begin
         while end < len(words) and len(words[end]) == 1:
             end += 1
-        if end - begin >= 2:
+        if end - begin >= 3 or (end - begin == 2 and not set(words[begin:end]) <= set("aeiouy")):
             yield begin, end
         begin = max(end, begin + 1)
