@@ -1,26 +1,31 @@
 // The page: buttons, settings and devices, and how they hang together with the conversation.
 
 import { MicrophoneError, Microphone, Speaker, openAudio, toBase64 } from "./audio.js";
+import { seconds } from "./decisions.js";
 import { Dialogue } from "./dialogue.js";
 import { Link } from "./link.js";
 import { Strip, height } from "./strip.js";
-import { View, seconds } from "./view.js";
+import { View } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
 const STORED = "voiceagent.settings";
 const KEY = "voiceagent.key";
+const DEAF_MS = 6000; // even a quiet room is not silent
 
 const view = new View(document);
 const strip = new Strip($("strip"));
 const link = new Link({ onState: onLink, onEvent: (event) => dialogue.receive(event), onServer });
-const dialogue = new Dialogue({ link, view, onChange: show, onReady, settings });
+const onDecision = (kind) => strip.mark(kind);
+const dialogue = new Dialogue({ link, view, onChange: show, onDecision, onReady, settings });
 
 let context = null;
 let speaker = null;
 let microphone = null;
 let talking = false; // the microphone is, or should be, open
 let muted = false;
+let pressed = false; // the space bar, which lets a muted microphone speak
 let micLevel = 0;
+let deafMs = 0; // so long the microphone has given no sound since it was opened; NaN = it did
 let unsent = null; // typed while there was no connection
 
 // --- the session --------------------------------------------------------------------------------------------------
@@ -28,7 +33,12 @@ let unsent = null; // typed while there was no connection
 async function prepare() {
   if (!context) {
     context = await openAudio();
-    speaker = new Speaker(context, { onStart: (id, at) => dialogue.onPlaying(id, at), onEnd: show });
+    speaker = new Speaker(context, {
+      onStart: (id, at) => dialogue.onPlaying(id, at),
+      onEnd: show,
+      onPlace: (id, ms) => dialogue.onPlace(id, ms),
+    });
+    speaker.volume = settings().volume;
     dialogue.speaker = speaker;
     requestAnimationFrame(animate);
   }
@@ -44,6 +54,7 @@ async function startTalking() {
     const opened = new Microphone(context, { onFrame, onLost: onMicrophoneLost });
     microphone = opened;
     opened.mute(muted);
+    deafMs = 0;
     await opened.open();
     if (microphone !== opened) return opened.close(); // ended while the browser was asking
   } catch (error) {
@@ -77,8 +88,17 @@ function closeMicrophone() {
 }
 
 function onFrame(pcm, level) {
-  micLevel = muted ? 0 : level;
+  micLevel = muted && !pressed ? 0 : level;
+  listenForSilence(level);
   if (link.online) dialogue.hear(toBase64(pcm));
+}
+
+/** A microphone that is switched off sends zeros for ever, and nothing else would tell. */
+function listenForSilence(level) {
+  if (level > 0) deafMs = NaN;
+  else if (!muted) deafMs += 40;
+  if (deafMs !== DEAF_MS) return;
+  view.alert("The microphone gives no sound at all. Is it switched off, or another one chosen in the browser's settings?");
 }
 
 function onMicrophoneLost() {
@@ -143,10 +163,11 @@ const STATUS = {
   waiting: ["Reconnecting", "The server is away; this page goes on trying."],
   refused: ["Not connected", "See the message above."],
   asking: ["Waiting for the microphone", "Your browser may be asking for permission."],
-  muted: ["Muted", "The agent cannot hear you. Press M to speak."],
+  muted: ["Muted", "The agent cannot hear you. Hold Space to speak, or press M."],
   hearing: ["Hearing you", "Speak freely; a short pause ends your turn."],
   thinking: ["Thinking", "The answer is on its way."],
   speaking: ["Speaking", "Just talk to interrupt."],
+  weighing: ["Paused for you", "Go on speaking to take over; a cough lets the agent go on."],
   listening: ["Listening", "Ask me something."],
   typing: ["Connected", "Type a question, or press the button to speak."],
 };
@@ -154,11 +175,12 @@ const STATUS = {
 function status() {
   if (talking && !microphone?.stream) return "asking";
   if (!link.online) return link.state.name;
+  if (dialogue.weighing) return "weighing";
   if (speaker?.busy) return "speaking";
   if (dialogue.hearing) return "hearing";
   if (dialogue.thinking) return "thinking";
   if (!talking) return "typing";
-  return muted ? "muted" : "listening";
+  return muted && !pressed ? "muted" : "listening";
 }
 
 function show() {
@@ -218,15 +240,19 @@ function settings() {
     voice: $("voice").value,
     instructions: $("instructions").value.trim(),
     threshold: Number((1 - $("sensitivity").valueAsNumber / 100).toFixed(2)),
+    turns: $("turns").value,
+    volume: $("volume").valueAsNumber / 100,
     tools: $("tools").checked,
     think: $("think").checked,
   };
 }
 
 function restoreSettings() {
-  const { instructions = "", sensitivity = 50, tools = true, think = false } = stored();
+  const { instructions = "", sensitivity = 50, turns = "", volume = 100, tools = true, think = false } = stored();
   $("instructions").value = instructions;
   $("sensitivity").value = sensitivity;
+  $("turns").value = turns;
+  $("volume").value = volume;
   $("tools").checked = tools;
   $("think").checked = think;
   link.key = sessionStorage.getItem(KEY) ?? "";
@@ -235,9 +261,10 @@ function restoreSettings() {
 }
 
 function saveSettings() {
-  const { voice, instructions, tools, think } = settings();
-  const sensitivity = $("sensitivity").valueAsNumber;
-  localStorage.setItem(STORED, JSON.stringify({ voice, instructions, sensitivity, tools, think }));
+  const { voice, instructions, turns, volume, tools, think } = settings();
+  const kept = { voice, instructions, turns, tools, think, sensitivity: $("sensitivity").valueAsNumber };
+  localStorage.setItem(STORED, JSON.stringify({ ...kept, volume: $("volume").valueAsNumber }));
+  if (speaker) speaker.volume = volume;
   link.key = $("key").value.trim();
   sessionStorage.setItem(KEY, link.key);
   if (link.online && dialogue.defaults) dialogue.configure();
@@ -253,10 +280,28 @@ function pretty(voice) {
 
 function toggleMute() {
   muted = !muted;
+  pressed = false;
   microphone?.mute(muted);
   show();
 }
 
+/** Held down, the space bar is the button of a walkie-talkie for who is muted. */
+function press(down) {
+  if (pressed === down || (down && !muted)) return;
+  pressed = down;
+  microphone?.mute(muted && !pressed);
+  show();
+}
+
+function saveTranscript() {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([`${view.transcript()}\n`], { type: "text/plain" }));
+  link.download = `conversation-${new Date().toISOString().slice(0, 16).replace(":", "")}.txt`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000); // the browser is still reading it
+}
+
+$("save").addEventListener("click", saveTranscript);
 $("talk").addEventListener("click", () => (talking ? stopTalking() : startTalking()));
 $("mute").addEventListener("click", toggleMute);
 $("stop").addEventListener("click", () => dialogue.stop());
@@ -276,9 +321,15 @@ for (const chip of document.querySelectorAll("#empty button")) {
 addEventListener("keydown", (event) => {
   const typing = event.target.matches("input, textarea, select") || $("settings").open;
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-  if (event.key === "Escape" && !$("settings").open) dialogue.stop();
+  if (event.key === " " && muted && !typing && !event.target.matches("button, summary")) {
+    event.preventDefault();
+    press(true);
+  } else if (event.key === "Escape" && !$("settings").open) dialogue.stop();
   else if (event.key.toLowerCase() === "m" && !typing) toggleMute();
 });
+
+addEventListener("keyup", (event) => event.key === " " && press(false));
+addEventListener("blur", () => press(false));
 
 restoreSettings();
 show();
@@ -293,6 +344,9 @@ window.voiceagent = Object.freeze({
   },
   get peak() {
     return speaker?.report.peak ?? 0;
+  },
+  get paused() {
+    return speaker?.paused ?? false;
   },
   get underruns() {
     return speaker?.report.underruns ?? 0;

@@ -4,6 +4,7 @@ import { Resampler } from "./resample.js";
 
 export const RATE = 24000; // of the protocol
 const MAX_LATENCY_S = 0.5; // devices sometimes report nonsense
+const TELL_MS = 75; // between two reports of where it stands: of one in 40 ms every second one
 
 /** A reason why the microphone cannot be used, in words for the person at the page. */
 export class MicrophoneError extends Error {}
@@ -90,20 +91,30 @@ const MICROPHONE_ERRORS = {
 export class Speaker {
   /**
    * @param {AudioContext} context
-   * @param {{onStart: (id: string, at: number) => void, onEnd: (id: string) => void}} handlers `at` is when the first
-   *   sample is heard, on the clock of performance.now()
+   * @param {{onStart: (id: string, at: number) => void, onEnd: (id: string) => void,
+   *   onPlace: (id: string, ms: number) => void}} handlers `at` is when the first sample is heard, on the clock of
+   *   performance.now(); `onPlace` is told how much of an item was heard, ten times a second while it is
    */
-  constructor(context, { onStart, onEnd }) {
+  constructor(context, { onStart, onEnd, onPlace }) {
     this.context = context;
     this.onStart = onStart;
     this.onEnd = onEnd;
+    this.onPlace = onPlace;
+    this.paused = false;
+    this.toldAt = 0;
     this.resamplers = new Map(); // one per item that still receives audio
     this.queued = new Set(); // items not played to their end
     this.flushes = [];
-    this.report = { level: 0, peak: 0, played: 0, underruns: 0, running: false };
+    this.report = { level: 0, peak: 0, played: 0, underruns: 0, running: false, silent: false };
     this.node = new AudioWorkletNode(context, "player", { numberOfInputs: 0, outputChannelCount: [1] });
     this.node.port.onmessage = ({ data }) => this.hear(data);
-    this.node.connect(context.destination);
+    this.gain = new GainNode(context);
+    this.node.connect(this.gain).connect(context.destination);
+  }
+
+  /** @param {number} part of the full loudness, 0 to 1 */
+  set volume(part) {
+    this.gain.gain.value = part * part; // loudness as the ear counts it
   }
 
   /** Whether something is being played or waits to be. */
@@ -120,6 +131,7 @@ export class Speaker {
   push(id, pcm) {
     if (!this.resamplers.has(id)) this.resamplers.set(id, new Resampler(RATE, Math.round(this.context.sampleRate)));
     const samples = Float32Array.from(pcm, (value) => value / 32768);
+    if (!this.queued.has(id)) this.onPlace(id, 0); // from now on it says where it stands
     this.queued.add(id);
     this.post(id, this.resamplers.get(id).push(samples));
   }
@@ -133,10 +145,23 @@ export class Speaker {
     this.node.port.postMessage({ type: "end", id });
   }
 
+  /** Silence within milliseconds; what was not played yet is kept. */
+  pause() {
+    this.paused = true;
+    this.node.port.postMessage({ type: "pause" });
+  }
+
+  /** Goes on at the sample behind the last one. */
+  resume() {
+    this.paused = false;
+    this.node.port.postMessage({ type: "resume" });
+  }
+
   /** Silence at once. @returns {Promise<{id: string, ms: number}[]>} how far each item that was cut was heard */
   async flush() {
     this.resamplers.clear();
     this.queued.clear();
+    this.paused = false;
     const { promise, resolve } = withResolvers();
     this.flushes.push(resolve);
     this.node.port.postMessage({ type: "flush" });
@@ -149,21 +174,40 @@ export class Speaker {
   }
 
   hear(message) {
-    const { sampleRate, currentTime } = this.context;
+    const { currentTime } = this.context;
     if (message.type === "report") {
       this.report = message;
+      const plays = message.running && !message.silent;
+      if (plays && performance.now() - this.toldAt >= TELL_MS) this.tell(message.place);
+    } else if (message.type === "silent") {
+      this.stand(message.place);
     } else if (message.type === "start") {
       this.onStart(message.id, performance.now() + (message.time - currentTime + this.latency) * 1000);
     } else if (message.type === "end") {
       this.queued.delete(message.id);
+      this.stand(message);
       this.onEnd(message.id);
     } else {
-      const heard = ({ id, played }) => ({
-        id,
-        ms: Math.max(0, Math.floor((played / sampleRate - this.latency) * 1000)),
-      });
-      this.flushes.shift()(message.cut.map(heard));
+      const latency = message.silent ? 0 : this.latency; // a pause is longer than the way to the ear
+      this.flushes.shift()(message.cut.map(({ id, played }) => ({ id, ms: this.heardMs(played, latency) })));
     }
+  }
+
+  /** Nothing more comes behind this: all of it will have been heard in a moment. */
+  stand(place) {
+    if (!place) return;
+    this.tell(place);
+    setTimeout(() => this.onPlace(place.id, this.heardMs(place.played, 0)), this.latency * 1000);
+  }
+
+  tell(place) {
+    if (!place) return;
+    this.toldAt = performance.now();
+    this.onPlace(place.id, this.heardMs(place.played, this.latency));
+  }
+
+  heardMs(played, latency) {
+    return Math.max(0, Math.round((played / this.context.sampleRate - latency) * 1000));
   }
 
   /** Seconds from the worklet to the ear. */

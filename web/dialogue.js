@@ -2,6 +2,7 @@
 // It touches neither the socket nor the document: `link`, `view` and the speaker are given to it.
 
 import { fromBase64 } from "./audio.js";
+import { guess, interruption, turnEnd } from "./decisions.js";
 import { TOOLS, answer } from "./tools.js";
 import { waterfall } from "./waterfall.js";
 
@@ -12,13 +13,15 @@ const TRUNCATE = "truncate_"; // event ids of truncations: the server may have d
 
 export class Dialogue {
   /**
-   * @param {{link: object, view: object, onChange: () => void, onReady: (session: object) => void,
-   *   settings: () => object}} parts `settings` gives {voice, instructions, threshold, tools, think}
+   * @param {{link: object, view: object, onChange: () => void, onDecision: (kind: string) => void,
+   *   onReady: (session: object) => void, settings: () => object}} parts `settings` gives {voice, instructions,
+   *   threshold, turns, tools, think}; decisions are "pending", "confirmed", "dismissed" and "turn"
    */
-  constructor({ link, view, onChange, onReady, settings }) {
+  constructor({ link, view, onChange, onDecision, onReady, settings }) {
     this.link = link;
     this.view = view;
     this.onChange = onChange;
+    this.onDecision = onDecision;
     this.onReady = onReady;
     this.settings = settings;
     this.speaker = null;
@@ -33,6 +36,8 @@ export class Dialogue {
     this.wanted = false; // request one as soon as the active one is done
     this.cut = new Set(); // items and responses of which nothing more is to be heard
     this.cutNext = false; // the response that is about to begin was stopped already
+    this.responses = new Map(); // of items with a voice: their response
+    this.weighing = null; // id of the response over which a voice was noticed, until it is clear what that was
     this.calls = [];
     this.atServer = new Map(); // names of tools that the server runs, by their calls
     this.rounds = 0;
@@ -59,7 +64,9 @@ export class Dialogue {
 
   /** Sends the settings; they hold from the next turn on. */
   configure() {
-    const { voice, instructions, threshold, tools, think } = this.settings();
+    const { voice, instructions, threshold, turns, tools, think } = this.settings();
+    const when = { create_response: true, interrupt_response: true };
+    const detection = turns ? { type: "semantic_vad", eagerness: turns } : { type: "server_vad", threshold };
     const session = {
       type: "realtime",
       output_modalities: ["audio"],
@@ -68,7 +75,7 @@ export class Dialogue {
       audio: {
         input: {
           transcription: this.defaults.audio.input.transcription ?? { model: "builtin" },
-          turn_detection: { type: "server_vad", threshold, create_response: true, interrupt_response: true },
+          turn_detection: { ...detection, ...when },
         },
         output: { voice: voice || this.defaults.audio.output.voice },
       },
@@ -132,6 +139,13 @@ export class Dialogue {
     this.onChange();
   }
 
+  /** How much of an item the person has heard: the conversation keeps no more than that. */
+  onPlace(id, ms) {
+    const response_id = this.responses.get(id);
+    if (!response_id) return;
+    this.link.send({ type: "output_audio_buffer.played", response_id, audio_end_ms: ms });
+  }
+
   // --- what the server says -----------------------------------------------------------------------------------
 
   receive(event) {
@@ -156,8 +170,35 @@ export class Dialogue {
     this.view.listening(item_id);
   }
 
-  onSpeechStopped({ audio_end_ms }) {
+  /**
+   * A voice over the agent's. Until it is clear whether somebody means to interrupt, the agent is silent; if nobody
+   * did, it goes on where it stopped.
+   */
+  onInterruption(event) {
+    const { response_id, status } = event;
+    this.onDecision(status);
+    if (status === "pending") {
+      this.weighing = response_id;
+      this.speaker?.pause();
+      return;
+    }
+    this.weighing = null;
+    if (status === "confirmed") this.silence();
+    else this.speaker?.resume();
+    const [id] = [...this.responses].find(([, response]) => response === response_id) ?? [];
+    this.view.note(id, status, interruption(event));
+  }
+
+  /** What the conversation keeps of a reply; of one that was cut it is less than was made. */
+  onHeard({ item_id, words, heard_words }) {
+    if (heard_words < words) this.view.heard(item_id, heard_words);
+  }
+
+  onSpeechStopped(event) {
+    const { audio_end_ms, item_id } = event;
     this.hearing = false;
+    this.onDecision("turn");
+    this.view.note(item_id, "turn", turnEnd(event));
     this.rounds = 0;
     // audio_end_ms counts the silence that the server waited for; the person had finished before it.
     const finishedMs = audio_end_ms - this.silenceMs;
@@ -202,6 +243,7 @@ export class Dialogue {
       this.turn.itemId = item_id;
       this.turn.answeredAt = performance.now();
     }
+    this.responses.set(item_id, response_id);
     this.speaker.push(item_id, fromBase64(delta));
   }
 
@@ -277,9 +319,10 @@ export class Dialogue {
   }
 
   /** What the server knows of the wait comes when the answer is made, before or after it begins to play. */
-  onLatency({ item_id, total_ms, parts }) {
+  onLatency({ item_id, total_ms, parts, speculation }) {
     this.waterfalls.set(item_id, { total_ms, parts });
     this.showLatency(item_id);
+    this.view.note(item_id, "guess", guess(speculation));
   }
 
   showLatency(id) {
@@ -292,6 +335,8 @@ const HANDLERS = {
   "session.created": Dialogue.prototype.onCreated,
   "session.updated": Dialogue.prototype.onUpdated,
   "input_audio_buffer.speech_started": Dialogue.prototype.onSpeechStarted,
+  "response.heard": Dialogue.prototype.onHeard,
+  "response.interruption": Dialogue.prototype.onInterruption,
   "input_audio_buffer.speech_stopped": Dialogue.prototype.onSpeechStopped,
   "input_audio_buffer.committed": Dialogue.prototype.onCommitted,
   "conversation.item.input_audio_transcription.completed": Dialogue.prototype.onTranscript,

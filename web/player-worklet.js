@@ -11,23 +11,38 @@ class Player extends AudioWorkletProcessor {
     this.energy = 0;
     this.peak = 0;
     this.counted = 0;
+    this.silent = false; // a pause was told of
     this.port.onmessage = ({ data }) => this.obey(data);
   }
 
   obey(message) {
     if (message.type === "push") this.playout.push(message.id, message.samples);
     else if (message.type === "end") this.playout.end(message.id);
-    else if (message.type === "flush") this.port.postMessage({ type: "flushed", cut: this.playout.flush() });
+    else if (message.type === "pause") this.playout.pause();
+    else if (message.type === "resume") this.playout.resume();
+    else if (message.type === "flush") this.flush();
+  }
+
+  flush() {
+    const { silent } = this.playout;
+    this.port.postMessage({ type: "flushed", silent, cut: this.playout.flush() });
   }
 
   process(_, [channels]) {
     const block = channels[0];
-    for (const event of this.playout.fill(block)) {
-      this.port.postMessage({ type: event.type, id: event.id, time: currentTime + event.offset / sampleRate });
+    for (const { offset, ...event } of this.playout.fill(block)) {
+      this.port.postMessage({ ...event, time: currentTime + offset / sampleRate });
     }
+    this.tellOfPause();
     for (const channel of channels.slice(1)) channel.set(block);
     this.measure(block);
     return true;
+  }
+
+  tellOfPause() {
+    const { silent, place } = this.playout;
+    if (silent && !this.silent) this.port.postMessage({ type: "silent", place });
+    this.silent = silent;
   }
 
   measure(block) {
@@ -37,9 +52,9 @@ class Player extends AudioWorkletProcessor {
     }
     this.counted += block.length;
     if (this.counted < REPORT_S * sampleRate) return;
-    const { played, underruns, running } = this.playout;
+    const { played, underruns, running, silent, place } = this.playout;
     const level = Math.sqrt(this.energy / this.counted);
-    this.port.postMessage({ type: "report", level, peak: this.peak, played, underruns, running });
+    this.port.postMessage({ type: "report", level, peak: this.peak, played, underruns, running, silent, place });
     this.energy = 0;
     this.counted = 0;
   }

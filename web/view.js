@@ -1,5 +1,7 @@
 // The captions: one bubble per turn. Words go in as text nodes only; it knows neither sound nor protocol.
 
+import { seconds } from "./decisions.js";
+
 const FULL_BAR_MS = 2000; // a slower answer fills the whole bar
 
 export class View {
@@ -87,6 +89,23 @@ export class View {
     bubble.foot.append(element("span", "mark", `stopped after ${seconds(ms)}`));
   }
 
+  /** A decision of the server's, in a few words below what it was about. `kind` gives the colour. */
+  note(id, kind, text) {
+    const bubble = this.bubbles.get(id);
+    if (!bubble || text === "") return;
+    bubble.foot.append(element("span", `mark ${kind}`, text));
+    this.follow();
+  }
+
+  /** Of a reply that was cut: the words behind the first so many were never heard, and the agent does not know them. */
+  heard(id, count) {
+    const bubble = this.bubbles.get(id);
+    if (!bubble) return;
+    const words = (bubble.text.data + bubble.unheard.textContent).match(/\s*\S+/g) ?? [];
+    bubble.text.data = words.slice(0, count).join("");
+    bubble.unheard.textContent = words.slice(count).join("");
+  }
+
   /**
    * How long an answer took to be heard: a bar, and behind it the parts one by one.
    *
@@ -131,6 +150,16 @@ export class View {
     if (this.bubbles.size > 0) this.add(element("li", "rule", text));
   }
 
+  /** All that was said and heard, as lines of text. */
+  transcript() {
+    const lines = [...this.log.children].map((row) => {
+      const words = (row.querySelector(".words") ?? row).cloneNode(true);
+      words.querySelector(".unheard")?.remove();
+      return words.textContent.trim();
+    });
+    return lines.join("\n");
+  }
+
   alert(text) {
     this.noticeText.textContent = text;
     this.notice.hidden = false;
@@ -146,9 +175,11 @@ export class View {
     const words = element("p", "words");
     const text = document.createTextNode("");
     const foot = element("div", "foot");
-    words.append(element("span", "unseen", `${who}: `), text, element("span", "dots"));
+    const unheard = element("span", "unheard"); // of the agent's
+    unheard.title = "made, and never heard";
+    words.append(element("span", "unseen", `${who}: `), text, unheard, element("span", "dots"));
     row.append(words, foot);
-    const bubble = { id, row, text, foot };
+    const bubble = { id, row, text, unheard, foot };
     this.bubbles.set(id, bubble);
     this.add(row);
     return bubble;
@@ -176,10 +207,6 @@ export class View {
     const { scrollHeight, scrollTop, clientHeight } = this.log;
     if (always || scrollHeight - scrollTop - clientHeight < 120) this.log.scrollTop = scrollHeight;
   }
-}
-
-export function seconds(ms) {
-  return `${(ms / 1000).toFixed(2)} s`;
 }
 
 /** A piece of a bar: `part` of its width. */

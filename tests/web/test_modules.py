@@ -37,6 +37,9 @@ PLAYOUT = """async ([rate, steps]) => {
         if (what === "push") playout.push(given[0], Float32Array.from(given[1]));
         else if (what === "end") playout.end(given[0]);
         else if (what === "flush") log.push(playout.flush());
+        else if (what === "pause") playout.pause();
+        else if (what === "resume") playout.resume();
+        else if (what === "place") log.push({ place: playout.place, silent: playout.silent });
         else {
             const block = new Float32Array(given[0]).fill(9);
             log.push({ events: playout.fill(block), block: [...block] });
@@ -164,6 +167,46 @@ def test_a_flush_tells_what_was_heard_and_fades(evaluate: Evaluate) -> None:
     assert tail["block"] == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.0] + [0.0] * 5)
     assert after["block"] == ramp(1, 11)
     assert got["played"] == 50  # the fade is not counted
+
+
+def test_a_pause_fades_and_what_follows_goes_on_at_the_next_sample(evaluate: Evaluate) -> None:
+    got = play(
+        evaluate,
+        ["push", "a", [1.0] * 30 + ramp(31, 101)],
+        ["fill", 10],
+        ["pause"],
+        ["fill", 10],
+        ["place"],
+        ["push", "a", ramp(101, 121)],
+        ["end", "a"],
+        ["fill", 50],
+        ["resume"],
+        ["fill", 128],
+    )
+    _, pausing, place, pause, after = got["log"]
+    assert pausing["block"] == pytest.approx([0.8, 0.6, 0.4, 0.2] + [0.0] * 6)
+    assert place == {"place": {"id": "a", "played": 15}, "silent": True}
+    assert pause["block"] == [0.0] * 50
+    assert after["block"][:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])  # samples 15 to 19
+    assert after["block"][5:] == [1.0] * 10 + ramp(31, 121) + [0.0] * 23
+    assert after["events"] == [{"type": "end", "id": "a", "played": 120, "offset": 105}]
+    assert (got["played"], got["underruns"]) == (120, 0)
+
+
+def test_a_pause_before_anything_plays_holds_it_and_a_flush_ends_the_pause(evaluate: Evaluate) -> None:
+    got = play(
+        evaluate,
+        ["pause"],
+        ["push", "a", ramp(1, 101)],
+        ["fill", 10],
+        ["flush"],
+        ["push", "b", ramp(1, 101)],
+        ["fill", 10],
+    )
+    held, cut, after = got["log"]
+    assert held["block"] == [0.0] * 10
+    assert cut == [{"id": "a", "played": 0, "dropped": 100}]
+    assert after["block"] == ramp(1, 11)
 
 
 # --- tools ----------------------------------------------------------------------------------------------------------

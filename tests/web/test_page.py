@@ -24,6 +24,7 @@ from voiceagent.engine.fake import Script
 
 Serve = Callable[..., ServerThread]
 LONG = Script(speech_ids=500)  # 20 seconds
+PLAYED = "output_audio_buffer.played"
 
 
 def ask(page: Page, text: str) -> None:
@@ -38,7 +39,7 @@ def test_a_spoken_question_is_captioned_answered_and_heard(
     server = serve(Script(speech_ids=25, transcript="when do you open"))
     with chromium(driver, *listening_to(wav)) as browser, visit(browser, server.url) as v:
         v.page.get_by_role("button", name="Talk").click()
-        expect(v.page.locator(".turn.user")).to_have_text("You: when do you open")
+        expect(v.page.locator(".turn.user .words")).to_have_text("You: when do you open")
         expect(v.page.locator(".turn.agent .words")).to_contain_text("I heard")
         v.wait_played(25 * 960)
         v.wait_status("listening")
@@ -76,8 +77,57 @@ def test_speaking_over_the_agent_stops_it_at_once(driver: Playwright, serve: Ser
         ]
         assert cut["item_id"] == created[0]
         assert 200 < cut["audio_end_ms"] < 4000
+        expect(v.page.locator(".turn.agent.cut .confirmed")).to_contain_text("because you")
         expect(v.page.locator(".turn.user")).to_have_count(2)
         expect(v.page.locator(".turn.agent")).to_have_count(2, timeout=15_000)
+        assert v.complaints == []
+
+
+def test_what_is_kept_ends_where_the_page_had_played(
+    driver: Playwright, serve: Serve, tmp_path: Path
+) -> None:
+    wav = write_wav(tmp_path / "two.wav", quiet(0.8), babble(1.0), quiet(2.2), babble(1.2), quiet(6))
+    server = serve(LONG)
+    with chromium(driver, *listening_to(wav)) as browser, visit(browser, server.url) as v:
+        v.page.get_by_role("button", name="Talk").click()
+        expect(v.page.locator(".turn.agent.cut")).to_be_visible(timeout=15_000)
+        weighed = [e for e in v.received if e["type"] == "response.interruption"]
+        assert [e["status"] for e in weighed[:2]] == ["pending", "confirmed"]
+        response = weighed[0]["response_id"]
+        places = [e["audio_end_ms"] for e in v.of(PLAYED) if e["response_id"] == response]
+        assert places[0] == 0
+        assert places == sorted(places)
+        assert len(places) >= places[-1] / 160  # ten times a second, on a machine that is busy
+        # The page stood still from the first sign on: what it said last is where it was cut.
+        (cut,) = v.of("conversation.item.truncate")
+        assert cut["audio_end_ms"] == pytest.approx(places[-1], abs=2)
+        v.wait_until(lambda: any(e["type"] == "response.heard" for e in v.received))
+        heard = [e for e in v.received if e["type"] == "response.heard" and e["response_id"] == response]
+        assert heard[-1]["acknowledged"]
+        assert 0 <= cut["audio_end_ms"] - heard[-1]["heard_ms"] <= 41
+        assert v.complaints == []
+
+
+def test_a_cough_only_pauses_the_reply(driver: Playwright, serve: Serve, tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "cough.wav", quiet(0.8), babble(1.0), quiet(1.7), babble(0.13), quiet(8))
+    server = serve(Script(speech_ids=100, transcript="a question"))
+    with chromium(driver, *listening_to(wav)) as browser, visit(browser, server.url) as v:
+        v.page.get_by_role("button", name="Talk").click()
+        v.page.wait_for_function("() => window.voiceagent.paused", timeout=15_000)
+        v.wait_status("weighing")
+        stood = v.heard()["played"]
+        expect(v.page.locator(".turn.agent .dismissed")).to_contain_text("went on")
+        assert 0 < stood < 100 * 960
+        v.wait_status("listening")
+        v.wait_played(100 * 960 - 2)
+        heard = v.heard()
+        assert heard["played"] == pytest.approx(100 * 960, abs=2)  # no sample lost, and none twice
+        assert not heard["paused"]
+        assert v.of("conversation.item.truncate") == []
+        (response,) = [e["response"]["id"] for e in v.received if e["type"] == "response.created"]
+        v.wait_until(lambda: any(e["type"] == "response.heard" for e in v.received))
+        (told,) = [e for e in v.received if e["type"] == "response.heard"]
+        assert (told["response_id"], told["heard_ms"], told["generated_ms"]) == (response, 4000, 4000)
         assert v.complaints == []
 
 

@@ -135,8 +135,8 @@ class Visit:
         return [event for event in self.sent if event["type"] == kind]
 
     def heard(self) -> dict[str, Any]:
-        """The page's own account: status, played, peak, underruns, latencies."""
-        names = ("status", "played", "peak", "underruns", "latencies")
+        """The page's own account: status, played, paused, peak, underruns, latencies."""
+        names = ("status", "played", "paused", "peak", "underruns", "latencies")
         script = "names => Object.fromEntries(names.map(name => [name, window.voiceagent[name]]))"
         return dict(self.page.evaluate(script, list(names)))
 
