@@ -21,6 +21,7 @@ from voiceagent.client import (
     Failed,
     Heard,
     Interrupted,
+    Interruption,
     RealtimeClient,
     Reconnected,
     Said,
@@ -29,10 +30,12 @@ from voiceagent.client import (
     ToolCall,
     ToolResult,
 )
-from voiceagent.client.mic import BLOCK, Block, DeviceError, PlayQueue, microphone, speaker
+from voiceagent.client.events import Raw
+from voiceagent.client.mic import BLOCK, DeviceError, microphone, speaker
+from voiceagent.client.playing import FADE, Block, Place, PlayQueue, blocks_behind
 from voiceagent.client.talk import Conversation, Line, talk
 from voiceagent.engine.fake import Script, numbered
-from voiceagent.units import TOKEN_SAMPLES
+from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE
 
 
 @pytest.fixture
@@ -164,6 +167,111 @@ def test_the_command_without_a_device_is_one_line(
     assert "sounddevice is not installed" in capsys.readouterr().err
 
 
+# --- interruptions ------------------------------------------------------------------------------------------------
+
+
+class Witness(RealtimeClient):
+    """A client that keeps what it was told."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.log: list[Raw] = []
+
+    async def receive(self) -> Raw:
+        raw = await super().receive()
+        self.log.append(raw)
+        return raw
+
+    def of(self, kind: str) -> list[Raw]:
+        return [raw for raw in self.log if raw["type"] == kind]
+
+
+def said(path: Path, *parts: tuple[float, int]) -> Path:
+    """Seconds at a level, one after the other."""
+    wavio.write(
+        path, np.concatenate([np.full(round(s * VOICE_RATE), v, np.int16) for s, v in parts]), rate=VOICE_RATE
+    )
+    return path
+
+
+async def converse(url: str, question: Path, heard: Path, *, answers: int) -> Witness:
+    async with speaker(heard) as loud, microphone(question) as ear, Witness(url) as client:
+        await talk(client, ear, loud, lambda _: None, answers=answers)
+    return client
+
+
+async def test_a_cough_pauses_the_answer_and_costs_not_a_sample(tmp_path: Path) -> None:
+    cough = said(tmp_path / "cough.wav", (0.5, 8000), (1.3, 0), (0.1, 8000), (1.0, 0))
+    async with serving(Script(speech_ids=100)) as site:
+        client = await converse(site.ws, cough, tmp_path / "heard.wav", answers=1)
+    weighed = [(raw["status"], raw["reason"]) for raw in client.of("response.interruption")]
+    assert weighed == [("pending", None), ("dismissed", "noise")]
+    samples, _ = wavio.read(tmp_path / "heard.wav")
+    pcm = np.round(samples * 32768).astype(np.int16)
+    whole = numbered(session=1, turn=1, start=0, count=100 * TOKEN_SAMPLES)
+    start = int(np.flatnonzero(pcm)[0])
+    (gap,) = gaps(pcm, start)
+    before = gap[0] - start
+    assert np.array_equal(pcm[start : gap[0] - FADE], whole[: before - FADE])
+    rest = whole[before + FADE :]
+    assert np.array_equal(pcm[gap[1] + FADE : gap[1] + FADE + len(rest)], rest)
+    assert not pcm[gap[1] + FADE + len(rest) :].any()
+
+
+def gaps(pcm: Block, start: int) -> list[tuple[int, int]]:
+    """Silences of 100 ms and more between sounds, from one on."""
+    sounds = np.flatnonzero(pcm[start:]) + start
+    wide = np.flatnonzero(np.diff(sounds) > VOICE_RATE // 10)
+    return [(int(sounds[n]) + 2, int(sounds[n + 1])) for n in wide]  # the last sample of a fade is silent
+
+
+async def test_who_speaks_on_cuts_the_answer_where_it_was_heard(tmp_path: Path) -> None:
+    over = said(tmp_path / "over.wav", (0.5, 8000), (1.5, 0), (1.2, 8000), (1.0, 0))
+    async with serving(Script(speech_ids=60)) as site:
+        client = await converse(site.ws, over, tmp_path / "heard.wav", answers=1)
+    weighed = [raw["status"] for raw in client.of("response.interruption")]
+    assert weighed == ["pending", "confirmed"]
+    cut = client.of("response.heard")[0]
+    assert cut["acknowledged"]
+    samples, _ = wavio.read(tmp_path / "heard.wav")
+    pcm = np.round(samples * 32768).astype(np.int16)
+    start = int(np.flatnonzero(pcm)[0])
+    first_gap = gaps(pcm, start)[0]
+    played_ms = (first_gap[0] - start) * 1000 // VOICE_RATE
+    assert 0 <= played_ms - cut["heard_ms"] <= 41
+
+
+def test_a_queue_says_what_was_heard_and_pauses_between_two_samples() -> None:
+    queue = PlayQueue(behind=blocks_behind(0.07, 0.04))
+    assert queue.place is None
+    queue.play(np.full(500, 1000, np.int16), "a")
+    assert queue.place == Place("a", 0)
+    queue.take(100)
+    queue.take(100)
+    assert queue.place == Place("a", 0)  # two blocks on the way to the ear
+    queue.take(100)
+    assert queue.place == Place("a", 100)
+    queue.pause()
+    fading = queue.take(200)
+    assert fading[: FADE - 1].all()
+    assert not fading[FADE - 1 :].any()
+    assert queue.busy
+    for _ in range(3):
+        assert not queue.take(100).any()
+    assert queue.place == Place("a", 300 + FADE)
+    queue.resume()
+    rest = queue.take(200)
+    assert np.count_nonzero(rest) == 200 - FADE
+    assert rest[0] < 100
+    assert not queue.busy
+    queue.play(np.ones(10, np.int16), "b")
+    queue.pause()
+    queue.drop()
+    queue.play(np.ones(10, np.int16), "c")
+    assert queue.take(10).tolist() == [1] * 10
+    assert Place("c", 36).ms == 1
+
+
 # --- event by event -----------------------------------------------------------------------------------------------
 
 
@@ -175,6 +283,10 @@ def test_captions_latency_and_interruptions() -> None:
     now[0] = 0.5
     conversation.take(Sound("r", np.ones(10, np.int16)))
     assert queue.busy
+    conversation.take(Interruption("r", "pending", None, 96))
+    assert not queue.take(4).all()
+    assert queue.busy
+    conversation.take(Interruption("r", "dismissed", "noise", 120))
     conversation.take(Interrupted())
     assert not queue.busy
     conversation.take(Heard("q", "is it", final=False))

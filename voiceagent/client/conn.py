@@ -222,10 +222,22 @@ class RealtimeClient:
 
     async def send_microphone(self, block: npt.NDArray[np.int16]) -> None:
         """Sends what a microphone just heard, int16 mono 24 kHz; without a connection there is nobody to hear it."""
+        await self._send_if_there("input_audio_buffer.append", audio=_base64(block))
+
+    async def played(self, response_id: str, ms: int) -> None:
+        """Says how much of a response was heard, of which the conversation then keeps no more than that.
+
+        Once a player has said so, the server goes by its word alone: ten times a second, and where it stands when it
+        stops. `talk` does it.
+        """
+        await self._send_if_there("output_audio_buffer.played", response_id=response_id, audio_end_ms=ms)
+
+    async def _send_if_there(self, kind: str, **fields: Any) -> None:
+        """What means nothing any more once a lost connection is there again."""
         if self._socket is None:
             return
         try:
-            await self.send("input_audio_buffer.append", audio=_base64(block))
+            await self.send(kind, **fields)
         except ClientError as error:
             if not error.retryable:
                 raise

@@ -63,6 +63,19 @@ class Thought:
 
 
 @dataclass(frozen=True, slots=True)
+class Interruption:
+    """A voice over the agent's: `pending` when it is noticed, then `confirmed` or `dismissed`, for a reason.
+
+    A player that pauses at the first and goes on at the last is silent at once, and loses nothing to a cough.
+    """
+
+    response_id: str
+    status: str
+    reason: str | None
+    voice_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Interrupted:
     """Whatever of the reply is still to be played is not to be heard any more."""
 
@@ -144,6 +157,7 @@ Event = (
     | Said
     | Sound
     | Thought
+    | Interruption
     | Interrupted
     | ToolResult
     | ServerCall
@@ -178,6 +192,8 @@ def decode(raw: Raw) -> Event:
             return Sound(raw["response_id"], pcm.bytes_to_int16(base64.b64decode(raw["delta"])))
         case "response.thought.delta":
             return Thought(raw["delta"])
+        case "response.interruption":
+            return Interruption(raw["response_id"], raw["status"], raw["reason"], raw["voice_ms"])
         case "output_audio_buffer.cleared":
             return Interrupted()
         case "conversation.item.added" if raw["item"]["type"] == "function_call_output":

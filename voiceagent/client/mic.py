@@ -6,21 +6,18 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from voiceagent.audio import pcm, wavio
 from voiceagent.audio.resample import resample
+from voiceagent.client.playing import Block, Place, PlayQueue, blocks_behind
 from voiceagent.errors import VoiceAgentError
 from voiceagent.units import VOICE_RATE
-
-Block = npt.NDArray[np.int16]  #: mono, 24 kHz
 
 BLOCK_S = 0.04
 BLOCK = int(BLOCK_S * VOICE_RATE)
@@ -37,15 +34,25 @@ class DeviceError(VoiceAgentError):
 class Speaker(Protocol):
     """Where the voice of the agent goes."""
 
-    def play(self, samples: Block) -> None:
+    def play(self, samples: Block, response_id: str = "") -> None:
         """Plays this behind what is still to be played."""
 
     def drop(self) -> None:
-        """Forgets what is still to be played."""
+        """Forgets what is still to be played; a pause is over."""
+
+    def pause(self) -> None:
+        """Falls silent at once and keeps the rest."""
+
+    def resume(self) -> None:
+        """Goes on at the sample behind the last one."""
 
     @property
     def busy(self) -> bool:
         """Something is still to be played."""
+
+    @property
+    def place(self) -> Place | None:
+        """How much of what was heard; None before all sound."""
 
 
 @asynccontextmanager
@@ -99,16 +106,17 @@ async def speaker(file: Path | None = None) -> AsyncIterator[Speaker]:
     Raises:
         DeviceError: no loudspeaker, or no sounddevice.
     """
-    queue = PlayQueue()
     async with AsyncExitStack() as open_:
         if file is None:
             device = _sounddevice()
+            queue = PlayQueue(behind=blocks_behind(_latency_s(device), BLOCK_S))
 
             def callback(data: Any, frames: int, time: Any, status: Any) -> None:
                 data[:, 0] = queue.take(frames)
 
             await open_.enter_async_context(_open(device, device.OutputStream, "loudspeaker", callback))
         else:
+            queue = PlayQueue()
             player = asyncio.create_task(_write(queue, file))
             open_.push_async_callback(_end, player)
         yield queue
@@ -132,35 +140,6 @@ async def _write(queue: PlayQueue, file: Path) -> None:
         wavio.write(file, np.concatenate(heard or [QUIET]), rate=VOICE_RATE)
 
 
-class PlayQueue:
-    """What is still to be played; the sound card's thread takes from it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting = np.zeros(0, np.int16)
-
-    def play(self, samples: Block) -> None:
-        """Plays this behind what is still to be played."""
-        with self._lock:
-            self._waiting = np.concatenate([self._waiting, samples])
-
-    def drop(self) -> None:
-        """Forgets what is still to be played."""
-        with self._lock:
-            self._waiting = np.zeros(0, np.int16)
-
-    @property
-    def busy(self) -> bool:
-        """Something is still to be played."""
-        return len(self._waiting) > 0
-
-    def take(self, count: int) -> Block:
-        """The next `count` samples, silence where there are none."""
-        with self._lock:
-            taken, self._waiting = self._waiting[:count], self._waiting[count:]
-        return np.concatenate([taken, np.zeros(count - len(taken), np.int16)])
-
-
 def _sounddevice() -> Any:
     try:
         import sounddevice
@@ -177,6 +156,14 @@ def _sounddevice() -> Any:
             remedy="Install it (Debian: apt-get install libportaudio2).",
         ) from error
     return sounddevice
+
+
+def _latency_s(device: Any) -> float:
+    """From the callback to the ear, as the loudspeaker says; 0.1 if it does not."""
+    try:
+        return float(device.query_devices(kind="output")["default_high_output_latency"])
+    except (device.PortAudioError, AttributeError, KeyError, TypeError, ValueError):
+        return 0.1
 
 
 @asynccontextmanager

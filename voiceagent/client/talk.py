@@ -16,17 +16,19 @@ from voiceagent.client.events import (
     Failed,
     Heard,
     Interrupted,
+    Interruption,
     Reconnected,
     Said,
     Sound,
-    SpeechStarted,
     SpeechStopped,
     ToolCall,
     ToolResult,
 )
-from voiceagent.client.mic import Block, Speaker
+from voiceagent.client.mic import Speaker
+from voiceagent.client.playing import Block
 
 BENIGN = frozenset({"conversation_already_has_active_response", "response_cancel_not_active"})
+TELL_S = 0.1  #: how often the server is told what was heard
 LAST_LINE_S = 3.0
 """So long what the person said last may take to be shown, behind the last answer: transcripts come beside answers."""
 
@@ -75,25 +77,48 @@ async def talk(
             deaf = half_duplex and speaker.busy
             await client.send_microphone(np.zeros_like(block) if deaf else block)
 
+    stopped = asyncio.Event()
+    told = None
+
+    async def tell_once() -> None:
+        nonlocal told
+        place = speaker.place
+        if place is not None and place != told:
+            told = place
+            await client.played(place.response_id, place.ms)
+
+    async def tell() -> None:
+        while True:
+            await tell_once()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), TELL_S)
+            stopped.clear()
+
     async def follow(enough: Callable[[], bool]) -> None:
         async for event in client.stream():
             conversation.take(event)
-            if microphone.done():
-                microphone.result()
+            if isinstance(event, Interruption):
+                stopped.set()
+            for task in beside:
+                if task.done():
+                    task.result()
             if enough():
                 return
 
-    microphone = asyncio.create_task(listen())
+    beside = [asyncio.create_task(listen()), asyncio.create_task(tell())]
     try:
         await follow(lambda: answers is not None and conversation.answers >= answers)
         if conversation.untold:
             with suppress(TimeoutError):
                 await asyncio.wait_for(follow(lambda: not conversation.untold), LAST_LINE_S)
+        speaker.resume()  # nobody listens any more to what a voice over it may be
         while speaker.busy:  # noqa: ASYNC110 - the sound card empties it on a thread of its own
             await asyncio.sleep(0.05)
+        await tell_once()
     finally:
-        microphone.cancel()
-        await asyncio.gather(microphone, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
 
 
 class Conversation:
@@ -118,7 +143,11 @@ class Conversation:
     def take(self, event: Event) -> None:
         """One more event."""
         match event:
-            case SpeechStarted() | Interrupted():
+            case Interruption(status="pending"):
+                self._speaker.pause()
+            case Interruption(status="dismissed"):
+                self._speaker.resume()
+            case Interruption() | Interrupted():
                 self._speaker.drop()
             case SpeechStopped():
                 self._asked, self.untold = self._clock(), True
@@ -126,10 +155,10 @@ class Conversation:
                 self.untold = False
                 if text:
                     self._show(Line("you", text))
-            case Sound(_, samples):
+            case Sound(response_id, samples):
                 if self._asked is not None:
                     self._latency, self._asked = self._clock() - self._asked, None
-                self._speaker.play(samples)
+                self._speaker.play(samples, response_id)
             case Said(_, text, final=True) if text:
                 self._show(Line("agent", text, self._latency))
                 self._latency = None
