@@ -22,6 +22,7 @@ from server_helpers import Caller, Site, calling, eventually, serving
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from voiceagent.audio import wavio
 from voiceagent.config import TelemetryConfig, ToolsConfig
 from voiceagent.core.waterfall import Waterfall
 from voiceagent.engine.fake import FakeEngine, Script
@@ -235,6 +236,70 @@ async def test_tools_are_counted_by_who_runs_them_and_what_came_of_it() -> None:
     assert page.sum("voiceagent_tool_calls_total", runs="client") == 1
     assert page.sum("voiceagent_tool_results_total", outcome="ok") == 1
     assert page.sum("voiceagent_tool_results_total", outcome="failed") == 1
+
+
+async def test_plain_requests_are_counted_by_route_and_outcome(tmp_path: Path) -> None:
+    wav = tmp_path / "a.wav"
+    wavio.write(wav, np.full(36_000, 8000, np.int16), rate=24_000)
+    async with serving(SHORT, keys=("k",)) as site, aiohttp.ClientSession(site.http) as client:
+        key = {"Authorization": "Bearer k"}
+        form = aiohttp.FormData({"model": "fake"})
+        form.add_field("file", wav.read_bytes(), filename="a.wav")
+        audio = {"voice": "default_male", "format": "wav"}
+        chat = {
+            "model": "fake",
+            "messages": [{"role": "user", "content": "hi"}],
+            "modalities": ["text", "audio"],
+            "audio": audio,
+        }
+        said = {"model": "fake", "input": "good morning"}
+        for path, body in (
+            ("/v1/audio/transcriptions", {"data": form}),
+            ("/v1/chat/completions", {"json": chat}),
+            ("/v1/audio/speech", {"json": said}),
+            ("/v1/audio/speech", {"json": {}}),
+            ("/v1/canaryphrase", {"json": {}}),
+        ):
+            async with client.post(path, headers=key, **body) as reply:  # type: ignore[arg-type]
+                await reply.read()
+        await client.get("/v1/models")
+        await client.delete("/v1/voices/canaryphrase", headers=key)
+        await client.get("/healthz")
+        _, _, text = await get(site, Authorization="Bearer k")
+    page = Page(text)
+    total, sound = "voiceagent_requests_total", "voiceagent_request_audio_seconds_total"
+    assert page.sum(total, route="audio/transcriptions", status="200") == 1
+    assert page.sum(total, route="chat/completions", status="200") == 1
+    assert page.sum(total, route="audio/speech", status="200") == 1
+    assert page.sum(total, route="audio/speech", status="400") == 1
+    assert page.sum(total, route="models", status="401") == 1
+    assert page.sum(total, route="voices/{name}", status="404") == 1
+    assert page.sum(total, route="other", status="404") == 1
+    assert page.sum(total) == page.sum("voiceagent_request_seconds_count") == 7
+    assert page.sum(sound, route="audio/transcriptions", direction="heard") == 1.5
+    assert page.sum(sound, route="chat/completions", direction="spoken") == 1.0
+    assert page.sum(sound, route="audio/speech", direction="spoken") == 1.0
+    assert CANARY not in text
+
+
+async def test_answers_that_end_early_are_no_successes() -> None:
+    script = Script(speech_ids=2_000, chunk_ids=5, rtf=0.5)
+    said = {"model": "fake", "input": "a long story", "response_format": "pcm"}
+    async with serving(script) as site, aiohttp.ClientSession(site.http) as client:
+        reply = await client.post("/v1/audio/speech", json=said)
+        await reply.content.readexactly(100)
+        reply.close()
+        counts = site.server.telemetry.metrics.registry.get_sample_value
+
+        def ended(status: str) -> bool:
+            return counts("voiceagent_requests_total", {"route": "audio/speech", "status": status}) == 1
+
+        await eventually(lambda: ended("left"))
+        reply = await client.post("/v1/audio/speech", json=said)
+        await reply.content.readexactly(100)
+        site.engine.die()
+        await eventually(lambda: ended("broken"))
+        reply.close()
 
 
 async def test_the_engines_restarts_show() -> None:

@@ -24,6 +24,7 @@ from voiceagent.server.door import Doors
 from voiceagent.server.metrics import State
 from voiceagent.server.recorder import Recordings
 from voiceagent.server.recordings import RecordingsRest
+from voiceagent.server.requests import Requests
 from voiceagent.server.telemetry import CALL_PATHS, Telemetry
 from voiceagent.server.voice_book import VoiceBook
 from voiceagent.server.voices import VoicesRest
@@ -99,7 +100,8 @@ class Server:
         await self._book.restore()
         await self.tools.start()
         tls = tls_context(self._config.server)
-        app = web.Application(middlewares=[self._middleware], client_max_size=REQUEST_BYTES)
+        counting = Requests(self.telemetry.metrics, apart=frozenset(CALL_PATHS))
+        app = web.Application(middlewares=[counting.count, self._middleware], client_max_size=REQUEST_BYTES)
         app.router.add_get("/", self._index)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)

@@ -18,6 +18,7 @@ from voiceagent.core.events import TurnOptions
 from voiceagent.engine.api import EngineClient
 from voiceagent.errors import VoiceAgentError
 from voiceagent.server.job import loaded
+from voiceagent.server.requests import BROKEN, LEFT, WORK
 from voiceagent.server.tasks import Recording, read_aloud, written
 from voiceagent.units import VOICE_RATE
 from voiceagent.wire import audio_rest as wire
@@ -66,9 +67,12 @@ class AudioRest:
             recording = Recording(file)
             language = "English" if task == "translate" else ""
             async with aclosing(written(self._engine, recording, translate=language)) as segments:
-                if asked.stream:
-                    return await _stream_text(request, segments, recording)
-                found = [segment async for segment in segments]
+                try:
+                    if asked.stream:
+                        return await _stream_text(request, segments, recording)
+                    found = [segment async for segment in segments]
+                finally:
+                    request[WORK].heard_s = recording.seconds
         kind, body = wire.render_text(found, asked=asked, task=task, duration=recording.seconds)
         return web.Response(text=body, content_type=kind, charset="utf-8")
 
@@ -90,8 +94,10 @@ class AudioRest:
             response = web.StreamResponse(headers={"Content-Type": kind})
             await response.prepare(request)
             with broken_off(request), closing(Encoder(asked.response_format, rate=VOICE_RATE)) as encoder:
+                request[WORK].spoken_s += len(first) / VOICE_RATE
                 await response.write(_sound(encoder.push(first), sse=sse))
                 async for pcm in chunks:
+                    request[WORK].spoken_s += len(pcm) / VOICE_RATE
                     await response.write(_sound(encoder.push(pcm), sse=sse))
                 end = wire.event("speech.audio.done") if sse else b""
                 await response.write(_sound(encoder.finish(), sse=sse) + end)
@@ -173,8 +179,9 @@ def broken_off(request: web.Request) -> Iterator[None]:
     try:
         yield
     except ConnectionResetError:  # the client has left
-        pass
+        request[WORK].outcome = LEFT
     except VoiceAgentError as error:
+        request[WORK].outcome = BROKEN
         log.warning("%s broke off: %s", request.path, error)
         if request.transport is not None:
             request.transport.abort()

@@ -20,6 +20,7 @@ from voiceagent.engine.api import EngineClient
 from voiceagent.errors import EngineError, InputError
 from voiceagent.server.audio_rest import broken_off
 from voiceagent.server.job import Job, Output, job, loaded
+from voiceagent.server.requests import WORK, Work
 from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, VOICE_RATE
 from voiceagent.wire import chat as wire
 from voiceagent.wire.dialect import WireError
@@ -40,13 +41,17 @@ class ChatRest:
         )
         items = await _items(asked)
         answer = wire.Answer(f"chatcmpl-{secrets.token_hex(12)}", ready.model, int(time.time()), asked.spoken)
+        work = request[WORK]
+        work.heard_s = _seconds(items)
         async with job(self._engine) as worker:
             if asked.stream:
                 return await _stream(request, worker, items, asked, answer)
-            return await _whole(worker, items, asked, answer)
+            return await _whole(worker, items, asked, answer, work)
 
 
-async def _whole(worker: Job, items: tuple[Item, ...], asked: wire.Chat, answer: wire.Answer) -> web.Response:
+async def _whole(
+    worker: Job, items: tuple[Item, ...], asked: wire.Chat, answer: wire.Answer, work: Work
+) -> web.Response:
     sound: list[np.ndarray] = []
     async for event in worker.turn(items, asked.options):
         match event:
@@ -56,6 +61,7 @@ async def _whole(worker: Job, items: tuple[Item, ...], asked: wire.Chat, answer:
                 answer.text += event.text
             case AudioOut():
                 sound.append(event.pcm)
+                work.spoken_s += len(event.pcm) / VOICE_RATE
             case ToolCalled():
                 answer.call(event.call_id, event.name, event.arguments)
             case TurnEnded():
@@ -84,6 +90,8 @@ async def _stream(
             await response.write(answer.chunk(role="assistant", **lead))
             await response.write(_told(first, asked, answer))
             async for event in events:
+                if isinstance(event, AudioOut):
+                    request[WORK].spoken_s += len(event.pcm) / VOICE_RATE
                 await response.write(_told(event, asked, answer))
             await response.write_eof(wire.DONE)
     return response
@@ -128,6 +136,13 @@ async def _items(asked: wire.Chat) -> tuple[Item, ...]:
             content.append(AudioContent(found))
         items.append(UserItem("", tuple(content)))
     return tuple(items)
+
+
+def _seconds(items: tuple[Item, ...]) -> float:
+    """Of sound in a conversation."""
+    parts = [part for item in items if isinstance(item, UserItem) for part in item.content]
+    pieces = [piece for part in parts if isinstance(part, AudioContent) for piece in part.pieces]
+    return sum(piece.audio.size for piece in pieces) / MODEL_RATE
 
 
 def _pieces(heard: wire.Heard, number: int) -> tuple[Piece, ...]:

@@ -26,6 +26,7 @@ from voiceagent.server.observer import (
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 LAG_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+REQUEST_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 CALL_SECONDS = (1.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0)
 
 COUNTERS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -42,6 +43,8 @@ COUNTERS: dict[str, tuple[tuple[str, ...], str]] = {
     "voiceagent_tokens": (("direction",), "Tokens that the model read and made."),
     "voiceagent_tool_calls": (("runs",), "Calls of tools, by who is to run them."),
     "voiceagent_tool_results": (("outcome",), "What came of the tools that the server runs."),
+    "voiceagent_requests": (("route", "status"), "Plain requests that are over."),
+    "voiceagent_request_audio_seconds": (("route", "direction"), "Sound in requests and in their answers."),
 }
 """Labels and meaning; in the text, `_total` stands behind every name."""
 
@@ -66,6 +69,11 @@ HISTOGRAMS: dict[str, tuple[tuple[str, ...], str, tuple[float, ...]]] = {
         (),
         "How far the player's word moved what we took for heard.",
         SECONDS,
+    ),
+    "voiceagent_request_seconds": (
+        ("route",),
+        "How long plain requests took, all of the answer included.",
+        REQUEST_SECONDS,
     ),
     "voiceagent_loop_lag_seconds": ((), "How late the event loop rings its timers.", LAG_SECONDS),
 }
