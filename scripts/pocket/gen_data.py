@@ -1,10 +1,22 @@
 """Writes the training data of the pocket checkpoint: corpus.json and the audio banks. Trains nothing.
 
-python3 scripts/pocket/gen_data.py --data DIR [--procs N] [--dry] [--bank TAG ...]
+    python3 scripts/pocket/gen_data.py --data DIR [--procs N] [--dry] [--bank TAG ...] [--measure N]
 
-A bank is {tag}.json (items, shard, offset, length, shards, rate) with {tag}_{k}.npy, int16 mono 16 kHz: test_seen,
-test_new (the held-out engine), agent_male, agent, caller. Item order: every turn of the dialogues, one by one, then
-the generic sentences; for the agent: its replies, then its generic sentences. The .json appears when a bank is whole.
+A bank is {tag}.json (items, shard, offset, length, shards, rate) with {tag}_{k}.npy, int16 mono 16 kHz; the .json
+appears when it is whole. Each entry of `items` has text, language, style, background, sex, kind, voice and cut (true:
+the recording breaks off in mid-breath, so that no silence may follow it).
+
+    caller        what task.heard_of gives, in training's voices
+    agent         what the agent says in English (task.said_of), by flite slt: its codes are learned
+    agent_es      what it says in Spanish, by one voice of espeak-ng: its codes are learned, its sound is not
+    agent_male    a part of the English, by flite rms: the other voice that is shipped
+    voices        many speakers (voices.personas), for the flow, the vocoder, the tokenizer and the speaker encoder
+    voices_new    speakers that training never hears, to judge cloning by
+    test_*        the test's sounds: `seen` voices, the held-out engine (`new`), held-out `voices` of known engines,
+                  `noisy` (noise 5 dB below the voice), `phone` (G.711, 5 % of the packets lost), `human` (held-out
+                  voices whose pitch, tempo, breath and room are as little a machine's as we can make them)
+
+Everything random about an item comes from its seed, so that any script makes the same recording again.
 """
 
 from __future__ import annotations
@@ -16,120 +28,257 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import backgrounds
 import corpus as corpus_text
+import effects
 import noises
 import numpy as np
 import synth
+import voices
+from task import Sound, heard_of, said_of
 
 LONGEST, SHORTEST = 12 * synth.RATE, synth.RATE * 3 // 10
-MALE_REPLIES, MALE_GENERIC = 2000, 4000
+MALE = 7000  # sentences of the other shipped voice
+UTTERANCES = 32  # of every persona
+SPANISH_SHARE = 0.12  # of what the personas say
+NEW_UTTERANCES = 16  # of every voice of voices_new
+AGENT_ES = synth.Voice("espeak", "es-419+f2", 152, 46, 45, sex="female", language="es")
 DRY = {"dialogues": 120, "generic": 60, "agent": 60}
 SILENT_RMS = 40.0  # int16 units; quieter "speech" is a synthesis failure
 PIECES = 6  # jobs per process and bank, so that all end together
+BACKGROUND_DB = (4.0, 18.0)  # how far a background is below the voice
+
+Draw = Callable[..., synth.Voice]
+TESTS: dict[str, tuple[Draw, str]] = {
+    "test_seen": (voices.training_voice, ""),
+    "test_new": (voices.held_out_engine_voice, ""),
+    "test_voices": (voices.held_out_voice, ""),
+    "test_noisy": (voices.training_voice, "noisy"),
+    "test_phone": (voices.training_voice, "phone"),
+    "test_human": (voices.held_out_voice, "human"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One utterance to be made; `seed` decides whatever is random about it."""
+    """One recording to be made.
 
-    text: str
-    kind: str
+    Attributes:
+        sound: what is heard.
+        voice: who says it.
+        seed: decides whatever is random about it.
+        held_out: noises and backgrounds come from the ranges that training never hears.
+        channel: what lies between the voice and us: "", "noisy", "phone" or "human".
+    """
+
+    sound: Sound
     voice: synth.Voice
     seed: str
+    held_out: bool = False
+    channel: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.sound.text
 
 
-def turn_items(
-    dialogues: list[dict[str, Any]], sentences: list[str], *, tag: str, held_out: bool
-) -> list[Item]:
-    """The caller's side of a bank, in the order of the contract."""
-    said = [(turn["user"], turn["kind"]) for made in dialogues for turn in made["turns"]]
-    said += [(sentence, "speech") for sentence in sentences]
+def heard_items(sounds: Iterable[Sound], bank: str) -> list[Item]:
+    """What is heard, as "caller" or a test bank has it: the same place in the same bank gives the same recording."""
+    draw, channel = TESTS.get(bank, (voices.training_voice, ""))
+    held_out = bank not in ("caller", "test_seen")
     items = []
-    for index, (text, kind) in enumerate(said):
-        seed = f"{tag}/{index}"
-        rng = random.Random(seed)
-        voice = synth.held_out_voice(rng, index) if held_out else synth.training_voice(rng)
-        items.append(Item(text, kind, voice, seed))
+    for index, sound in enumerate(sounds):
+        seed = f"{bank}/{index}"
+        voice = draw(Random(seed), language=sound.language, style=sound.style, sex=sound.sex)
+        items.append(Item(sound, voice, seed, held_out, channel))
     return items
 
 
-def agent_items(sentences: list[str], *, voice: str) -> list[Item]:
-    return [Item(text, "speech", synth.Voice("flite", voice), text) for text in sentences]
+def said_items(sentences: Iterable[str], voice: synth.Voice) -> list[Item]:
+    """Sentences of the agent."""
+    return [Item(Sound(text, language=voice.language), voice, text) for text in sentences]
+
+
+def persona_items(corpus: dict[str, Any]) -> list[Item]:
+    """The `voices` bank: every persona says sentences of the agent; those whose engine can, some in Spanish."""
+    return _spoken_by(voices.personas(), corpus, UTTERANCES, "voices")
+
+
+def new_voice_items(corpus: dict[str, Any]) -> list[Item]:
+    """The `voices_new` bank."""
+    return _spoken_by(voices.strangers(), corpus, NEW_UTTERANCES, "voices_new")
+
+
+def _spoken_by(speakers: Iterable[synth.Voice], corpus: dict[str, Any], each: int, bank: str) -> list[Item]:
+    english, spanish = (said_of(corpus, language) for language in ("en", "es"))
+    items = []
+    for speaker in speakers:
+        rng = Random(f"{bank}/{speaker.label()}")
+        for number in range(each):
+            in_spanish = bank == "voices" and rng.random() < SPANISH_SHARE and voices.reads_spanish(speaker)
+            voice = voices.in_spanish(speaker) if in_spanish and spanish else speaker
+            text = rng.choice(spanish if voice.language == "es" else english)
+            sound = Sound(text, language=voice.language, sex=voice.sex)
+            items.append(Item(sound, voice, f"{bank}/{speaker.label()}/{number}"))
+    return items
 
 
 def plan(corpus: dict[str, Any]) -> dict[str, list[Item]]:
-    """Every bank's items."""
-    replies, generic = corpus_text.replies(corpus), corpus["agent_generic"]
-    male = random.Random(5).sample(replies, min(MALE_REPLIES, len(replies))) + generic[-MALE_GENERIC:]
-    test, train = corpus["test"], corpus["train"]
+    """Every bank's items, in the order in which the stages want them."""
+    english, spanish = said_of(corpus, "en"), said_of(corpus, "es")
+    tested = list(heard_of(corpus, test=True))
+    tests = {tag: heard_items(tested, tag) for tag in TESTS}
+    first = ("test_seen", "test_new")
     return {
-        "test_seen": turn_items(test, corpus["generic_test"], tag="test_seen", held_out=False),
-        "test_new": turn_items(test, corpus["generic_test"], tag="test_new", held_out=True),
-        "agent_male": agent_items(male, voice="rms"),
-        "agent": agent_items(list(dict.fromkeys([*replies, *generic])), voice="slt"),
-        "caller": turn_items(train, corpus["generic"], tag="caller", held_out=False),
+        **{tag: tests[tag] for tag in first},
+        "voices_new": new_voice_items(corpus),
+        "agent_male": said_items(
+            Random(5).sample(english, min(MALE, len(english))), synth.Voice("flite", "rms", sex="male")
+        ),
+        "agent_es": said_items(spanish, AGENT_ES),
+        "voices": persona_items(corpus),
+        "agent": said_items(english, synth.Voice("flite", "slt", sex="female")),
+        "caller": heard_items(heard_of(corpus), "caller"),
+        **{tag: items for tag, items in tests.items() if tag not in first},
     }
 
+
+# ------------------------------------------------------------------------------------------------------------ making
 
 _synthesiser: synth.Synthesiser | None = None
 
 
 def make(item: Item) -> tuple[synth.Wave, bool]:
-    """The audio of one item, and whether another voice had to step in because the chosen one was silent."""
+    """The recording of one item, and whether another voice had to step in because the chosen one was silent."""
+    samples, replaced, _ = make_marked(item)
+    return samples, replaced
+
+
+def make_marked(item: Item) -> tuple[synth.Wave, bool, bool]:
+    """As `make`, and whether the recording breaks off in mid-breath."""
     global _synthesiser
     if _synthesiser is None:
         _synthesiser = synth.Synthesiser()
-    held_out = item.voice.engine == "pico"
-    if item.kind != "speech":
-        rng = random.Random(item.seed)
-        return noises.make(item.kind, rng, speak=_synthesiser, held_out=held_out)[:LONGEST], False
-    samples = synth.trim(_synthesiser(item.text, item.voice))
-    replaced = not audible(samples)
-    if replaced:
-        spare = synth.Voice("pico", "en-US") if held_out else synth.Voice("espeak", "en-us", 160, 50)
-        samples = synth.trim(_synthesiser(item.text, spare))
+    rng = Random(item.seed)
+    rng.random()  # the voice was drawn from the same seed
+    sound, replaced, cut = item.sound, False, False
+    if sound.text:
+        samples, cut = _said(item, item.voice, rng)
         if not audible(samples):
-            raise RuntimeError(f"silent: {item.text!r} in {item.voice.label()} and {spare.label()}")
-    samples = samples[:LONGEST]
-    return np.pad(samples, (0, max(0, SHORTEST - len(samples)))), replaced
+            replaced = True
+            samples, cut = _said(item, _spare(item), rng)
+            if not audible(samples):
+                raise RuntimeError(f"silent: {sound.text!r} in {item.voice.label()}")
+    elif sound.background:
+        samples = np.zeros(int(rng.uniform(1.2, 4.0) * synth.RATE), np.int16)
+    else:
+        samples = noises.make(sound.kind, rng, speak=_synthesiser, held_out=item.held_out)
+    if sound.background:
+        samples = with_background(samples, sound, rng, held_out=item.held_out)
+    samples = through(samples[:LONGEST], item.channel, rng)
+    return np.pad(samples, (max(0, SHORTEST - len(samples)), 0)), replaced, cut
+
+
+def _said(item: Item, voice: synth.Voice, rng: Random) -> tuple[synth.Wave, bool]:
+    assert _synthesiser is not None
+    sound = item.sound
+    if sound.words:
+        return _synthesiser.beginning(sound.whole, voice, sound.words, rng)
+    return synth.trim(_synthesiser(sound.text, voice)), False
+
+
+def _spare(item: Item) -> synth.Voice:
+    """Who steps in for a silent voice; never one that training may not hear."""
+    spanish = item.sound.language == "es"
+    if item.voice.engine == "pico":
+        return synth.Voice("pico", "es-ES" if spanish else "en-US", language=item.sound.language)
+    return synth.Voice("espeak", "es" if spanish else "en-us", 160, 50, language=item.sound.language)
+
+
+def with_background(samples: synth.Wave, sound: Sound, rng: Random, *, held_out: bool) -> synth.Wave:
+    """The background under the voice, a little longer than it, or alone."""
+    spoken = samples.astype(np.float64)
+    if sound.text:
+        spoken = np.pad(spoken, [int(rng.uniform(0.1, 0.5) * synth.RATE) for _ in range(2)])
+    noise = backgrounds.make(sound.background, rng, len(spoken), held_out=held_out)
+    level = effects.loudness(spoken) * 10 ** (-rng.uniform(*BACKGROUND_DB) / 20)
+    if not sound.text:
+        level = 32768 * 10 ** (rng.uniform(-36, -16) / 20)
+    mixed = spoken + noise * level
+    mixed *= min(1.0, 32000 / max(1.0, np.abs(mixed).max()))
+    return np.clip(mixed, -32768, 32767).astype(np.int16)
+
+
+def through(samples: synth.Wave, channel: str, rng: Random) -> synth.Wave:
+    """What arrives through `channel`."""
+    if channel == "human":
+        return effects.human(samples, rng)
+    if channel == "phone":
+        return effects.telephone(samples, rng, loss=0.05)
+    if channel == "noisy":
+        slope = backgrounds.between(rng, 0.3, 1.1, held_out=True)
+        noise = noises.coloured(rng, len(samples), slope=slope)
+        mixed = effects.noisy(samples.astype(np.float64), rng, decibel=5.0, noise=noise)
+        mixed *= min(1.0, 32000 / max(1.0, np.abs(mixed).max()))
+        return np.clip(mixed, -32768, 32767).astype(np.int16)
+    return samples
 
 
 def audible(samples: synth.Wave) -> bool:
-    return len(samples) > 3200 and float(np.sqrt(np.mean(samples.astype(np.float64) ** 2))) > SILENT_RMS
+    return len(samples) > 1200 and float(np.sqrt(np.mean(samples.astype(np.float64) ** 2))) > SILENT_RMS
 
 
-def shard(job: tuple[str, list[Item]]) -> tuple[list[int], int]:
-    """Make the items of one shard and save them; -> lengths, number of replaced voices."""
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a job reports of each of its items."""
+
+    lengths: list[int]
+    cuts: list[bool]
+    replaced: int
+
+
+def shard(job: tuple[str, list[Item]]) -> Made:
+    """Make the items of one shard and save them."""
     path, items = job
-    made = [make(item) for item in items]
-    np.save(path, np.concatenate([samples for samples, _ in made]))
-    return [len(samples) for samples, _ in made], sum(replaced for _, replaced in made)
+    made = [make_marked(item) for item in items]
+    np.save(path, np.concatenate([samples for samples, _, _ in made]))
+    return Made(
+        [len(samples) for samples, _, _ in made], [cut for _, _, cut in made], sum(r for _, r, _ in made)
+    )
 
 
 def write_index(
-    data: Path, tag: str, *, items: list[Item], parts: list[list[int]], lengths: list[list[int]]
+    data: Path, tag: str, *, items: list[Item], parts: list[list[int]], made: list[Made]
 ) -> float:
     """Write {tag}.json; -> seconds of audio."""
     index: dict[str, list[int]] = {name: [0] * len(items) for name in ("shard", "offset", "length")}
-    for number, (part, sizes) in enumerate(zip(parts, lengths, strict=True)):
+    cuts = [False] * len(items)
+    for number, (part, job) in enumerate(zip(parts, made, strict=True)):
         offset = 0
-        for position, size in zip(part, sizes, strict=True):
-            index["shard"][position], index["offset"][position], index["length"][position] = (
-                number,
-                offset,
-                size,
-            )
+        for position, size, cut in zip(part, job.lengths, job.cuts, strict=True):
+            index["shard"][position], index["offset"][position] = number, offset
+            index["length"][position] = size
+            cuts[position] = cut
             offset += size
-    described = [{"text": item.text, "voice": item.voice.label(), "kind": item.kind} for item in items]
+    described = [described_as(item, cut=cut) for item, cut in zip(items, cuts, strict=True)]
     bank = {"items": described, **index, "shards": len(parts), "rate": synth.RATE}
     partial = data / f"{tag}.json.tmp"
-    partial.write_text(json.dumps(bank))
+    partial.write_text(json.dumps(bank, ensure_ascii=False))
     partial.rename(data / f"{tag}.json")
     return sum(index["length"]) / synth.RATE
+
+
+def described_as(item: Item, *, cut: bool) -> dict[str, Any]:
+    """An item as {tag}.json has it."""
+    sound = item.sound
+    kept = {name: getattr(sound, name) for name in ("text", "language", "style", "background", "kind")}
+    return {**kept, "sex": item.voice.sex if sound.text else "", "voice": item.voice.label(), "cut": cut}
 
 
 def generate(data: Path, banks: dict[str, list[Item]], *, procs: int) -> None:
@@ -149,11 +298,9 @@ def generate(data: Path, banks: dict[str, list[Item]], *, procs: int) -> None:
     with mp.get_context("fork").Pool(procs) as pool:
         results = pool.imap(shard, jobs, chunksize=1)
         for tag, items in banks.items():
-            done = [next(results) for _ in parts[tag]]
-            replaced = sum(count for _, count in done)
-            seconds = write_index(
-                data, tag, items=items, parts=parts[tag], lengths=[sizes for sizes, _ in done]
-            )
+            made = [next(results) for _ in parts[tag]]
+            replaced = sum(job.replaced for job in made)
+            seconds = write_index(data, tag, items=items, parts=parts[tag], made=made)
             spent = f"{time.monotonic() - begin:.0f} s"
             print(
                 f"{tag}: {len(items)} utterances, {seconds / 3600:.2f} h, {replaced} replaced, {spent}",
@@ -161,6 +308,27 @@ def generate(data: Path, banks: dict[str, list[Item]], *, procs: int) -> None:
             )
             if replaced > 2 + len(items) // 200:
                 raise SystemExit(f"{tag}: too many silent voices: is a package missing under TTS_ROOT?")
+
+
+def measure(banks: dict[str, list[Item]], *, count: int, procs: int) -> None:
+    """Makes `count` random items of every bank here and says how long all would take."""
+    total = 0.0
+    for tag, items in banks.items():
+        chosen = Random(1).sample(items, min(count, len(items)))
+        for item in chosen[:8]:
+            make(item)
+        begin = time.process_time()
+        wall = time.monotonic()
+        sizes = [len(make(item)[0]) for item in chosen]
+        each = max(time.process_time() - begin, time.monotonic() - wall) / max(1, len(chosen))
+        total += each * len(items)
+        hours = sum(sizes) / max(1, len(sizes)) * len(items) / synth.RATE / 3600
+        print(
+            f"{tag:12s} {len(items):7d} items  {1000 * each:6.1f} ms each  {each * len(items):7.0f} core seconds  "
+            f"{hours:6.1f} h",
+            flush=True,
+        )
+    print(f"all: {total:.0f} core seconds, {total / procs:.0f} s on {procs} such cores")
 
 
 def main() -> int:
@@ -171,18 +339,26 @@ def main() -> int:
     parser.add_argument("--procs", type=int, default=os.cpu_count() or 2)
     parser.add_argument("--dry", action="store_true", help="tiny corpus")
     parser.add_argument("--bank", action="append", help="make only these banks")
+    parser.add_argument("--measure", type=int, default=0, help="make so many items of each bank, write none")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     args.data.mkdir(parents=True, exist_ok=True)
     corpus = corpus_text.build(**DRY) if args.dry else corpus_text.build()
     (args.data / "corpus.json").write_text(json.dumps(corpus, ensure_ascii=False))
     banks = plan(corpus)
-    generate(
-        args.data,
-        {tag: items for tag, items in banks.items() if tag in (args.bank or banks)},
-        procs=args.procs,
-    )
+    if args.dry:
+        banks = {tag: thinned(items) for tag, items in banks.items()}
+    chosen = {tag: items for tag, items in banks.items() if tag in (args.bank or banks)}
+    if args.measure:
+        measure(chosen, count=args.measure, procs=args.procs)
+    else:
+        generate(args.data, chosen, procs=args.procs)
     return 0
+
+
+def thinned(items: list[Item]) -> list[Item]:
+    """The personas' banks for a dry run: some of them; the others must stay whole, their order is the corpus's."""
+    return items[:: len(items) // 160] if items and items[0].seed.startswith("voices/") else items
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Caller audio that is no English speech: noise, near-silence, babble, other languages. Knows nothing of dialogues."""
+"""Caller audio that is neither English nor Spanish speech: noise, near-silence, babble, other languages.
+
+Knows nothing of dialogues. Events that a caption names (a bell, music ...) are in backgrounds.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from random import Random
 
 import numpy as np
 import numpy.typing as npt
-from synth import PICO_VOICES, RATE, Voice, Wave, trim
+from backgrounds import between
+from synth import RATE, Voice, Wave, trim
+from voices import PICO_SPEAKERS
 
 Speak = Callable[[str, Voice], Wave]
 Signal = npt.NDArray[np.float64]
@@ -19,9 +24,6 @@ FOREIGN = {
     "de": ("guten tag ich hätte gern ein zimmer", "das wetter ist heute schön", "wo ist der bahnhof",
            "ich verstehe sie leider nicht", "wie viel kostet das", "vielen dank und auf wiedersehen",
            "meine schwester wohnt in einem kleinen dorf", "wann fährt der nächste zug", "wir trinken morgens tee"),
-    "es": ("hola quisiera una habitación", "hoy hace buen tiempo", "dónde está la estación", "no hablo inglés",
-           "cuánto cuesta esto", "muchas gracias y hasta luego", "mi hermana vive en un pueblo pequeño",
-           "a qué hora sale el tren", "nos gusta el pan con queso"),
     "it": ("buongiorno vorrei una camera", "oggi fa bel tempo", "dov'è la stazione per favore", "non parlo inglese",
            "quanto costa questo", "grazie mille e arrivederci", "mia sorella abita in campagna",
            "a che ora parte il treno"),
@@ -52,7 +54,7 @@ def make(kind: str, rng: Random, *, speak: Speak, held_out: bool) -> Wave:
     Raises KeyError for an unknown kind.
     """
     makers: dict[str, Callable[[], Wave]] = {
-        "noise": lambda: noise(rng),
+        "noise": lambda: noise(rng, held_out=held_out),
         "silence": lambda: silence(rng),
         "babble": lambda: babble(rng, speak=speak, held_out=held_out),
         "foreign": lambda: foreign(rng, speak=speak, held_out=held_out),
@@ -75,32 +77,36 @@ def _to_wave(signal: Signal, level: float) -> Wave:
     return np.clip(scaled, -32768, 32767).astype(np.int16)
 
 
-def noise(rng: Random) -> Wave:
-    """One or two of: coloured noise, hum, tones, clicks, chords; 0.6 to 4 s."""
+def noise(rng: Random, *, held_out: bool) -> Wave:
+    """One or two of: coloured noise, hum, tones, clicks, chords; 0.6 to 4 s. Ranges as those of backgrounds.py."""
+
+    def draw(low: float, high: float) -> float:
+        return between(rng, low, high, held_out=held_out)
+
     count = int(rng.uniform(0.6, 4.0) * RATE)
     time = np.arange(count) / RATE
     signal = np.zeros(count)
     for _ in range(rng.choice((1, 1, 2))):
         form = rng.choice(("coloured", "coloured", "hum", "tones", "clicks", "chords", "swell"))
         if form == "coloured":
-            signal += coloured(rng, count, slope=rng.uniform(0, 1.2))
+            signal += coloured(rng, count, slope=draw(0.1, 1.3) - 0.1)
         elif form == "hum":
-            base = rng.choice((50.0, 60.0, 100.0, 120.0))
+            base = draw(45.0, 130.0)
             signal += sum(np.sin(2 * np.pi * base * k * time) / k for k in range(1, rng.randint(3, 12)))
         elif form == "tones":
-            on = np.sin(2 * np.pi * rng.uniform(0.5, 3) * time) > rng.uniform(-0.8, 0.4)
-            low, high = rng.uniform(300, 800), rng.uniform(900, 2500)
+            on = np.sin(2 * np.pi * draw(0.5, 3) * time) > rng.uniform(-0.8, 0.4)
+            low, high = draw(300, 800), draw(900, 2500)
             signal += on * (np.sin(2 * np.pi * low * time) + np.sin(2 * np.pi * high * time))
         elif form == "clicks":
             hits = np.zeros(count)
             for _ in range(rng.randint(2, 14)):
                 hits[rng.randrange(count)] = rng.uniform(0.3, 1.0)
-            decay = np.exp(-np.arange(1600) / rng.uniform(20, 400))
+            decay = np.exp(-np.arange(1600) / draw(20, 400))
             signal += np.convolve(hits, decay * coloured(rng, 1600, slope=rng.uniform(0, 0.6)))[:count] * 4
         elif form == "chords":
             signal += chords(rng, time)
         else:
-            swell = 0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(0.3, 6) * time + rng.uniform(0, 6))
+            swell = 0.5 + 0.5 * np.sin(2 * np.pi * draw(0.3, 6) * time + rng.uniform(0, 6))
             signal += swell * coloured(rng, count, slope=rng.uniform(0.2, 1.0))
     return _to_wave(signal, rng.uniform(0.005, 0.2))
 
@@ -152,7 +158,7 @@ def foreign(rng: Random, *, speak: Speak, held_out: bool) -> Wave:
     if held_out:
         language = rng.choice(sorted(PICO_FOREIGN))
         name = PICO_FOREIGN[language]
-        assert name in PICO_VOICES
+        assert name in PICO_SPEAKERS
         return speak(rng.choice(FOREIGN[language]), Voice("pico", name, rng.uniform(0.9, 1.1), 1.0))
     language = rng.choice(sorted(FOREIGN))
     name = language + (f"+{rng.choice(('m1', 'm3', 'm7', 'f1', 'f2', 'f4'))}" if rng.random() < 0.8 else "")

@@ -59,7 +59,9 @@ class Sound:
     Attributes:
         text: the words, lower case; "" = nobody speaks (or only what is no English speech: see `kind`).
         language: "en" or "es", of the words.
-        style: one of STYLES: how they are said. "high" and "low" are pitch.
+        style: one of STYLES: how they are said. "high" and "low" are pitch. Every engine makes them all (numbers:
+            voices.STYLE_RANGES); only RHVoice and SVOX Pico cannot widen or flatten their melody, so that there
+            "excited" is fast and high, "sad" slow and low. A whisper is the voice's filter on noise, without pitch.
         background: "" or one of BACKGROUNDS, under the voice, or alone when `text` is "" and `kind` "silence".
         sex: "" = any, "female", "male".
         kind: "speech", or one of the other KINDS, which have no text ("foreign": speech in neither language).
@@ -125,7 +127,9 @@ class Dialogue:
         summary: a summary of what was said before that, which stands in a leading system item behind the engine's own
             heading (voiceagent.core.condense.HEADING); "" = none.
         group: which part of the figures it counts for: "frontdesk", "callcentre", "facts", "smalltalk", "tools",
-            "unclear".
+            "exercises", "memory", "unclear".
+        tested: what of it training never had: "sentence" (some turn's words; the default of the test), "template" (a
+            wording), "value" (a fact's value or a tool's name), "fixed" (nothing: known phrases). "" in training.
     """
 
     intent: str
@@ -135,6 +139,7 @@ class Dialogue:
     history: list[list[str]] = field(default_factory=list)
     summary: str = ""
     group: str = "frontdesk"
+    tested: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,7 @@ class Task:
         spoken: whether the reply is speech with its text, else it is text.
         language: of the reply.
         thought: "think": what stands between `<think>` and `</think>`, without the line breaks around it.
-        history: as in `Dialogue`; of "summary", what is to be summed up.
+        history, summary: as in `Dialogue`; of the task "summary", what is to be summed up.
         tested: what the figures should tell apart: "es>en", a style, a background, a boundary ...; "" = nothing.
     """
 
@@ -163,6 +168,7 @@ class Task:
     language: str = "en"
     thought: str = ""
     history: list[list[str]] = field(default_factory=list)
+    summary: str = ""
     tested: str = ""
 
 
