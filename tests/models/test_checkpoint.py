@@ -17,6 +17,7 @@ from voiceagent.models.step_audio2.checkpoint import (
     load_strictly,
     out_of_memory_named,
     quantize_rows,
+    widen_rows,
 )
 
 WEIGHTS = tiny_weights()
@@ -86,6 +87,29 @@ def test_int8_rows_across_shards_and_with_zero_rows(tmp_path: Path) -> None:
     state = load_step_audio2(tmp_path).state_dict()
     assert torch.equal(state[UP], dequantize_rows(small[UP], small[UP + "_scale"]))
     assert not state[UP][3].any()
+
+
+CONV = "encoder.conv1.weight"
+
+
+def test_rows_of_kernels_have_one_factor_each() -> None:
+    small = quantize_rows(WEIGHTS)
+    assert small[CONV].dtype == torch.int8
+    assert small[CONV + "_scale"].shape == (len(WEIGHTS[CONV]), 1, 1)
+
+
+def test_a_plain_file_may_hold_int8_rows_too() -> None:
+    stored = quantize_rows(WEIGHTS)
+    whole = widen_rows(stored, source="flow.pt")
+    assert whole.keys() == WEIGHTS.keys()
+    assert all(part.dtype == torch.float32 for part in whole.values())
+    assert bool(((whole[UP] - WEIGHTS[UP]).abs() <= 0.501 * stored[UP + "_scale"]).all())
+    assert_same(widen_rows(WEIGHTS, source="flow.pt"), WEIGHTS)  # as published files are
+    wrong: list[dict[str, Tensor]] = [{}, {UP + "_scale": torch.ones(48)}]
+    for scale in wrong:
+        damaged = {name: part for name, part in stored.items() if name != UP + "_scale"} | scale
+        with pytest.raises(CheckpointError, match=rf"{UP} is stored as int8 without one factor for each row"):
+            widen_rows(damaged, source="flow.pt")
 
 
 def without(name: str) -> Callable[[dict[str, Tensor]], None]:

@@ -11,6 +11,7 @@ from real_tensors import FLOW_YAML
 from torch import Tensor, nn
 
 from voiceagent.errors import CheckpointError, InputError
+from voiceagent.models.step_audio2.checkpoint import quantize_rows
 from voiceagent.models.step_audio2.flow import (
     RECENT_TOKENS,
     Flow,
@@ -171,6 +172,13 @@ def test_a_folder_loads_and_speaks_like_the_network_it_came_from(
 def test_half_precision_files_load(tmp_path: Path, voice: Prompt) -> None:
     write(tmp_path, tiny_net().half())
     assert Flow.load(tmp_path, steps=1).infer(tokens(5), voice).dtype == torch.float32
+
+
+def test_int8_rows_load(tmp_path: Path, flow: Flow, voice: Prompt) -> None:
+    write(tmp_path, tiny_net())
+    torch.save(quantize_rows(tiny_net().state_dict()), tmp_path / "flow.pt")
+    rounded = Flow.load(tmp_path, steps=3).infer(tokens(5), voice)
+    assert (rounded - flow.infer(tokens(5), voice)).abs().mean() < 0.05
 
 
 def test_weights_may_run_in_half_precision_and_mels_stay_float32(

@@ -18,6 +18,7 @@ from voiceagent.models.folder import ASSETS, NEEDED, missing_files, recordings
 from voiceagent.models.step_audio2.checkpoint import (
     compare,
     compare_shapes,
+    is_scale,
     read_headers,
     sizes_only,
     weight_count,
@@ -139,10 +140,10 @@ def _vocoder(folder: Path) -> str:
 
 
 def _stored(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors in a PyTorch file; they are mapped, not read."""
+    """Names and shapes of the networks' tensors in a PyTorch file; they are mapped, not read."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return {name: tuple(part.shape) for name, part in state.items()}
+        return {name: tuple(part.shape) for name, part in state.items() if not is_scale(name, state)}
     except (
         RuntimeError,
         pickle.UnpicklingError,

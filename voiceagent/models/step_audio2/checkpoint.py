@@ -104,18 +104,19 @@ def weight_count(stored: Mapping[str, Stored]) -> int:
 
 
 def quantize_rows(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every 2-D `X.weight` as int8 rows beside `X.weight_scale`; all other tensors unchanged.
+    """Every `X.weight` of two or more axes as int8 rows beside `X.weight_scale`; all other tensors unchanged.
 
-    weight (rows, columns) float becomes int8 in -127..127 and scale (rows, 1) float32, weight ~ int8 * scale, with an
-    error of at most half a scale. The folder's `config.json` must then say `"quant_method": "int8_rows"`.
+    weight (rows, ...) float becomes int8 in -127..127 and scale (rows, 1, ...) float32, weight ~ int8 * scale, with an
+    error of at most half a scale. Beside a model.safetensors of such, `config.json` must say
+    `"quant_method": "int8_rows"`.
     """
     out: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        if tensor.dim() != 2 or not name.endswith(".weight"):
+        if tensor.dim() < 2 or not name.endswith(".weight"):
             out[name] = tensor
             continue
         rows = tensor.float()
-        peak = rows.abs().amax(dim=1, keepdim=True)
+        peak = rows.abs().amax(dim=tuple(range(1, rows.dim())), keepdim=True)
         scale = torch.where(peak > 0, peak / 127, torch.ones_like(peak))
         out[name] = (rows / scale).round().clamp(-127, 127).to(torch.int8)
         out[name + _SCALE] = scale
@@ -123,8 +124,40 @@ def quantize_rows(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dequantize_rows(weight: Tensor, scale: Tensor) -> Tensor:
-    """int8 (rows, columns) times float (rows, 1), as float32."""
+    """int8 (rows, ...) times float (rows, 1, ...), as float32."""
     return weight.float() * scale.float()
+
+
+def is_scale(name: str, weights: Mapping[str, Tensor]) -> bool:
+    """Whether a tensor holds the factors of another one, which is stored as int8 rows."""
+    of = weights.get(name.removesuffix(_SCALE))
+    return name.endswith(_SCALE) and of is not None and of.dtype == torch.int8
+
+
+def widen_rows(weights: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
+    """A file's tensors with int8 rows multiplied out, as float32; the others as they are.
+
+    Raises:
+        CheckpointError: int8 rows without their factors, or with factors of a wrong shape.
+    """
+    out: dict[str, Tensor] = {}
+    for name, part in weights.items():
+        if is_scale(name, weights):
+            continue
+        out[name] = part
+        if part.dtype == torch.int8:
+            scale = weights.get(name + _SCALE)
+            if scale is None or tuple(scale.shape) != scale_shape(tuple(part.shape)):
+                raise _damaged(
+                    f"{source}: the tensor {name} is stored as int8 without one factor for each row."
+                )
+            out[name] = dequantize_rows(part, scale)
+    return out
+
+
+def scale_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of the factors of int8 rows: (rows, 1, ...), as many axes as the tensor has."""
+    return (shape[0] if shape else 1, *(1 for _ in shape[1:]))
 
 
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
@@ -204,7 +237,7 @@ def compare(stored: Mapping[str, Stored], *, config: StepAudio2Config, where: st
     wanted = expected_shapes(config)
     for name, tensor in stored.items():
         if tensor.dtype == "I8" and config.quantization == INT8_ROWS and name.endswith(".weight"):
-            wanted[name + _SCALE] = (tensor.shape[0] if tensor.shape else 1, 1)
+            wanted[name + _SCALE] = scale_shape(tensor.shape)
         elif tensor.dtype not in _FLOATS:
             raise _damaged(f"{tensor.file}: the tensor {name} has the unsupported type {tensor.dtype}.")
     compare_shapes({name: tensor.shape for name, tensor in stored.items()}, wanted, where=where)

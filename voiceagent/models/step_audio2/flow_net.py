@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voiceagent.errors import CheckpointError
+from voiceagent.models.step_audio2.checkpoint import widen_rows
 from voiceagent.models.step_audio2.conformer import Conformer, ConformerCache
 from voiceagent.models.step_audio2.dit import DiT, DiTConfig
 from voiceagent.models.step_audio2.flow_config import MEL_BANDS, FlowConfig
@@ -58,10 +59,10 @@ class _Decoder(nn.Module):
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """A flow.pt: a plain dictionary of tensors; nothing in it is executed.
+    """A flow.pt: a plain dictionary of tensors, int8 rows among them multiplied out; nothing in it is executed.
 
     Raises:
-        CheckpointError: the file is missing, damaged or holds more than tensors.
+        CheckpointError: the file is missing, damaged or holds more than tensors, or int8 rows without their factors.
     """
     if not path.is_file():
         raise _damaged(f"{path} does not exist.")
@@ -71,7 +72,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise _damaged(f"{path} is truncated or not a plain dictionary of tensors: {cause}.") from cause
     if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
         raise _damaged(f"{path} does not hold a plain dictionary of tensors.")
-    return stored
+    return widen_rows(stored, source=str(path))
 
 
 def _damaged(message: str) -> CheckpointError:
