@@ -11,7 +11,7 @@ import numpy as np
 
 from scripts.pocket.card import fill, table
 from scripts.pocket.features import cer_wer, edit_distance, plain_text
-from scripts.pocket.lm_eval import percent, same_intent, slots_right, tally
+from scripts.pocket.scoring import percent, same_intent, slots_right, tally
 
 Note = dict[str, Any]
 BANK_TITLES = {"test_seen": "voices of the training family", "test_new": "an engine never heard (SVOX Pico)"}

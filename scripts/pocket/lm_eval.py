@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scripts.pocket.features import FeatureBank, cer_wer
-from scripts.pocket.lm_data import Scribe, Talk, check_bank, first_items
+from scripts.pocket.lm_data import check_bank, first_items, task_talk, tasks_by_name
+from scripts.pocket.lm_scribe import Scribe, Talk
+from scripts.pocket.scoring import engine, percent, rounded, same_intent, slots_right, tally
+from scripts.pocket.task import ASR
 from voiceagent.models.step_audio2.kv import PAGE, KvPool, KvSequence, page_bytes
 from voiceagent.models.step_audio2.lm import Chunk, Step
 from voiceagent.models.step_audio2.model import StepAudio2
-from voiceagent.models.step_audio2.prompt import ASR_INSTRUCTIONS, tool_call_ids
+from voiceagent.models.step_audio2.prompt import tool_call_ids
 
 MAX_REPLY = 400
 MAX_TRANSCRIPT = 64
@@ -117,7 +118,10 @@ class Exam:
         self.scribe, self.bank, self.hearing = scribe, bank, Hearing([bank])
         self.dialogues: list[dict[str, Any]] = corpus["test"]
         self.first = first_items(self.dialogues)
-        check_bank(self.dialogues, scribe.ears.texts)
+        self.tasks = tasks_by_name(corpus["task_test"], first=int(self.first[-1]))
+        heard = sum(task["heard"] is not None for task in corpus["task_test"])
+        self.generic = range(int(self.first[-1]) + heard, bank.n)
+        check_bank(corpus, scribe.ears.texts, test=True)
         self.patch = scribe.tokenizer.ids.audio_patch
 
     def questions(self, dialogues: int) -> Iterator[Question]:
@@ -125,6 +129,7 @@ class Exam:
         tokenizer = self.scribe.tokenizer
         for row, made in enumerate(self.dialogues[:dialogues]):
             talk = Talk(made["system"], made["tools"] or ())
+            self.scribe.recall(talk, made["history"], summary=made["summary"])
             for k, turn in enumerate(made["turns"]):
                 item = int(self.first[row]) + k
                 self.scribe.hear(talk, item)
@@ -134,14 +139,15 @@ class Exam:
                     arguments = json.dumps(tool["arguments"], ensure_ascii=False)
                     call = tool_call_ids(tool["name"], arguments, tokenizer)  # type: ignore[arg-type]
                 yield self._question(talk, item, turn["intent"], turn["reply"], call=call, turn=turn)
-                if turn["reply"] not in self.scribe.speech:
+                language = turn["language"]
+                if (language, turn["reply"]) not in self.scribe.speech:
                     break
-                self.scribe.reply(talk, turn["reply"], call=tool)
+                self.scribe.reply(talk, turn["reply"], language=language, call=tool)
                 if tool is not None:
                     yield self._question(talk, item, f"after {tool['name']}", tool["final"])
-                    if tool["final"] not in self.scribe.speech:
+                    if (language, tool["final"]) not in self.scribe.speech:
                         break
-                    self.scribe.reply(talk, tool["final"])
+                    self.scribe.reply(talk, tool["final"], language=language)
 
     def _question(
         self,
@@ -274,12 +280,11 @@ class Exam:
 
     def transcripts(self, model: StepAudio2, *, limit: int) -> dict[str, Any]:
         """Word error rates on the callers' turns and on generic sentences; how often noise gives no words."""
-        spoken = int(self.first[-1])
         kinds = np.array(self.bank.kinds)
-        turns = np.arange(min(spoken, self.bank.n))
+        turns = np.arange(int(self.first[-1]))
         groups = {
             "asr_domain_wer": turns[kinds[turns] == "speech"][:limit],
-            "asr_generic_wer": np.arange(spoken, self.bank.n)[:limit],
+            "asr_generic_wer": np.arange(self.generic.start, self.generic.stop)[:limit],
             "asr_no_speech_empty": turns[kinds[turns] != "speech"][:limit],
         }
         figures: dict[str, Any] = {}
@@ -291,19 +296,43 @@ class Exam:
                 figures[name] = rounded(cer_wer([self.scribe.ears.texts[i] for i in items], heard))[1]
         return figures
 
+    def other_tasks(self, model: StepAudio2, *, limit: int) -> dict[str, Any]:
+        """Share of exact answers, and character errors, of each task but thoughts, which are asked for twice."""
+        figures: dict[str, Any] = {}
+        for name, listed in self.tasks.items():
+            if name in ("think", "base"):
+                continue
+            questions = []
+            for made, item in listed[:limit]:
+                talk = task_talk(made)
+                self.scribe.recall(talk, made["history"])
+                if item >= 0:
+                    self.scribe.hear(talk, item)
+                else:
+                    self.scribe.read(talk, made["typed"])
+                prompt = self.scribe.prompt(talk, spoken=talk.spoken)
+                questions.append(Question(prompt, talk.audio, name, "", made["reply"], [], {}, "", ""))
+            answers = [self._text(ids) for ids in self.answers(model, questions, limit=MAX_REPLY)]
+            wanted = [question.reply for question in questions]
+            figures[f"{name}_exact"] = percent(a == b for a, b in zip(answers, wanted, strict=True))
+            figures[f"{name}_cer"] = rounded(cer_wer(wanted, answers))[0]
+        return figures
+
+    def _text(self, ids: list[int]) -> str:
+        """The words of a reply, spoken or written."""
+        return self.scribe.tokenizer.decode(i for i in ids if i < self.scribe.tokenizer.ids.audio_start)
+
     def _transcribe(self, model: StepAudio2, items: list[int]) -> list[str]:
         questions = []
         for item in items:
-            talk = Talk(ASR_INSTRUCTIONS, spoken=False)
+            talk = Talk(ASR, spoken=False)
             self.scribe.hear(talk, item)
             questions.append(
                 Question(
                     self.scribe.prompt(talk, spoken=False), talk.audio, "asr", "", "", [], {}, "", "speech"
                 )
             )
-        decode, limit = self.scribe.tokenizer.decode, self.scribe.tokenizer.ids.audio_start
-        found = self.answers(model, questions, limit=MAX_TRANSCRIPT)
-        return [decode(i for i in ids if i < limit) for ids in found]
+        return [self._text(ids) for ids in self.answers(model, questions, limit=MAX_TRANSCRIPT)]
 
 
 def examine(
@@ -317,6 +346,7 @@ def examine(
     for name, exam in exams.items():
         figures[name], misses[name] = exam.replies(model, dialogues=dialogues, judge=judge)
         figures[name] |= exam.transcripts(model, limit=transcripts)
+        figures[name] |= exam.other_tasks(model, limit=transcripts)
     model.train(training)
     return figures, misses
 
@@ -328,52 +358,3 @@ def load_judge(path: Path, device: torch.device) -> Any:
     from scripts.pocket.speech_tokenizer_model import load_speech_tokenizer
 
     return load_speech_tokenizer(path, device)
-
-
-def same_intent(question: Question, text: str) -> bool:
-    """Whether the reply is the right one but for the words of the slots."""
-    words = set(" ".join(question.slots.values()).split())
-    parts: list[str] = []
-    for word in question.reply.split():
-        bare = word.strip(".,?")
-        part = r"[^.?]+?" if bare in words else re.escape(bare)
-        if not (parts and part == parts[-1] == r"[^.?]+?"):
-            parts.append(part)
-    return re.fullmatch(r"[ .,?]+".join(parts) + r"[.,?]*", text) is not None
-
-
-def slots_right(question: Question, text: str) -> list[bool]:
-    """For every slot that the right reply repeats: whether the reply has all of its words."""
-    expected, got = (
-        question.reply.replace(",", "").strip(".?").split(),
-        text.replace(",", "").strip(".?").split(),
-    )
-    out = []
-    for value in question.slots.values():
-        words = value.split()
-        if words and all(word in expected for word in words):
-            out.append(all(got.count(word) >= words.count(word) for word in words))
-    return out
-
-
-def engine(voice: str) -> str:
-    """The synthesiser's part of a voice's name."""
-    return re.split(r"[:/ ]", voice)[0]
-
-
-def percent(values: Any) -> float | None:
-    """Share of true values in percent; None of nothing."""
-    listed = [bool(value) for value in values]
-    return round(100 * sum(listed) / len(listed), 1) if listed else None
-
-
-def tally(pairs: Any) -> dict[str, str]:
-    """ "right/all" by name."""
-    groups: dict[str, list[bool]] = defaultdict(list)
-    for name, ok in pairs:
-        groups[name].append(ok)
-    return {name: f"{sum(values)}/{len(values)}" for name, values in sorted(groups.items())}
-
-
-def rounded(values: tuple[float, float]) -> tuple[float, float]:
-    return round(values[0], 1), round(values[1], 1)

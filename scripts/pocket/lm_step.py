@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scripts.pocket.features import ALPHABET, ctc_targets, log, spec_augment
-from scripts.pocket.lm_data import Batch
+from scripts.pocket.lm_batches import Batch
 from scripts.pocket.lm_eval import Hearing
 from voiceagent.models.step_audio2 import lm
 from voiceagent.models.step_audio2.config import StepAudio2Config

@@ -14,6 +14,7 @@ optimizer, elapsed, step), lm_eval.json, lm_misses.json (what went wrong).
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import time
@@ -37,17 +38,20 @@ from scripts.pocket.features import (
     use_fast_math,
     wait_for,
 )
-from scripts.pocket.lm_data import Batches, CachedTokenizer, Ears, Scribe, SpeechTokens, Teacher
+from scripts.pocket.lm_batches import Batches
+from scripts.pocket.lm_data import Teacher
 from scripts.pocket.lm_eval import Exam, Hearing, examine, load_judge
+from scripts.pocket.lm_scribe import CachedTokenizer, Ears, Scribe, SpeechTokens
 from scripts.pocket.lm_step import Ints, Learner, Loss
 from scripts.pocket.ranks import Descent, Ranks, adamw, run, trainable
-from voiceagent.models.step_audio2.checkpoint import load_step_audio2
+from scripts.pocket.warm_start import first_weights
 from voiceagent.models.step_audio2.config import StepAudio2Config
 from voiceagent.models.step_audio2.model import StepAudio2
 
 PEAK, ENCODER_PEAK, HEAR_PEAK = 1.2e-3, 8e-4, 1e-3
 BLANK_OUT = 0.5  # SpecAugment, from the time that the encoder understands something
 UNDERSTANDS = 1.2  # nats per character
+AGENT_BANKS = ("agent", "agent_es")  # the second is there if the agent speaks Spanish
 CLOCK_STEPS = 10  # how often the ranks look at the clock
 DRY: dict[str, Any] = {
     "versions": 1, "tokens": 3000, "hear_frames": 4000, "hear_steps": 4, "steps": 5, "pool": 30, "questions": 3,
@@ -191,7 +195,8 @@ class Training:
         """The first weights: of --init, or random; the same on all ranks."""
         initialise(self.model)
         if self.args.init is not None:
-            self.model.load_state_dict(weights_of(self.args.init))
+            rows = self.model.config.text.vocab_size
+            self.model.load_state_dict(first_weights(self.args.init, self.args.assets, rows=rows))
             self.say(f"begins with the weights of {self.args.init}")
         self.ranks.equalise(trainable(self.model, self.learner.ctc))
 
@@ -276,7 +281,7 @@ class Training:
     def learn_all(self, state: dict[str, Any] | None) -> bool:
         """Encoder, adapter and language model together; whether it came to the end."""
         args, model, ranks = self.args, self.model, self.ranks
-        teacher = self.teacher(wait_for(args.out / "agent_tokens.npz"))
+        teacher = self.teacher()
         parts = [
             trainable(model.encoder, self.learner.ctc),
             trainable(model.adapter, model.model, model.lm_head),
@@ -288,11 +293,16 @@ class Training:
             step, spent = state["step"], state["elapsed"]
         descent, progress = Descent(optimizer, ranks), torch.zeros(1).share_memory_()
         seed = 1 + step + 100_000 * ranks.rank
-        dataset = Batches(teacher, tokens=args.tokens, pool=args.pool, seed=seed, progress=progress)
+        dataset = Batches(
+            teacher.draw, patch=self.tokenizer.ids.audio_patch,
+            tokens=args.tokens, pool=args.pool, seed=seed, progress=progress,
+        )  # fmt: skip
         pinned = self.device.type == "cuda"
         loader = torch.utils.data.DataLoader(
-            dataset, batch_size=None, num_workers=args.workers, prefetch_factor=4, pin_memory=pinned
-        )
+            dataset, batch_size=None, num_workers=args.workers, prefetch_factor=4, pin_memory=pinned,
+            multiprocessing_context="fork",  # the corpus is in memory once, whatever this process was started by
+        )  # fmt: skip
+        gc.freeze()  # and stays so
         batches = iter(loader)
         batch = next(batches)  # the workers' first pools are drawn before the clock runs
         ranks.meet()
@@ -330,19 +340,30 @@ class Training:
         self.say(f"trained {step} steps, {budget.elapsed():.0f} s")
         return budget.fraction() >= 1 or step >= first + args.steps
 
-    def teacher(self, tokens_file: Path) -> Teacher:
+    def teacher(self) -> Teacher:
         """Draws this rank's samples; on the first rank the exams are set too."""
-        agent_texts = [
-            item["text"] for item in json.loads((self.args.data / "agent.json").read_text())["items"]
-        ]
-        speech = SpeechTokens(agent_texts, tokens_file)
+        speech = self.speech()
         frames, caller = self.learner.hearing.frames, self.caller
         ears = Ears(frames, caller.base_n, self.args.versions, self.agent.base_n, self.texts)
         self.exams = {}
         for tag, bank in self.tests.items():
             heard = Ears(bank.frames, bank.base_n, 1, 0, texts_of(bank))
             self.exams[tag] = Exam(self.corpus, Scribe(self.tokenizer, speech, heard), bank)
-        return Teacher(self.corpus, Scribe(self.tokenizer, speech, ears))
+        teacher = Teacher(self.corpus, Scribe(self.tokenizer, speech, ears))
+        shares = zip(teacher.lessons, teacher.shares, strict=True)
+        self.say("lessons:", ", ".join(f"{name} {first:g}-{last:g}" for name, (first, last) in shares))
+        return teacher
+
+    def speech(self) -> SpeechTokens:
+        """What the agent says in every language, once the speech tokenizer has made its codes."""
+        speech = SpeechTokens()
+        for tag in AGENT_BANKS:
+            index = self.args.data / f"{tag}.json"
+            if tag == "agent" or index.exists():
+                items = json.loads(index.read_text())["items"]
+                said = [(item.get("language", "en"), item["text"]) for item in items]
+                speech.add(said, wait_for(self.args.out / f"{tag}_tokens.npz"))
+        return speech
 
     def told(self, loss: Loss) -> str:
         """The parts of a loss in words."""
@@ -388,14 +409,6 @@ class Training:
 def texts_of(bank: FeatureBank) -> list[str]:
     """What each utterance of a bank says; nothing for noise, silence, babble and foreign speech."""
     return [text if kind == "speech" else "" for text, kind in zip(bank.texts, bank.kinds, strict=True)]
-
-
-def weights_of(source: Path) -> dict[str, torch.Tensor]:
-    """The model's weights of a checkpoint folder, or of a .pt file, as float32."""
-    if source.is_dir():
-        return dict(load_step_audio2(source).state_dict())
-    state = torch.load(source, map_location="cpu", weights_only=True)
-    return {name: value.float() for name, value in state.get("model", state).items()}
 
 
 def initialise(model: StepAudio2) -> None:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from scripts.pocket.lm_data import (
-    CachedTokenizer,
-    Ears,
-    Sample,
-    Scribe,
-    SpeechTokens,
-    Talk,
-    Teacher,
-    collate,
-    emphasis,
-    tool_specs,
+from scripts.pocket.lm_batches import collate
+from scripts.pocket.lm_data import LESSONS, Teacher, emphasis
+from scripts.pocket.lm_eval import Exam, Question
+from scripts.pocket.lm_scribe import CachedTokenizer, Ears, Sample, Scribe, SpeechTokens, Talk, tool_specs
+from scripts.pocket.scoring import same_intent, slots_right
+from scripts.pocket.task import ASR, NAMES, Dialogue, Sound, Task, Tool, Turn
+from voiceagent.core.condense import HEADING
+from voiceagent.core.history import (
+    AssistantItem,
+    AudioContent,
+    Piece,
+    SystemItem,
+    TextContent,
+    ToolCallItem,
+    ToolResultItem,
+    UserItem,
 )
-from scripts.pocket.lm_eval import Exam, Question, same_intent, slots_right
-from voiceagent.core.history import AssistantItem, AudioContent, Piece, ToolCallItem, ToolResultItem, UserItem
-from voiceagent.models.step_audio2.prompt import render, render_transcription
+from voiceagent.models.step_audio2.prompt import render, render_answer, render_transcription, render_turn
 from voiceagent.models.step_audio2.tokenizer import TextTokenizer
+from voiceagent.models.step_audio2.variant import Variant
 
 TOOL = {
     "type": "function",
@@ -33,52 +38,53 @@ TOOL = {
         "parameters": {"type": "object", "properties": {}},
     },
 }
-DIALOGUE: dict[str, Any] = {
-    "intent": "time",
-    "system": "Be brief.",
-    "tools": [TOOL],
-    "turns": [
-        {
-            "user": "hello",
-            "reply": "hi there.",
-            "intent": "greeting",
-            "slots": {},
-            "kind": "speech",
-            "tool": None,
-        },
-        {
-            "user": "what time is it",
-            "reply": "let me check the time.",
-            "intent": "time",
-            "slots": {},
-            "kind": "speech",
-            "tool": {
-                "name": "get_time",
-                "arguments": {},
-                "result": '{"time":"14:00"}',
-                "final": "it is two o'clock.",
-            },
-        },
-        {"user": "", "reply": "sorry?", "intent": "unclear", "slots": {}, "kind": "noise", "tool": None},
+CHECK = Tool("get_time", {}, '{"time":"14:00"}', "it is two o'clock.")
+DIALOGUE = Dialogue(
+    "time",
+    "Be brief.",
+    [TOOL],
+    [
+        Turn(Sound("hello"), "hi there.", "greeting"),
+        Turn(Sound("what time is it"), "let me check the time.", "time", tool=CHECK),
+        Turn(Sound("", kind="noise"), "sorry?", "unclear"),
     ],
-}
-SPOKEN = ["hi there.", "let me check the time.", "it is two o'clock.", "sorry?", "a blue house."]
-FRAMES = np.array([130, 245, 101])
-TEXTS = ["hello", "what time is it", ""]
+)
+TASKS = [
+    Task("asr_part", ASR, Sound("what time", words=2, whole="what time is it"), "", "what time", False),
+    Task("asr_es", ASR, Sound("qué hora es", language="es"), "", "qué hora es", False, language="es"),
+    Task("s2st", "Into Spanish.", Sound("blue"), "", "azul.", True, language="es"),
+    Task("t2tt", "Into Spanish.", None, "blue", "azul", False, language="es"),
+    Task("think", "Think.", None, "what is one plus one", "two.", True, thought="one and one are two."),
+    Task("base", "Read this.\n", None, "two.", "two.", True),
+    Task("summary", "", None, "Sum it up.", "they said hello.", False, history=[["hello", "hi there."]]),
+]
+SPOKEN = ["hi there.", "let me check the time.", "it is two o'clock.", "sorry?", "a blue house.", "two."]
+TEXTS = ["hello", "what time is it", "", "what time", "qué hora es", "blue", "any words at all"]
+FRAMES = np.array([130, 245, 101, 140, 150, 90, 200])
+
+
+def corpus(*dialogues: Dialogue, tasks: list[Task] = TASKS) -> dict[str, Any]:
+    made = {"train": list(map(asdict, dialogues)), "tasks": list(map(asdict, tasks))}
+    return made | {"generic": ["any words at all"], "agent_generic": ["a blue house."], "agent_spanish": []}
 
 
 @pytest.fixture(scope="module")
 def scribe(pocket_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Scribe:
-    path = tmp_path_factory.mktemp("tokens") / "agent_tokens.npz"
-    lengths = [21, 30, 40, 3, 25]
-    tokens = np.random.default_rng(0).integers(0, 6561, sum(lengths)).astype(np.int16)
-    np.savez(path, tokens=tokens, offsets=np.cumsum([0, *lengths]))
-    return Scribe(CachedTokenizer(pocket_dir), SpeechTokens(SPOKEN, path), Ears(FRAMES, 3, 1, 0, TEXTS))
+    folder = tmp_path_factory.mktemp("tokens")
+    speech = SpeechTokens()
+    for tag, said, lengths in (
+        ("agent", [("en", text) for text in SPOKEN], [21, 30, 40, 3, 25, 17]),
+        ("agent_es", [("es", "azul.")], [11]),
+    ):
+        tokens = np.random.default_rng(0).integers(0, 6561, sum(lengths)).astype(np.int16)
+        np.savez(folder / f"{tag}.npz", tokens=tokens, offsets=np.cumsum([0, *lengths]))
+        speech.add(said, folder / f"{tag}.npz")
+    return Scribe(CachedTokenizer(pocket_dir), speech, Ears(FRAMES, len(TEXTS), 1, 0, TEXTS))
 
 
 @pytest.fixture
 def teacher(scribe: Scribe) -> Teacher:
-    return Teacher({"train": [DIALOGUE], "agent_generic": ["a blue house."]}, scribe)
+    return Teacher(corpus(DIALOGUE), scribe)
 
 
 def _learned(sample: Sample) -> list[list[int]]:
@@ -96,6 +102,7 @@ def test_each_learned_reply_follows_the_prompt_of_inference(
     teacher: Teacher, scribe: Scribe, pocket_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scripts.pocket.lm_data.CUT_SHARE", 0.0)
+    monkeypatch.setattr("scripts.pocket.lm_data.TEXT_PAST_SHARE", 0.0)
     sample = teacher.dialogue(np.random.default_rng(0))
     tokenizer, ids = TextTokenizer.from_folder(pocket_dir), scribe.tokenizer.ids
     assert sample.audio == [0, 1, 2]
@@ -151,8 +158,9 @@ def test_a_transcript_follows_the_prompt_of_inference(
     ids = scribe.tokenizer.ids
     tokenizer = TextTokenizer.from_folder(pocket_dir)
     found = set()
-    for seed in range(20):
-        sample = teacher.asr(np.random.default_rng(seed))
+    for seed in range(60):
+        lesson = ("hear_turns", "hear_generic", "asr_part", "asr_es")[seed % 4]
+        sample = teacher.give(lesson, np.random.default_rng(seed))
         number = sample.audio[0]
         pieces = next(part for part in _piece(number).content if isinstance(part, AudioContent)).pieces
         slots = render_transcription(pieces, tokenizer).slots
@@ -160,16 +168,94 @@ def test_a_transcript_follows_the_prompt_of_inference(
         assert sample.ids.tolist() == [*expected, *tokenizer.encode(TEXTS[number]), ids.eot]
         assert _learned(sample) == [[*tokenizer.encode(TEXTS[number]), ids.eot]]
         found.add(number)
-    assert found == {0, 1, 2}  # noise too: an empty transcript
+    assert found == {0, 1, 2, 3, 4, 6}  # noise too: an empty transcript
+
+
+def test_words_alone_are_asked_for_as_the_judge_of_ends_asks(teacher: Teacher, scribe: Scribe) -> None:
+    tokenizer = scribe.tokenizer
+    sample = teacher.give("words", np.random.default_rng(0))
+    bare = render((), instructions=ASR, tokenizer=tokenizer, spoken=False)  # type: ignore[arg-type]
+    words = [*tokenizer.encode("any words at all"), tokenizer.ids.eot]
+    assert sample.ids.tolist() == [*bare, *words]
+    assert _learned(sample) == [words]
+
+
+def test_what_was_said_before_is_read_and_not_learned(scribe: Scribe) -> None:
+    before = replace(DIALOGUE, history=[["good morning", "hi there."]], summary="They like tea.")
+    teacher = Teacher(corpus(before, tasks=[]), _only(scribe, 3))
+    sample = teacher.dialogue(np.random.default_rng(3))
+    items = [
+        SystemItem("", HEADING + "They like tea."),
+        UserItem("", (TextContent("good morning"),)),
+        AssistantItem("", "hi there.", spoken=False),
+        _piece(0),
+    ]
+    slots = render(
+        items,
+        instructions="Be brief.",
+        tools=tool_specs([TOOL]),
+        tokenizer=scribe.tokenizer,  # type: ignore[arg-type]
+        spoken=True,
+    )
+    start = [slot if isinstance(slot, int) else scribe.tokenizer.ids.audio_patch for slot in slots]
+    assert sample.ids[: len(start)].tolist() == start
+    assert not sample.weights[: len(start)].any()
+    assert len(_learned(sample)) == 4
+
+
+def _only(scribe: Scribe, heard: int) -> Scribe:
+    """The scribe with the first so many utterances, and the generic one."""
+    texts = [*TEXTS[:heard], TEXTS[-1]]
+    return Scribe(scribe.tokenizer, scribe.speech, Ears(FRAMES[: heard + 1], heard + 1, 1, 0, texts))
+
+
+def test_turns_that_are_read_as_text_are_not_learned(
+    teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.pocket.lm_data.CUT_SHARE", 0.0)
+    monkeypatch.setattr("scripts.pocket.lm_data.TEXT_PAST_SHARE", 1.0)
+    found = {len(teacher.dialogue(np.random.default_rng(seed)).audio) for seed in range(10)}
+    assert found == {2}  # the greeting is read; the question with a tool is heard
+
+
+def test_a_thought_is_learned_in_the_form_in_which_it_is_read_back(teacher: Teacher, scribe: Scribe) -> None:
+    tokenizer, ids = scribe.tokenizer, scribe.tokenizer.ids
+    sample = teacher.give("think", np.random.default_rng(0))
+    asked: dict[str, Any] = {"instructions": "Think.", "tools": (), "tool_choice": "auto", "spoken": True}
+    asked |= {"tokenizer": tokenizer, "variant": Variant.THINK}
+    prompt = render_turn([UserItem("", (TextContent("what is one plus one"),))], think=True, **asked)
+    whole = sample.ids.tolist()
+    assert whole[: len(prompt.slots)] == list(prompt.slots)
+    answer = render_answer(prompt, "one and one are two.\n", tokenizer=tokenizer, spoken=True)  # type: ignore[arg-type]
+    assert whole == [*answer.slots, *scribe.raw_reply("two.", True), ids.eot]
+    assert sample.weights[len(prompt.slots)] > 0
+    assert sample.weights[whole.index(ids.tts_start)] == 0
+
+
+def test_a_base_prompt_has_no_turns(teacher: Teacher, scribe: Scribe) -> None:
+    tokenizer, ids = scribe.tokenizer, scribe.tokenizer.ids
+    sample = teacher.give("base", np.random.default_rng(0))
+    start = [*tokenizer.encode("Read this.\n"), *tokenizer.encode("two."), ids.tts_start]
+    assert sample.ids.tolist() == [*start, *scribe.raw_reply("two.", True), tokenizer.eos]
+    assert _learned(sample)[0] == sample.ids[len(start) :].tolist()
+
+
+def test_each_language_has_its_own_speech(teacher: Teacher, scribe: Scribe) -> None:
+    sample = teacher.give("s2st", np.random.default_rng(0))
+    assert _learned(sample) == [[*scribe.raw_reply("azul.", True, "es"), scribe.tokenizer.ids.eot]]
+    assert sample.audio == [5]
 
 
 def test_every_kind_of_sample_fits_into_a_batch(teacher: Teacher) -> None:
     rng = np.random.default_rng(0)
-    drawn = [teacher.draw(rng, progress=k / 200) for k in range(200)]
+    assert set(teacher.lessons) >= {task.name for task in TASKS}
+    assert set(LESSONS) >= set(NAMES)
+    drawn = [teacher.give(lesson, rng) for lesson in teacher.lessons]
+    drawn += [teacher.draw(rng, k / 100) for k in range(100)]
     patch = teacher.scribe.tokenizer.ids.audio_patch
     batch = collate(drawn, patch=patch)
     flat = batch.ids.flatten().numpy()
-    assert batch.ids.shape[0] == 200
+    assert batch.ids.shape[0] == len(drawn)
     assert batch.ids.shape[1] % 8 == 0
     assert batch.audio.tolist() == [number for sample in drawn for number in sample.audio]
     assert np.array_equal(np.flatnonzero(flat == patch), batch.patches.numpy())
@@ -183,21 +269,24 @@ def test_every_kind_of_sample_fits_into_a_batch(teacher: Teacher) -> None:
 def test_transcripts_grow_rarer_and_hard_dialogues_come_often(teacher: Teacher) -> None:
     rng = np.random.default_rng(0)
 
-    def transcripts(progress: float) -> int:
-        special = teacher.scribe.tokenizer.ids
-        drawn = [teacher.draw(rng, progress=progress) for _ in range(400)]
-        return sum(special.tts_start not in sample.ids and len(sample.audio) == 1 for sample in drawn)
+    def dialogues(progress: float) -> int:
+        drawn = [teacher.draw(rng, progress) for _ in range(300)]
+        return sum(len(sample.audio) == 3 for sample in drawn)
 
-    assert transcripts(0.0) > transcripts(1.0) > 0
-    assert emphasis({"turns": [{"intent": "yes"}, {"intent": "count"}]}) > emphasis(
-        {"turns": [{"intent": "yes"}]}
-    )
+    assert 0 < dialogues(0.0) < dialogues(1.0)
+    easy, hard = ({"intent": name, "source": ""} for name in ("yes", "count"))
+    assert emphasis({"turns": [easy, hard]}) > emphasis({"turns": [easy]})
+    assert emphasis({"turns": [easy | {"source": "prompt"}]}) > emphasis({"turns": [easy]})
 
 
 def test_a_bank_that_is_not_the_corpus_is_refused(scribe: Scribe) -> None:
-    other = {**DIALOGUE, "turns": [{**DIALOGUE["turns"][0], "user": "good morning"}]}
+    other = replace(DIALOGUE, turns=[replace(DIALOGUE.turns[0], heard=Sound("good morning"))])
     with pytest.raises(ValueError, match="utterance 0"):
-        Teacher({"train": [other], "agent_generic": []}, scribe)
+        Teacher(corpus(other), scribe)
+    with pytest.raises(ValueError, match="the corpus more"):
+        Teacher(
+            corpus(DIALOGUE), Scribe(scribe.tokenizer, scribe.speech, Ears(FRAMES[:2], 2, 1, 0, TEXTS[:2]))
+        )
 
 
 def test_an_answer_is_taken_apart(scribe: Scribe) -> None:
@@ -207,7 +296,7 @@ def test_an_answer_is_taken_apart(scribe: Scribe) -> None:
     answer = exam.understand(raw)
     assert (answer.text, answer.codes, answer.tail, answer.in_pattern) == (
         "hi there.",
-        scribe.speech["hi there."],
+        scribe.speech["en", "hi there."],
         [],
         True,
     )

@@ -8,26 +8,24 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from scripts.pocket import lm_step, ranks, run, tokenise, train_lm
+from scripts.pocket import lm_batches, lm_step, ranks, run, tokenise, train_lm, warm_start
+from scripts.pocket.task import Dialogue, Sound, Task, Turn
+from voiceagent.models.step_audio2.checkpoint import load_step_audio2
 from voiceagent.models.step_audio2.mel import adapter_rows, encoder_rows
 from voiceagent.models.step_audio2.model import StepAudio2
 from voiceagent.models.step_audio2.speech_tokenizer import SpeechTokenizer
+from voiceagent.models.step_audio2.tokenizer import TextTokenizer
 from voiceagent.units import MODEL_RATE
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def _turn(user: str, reply: str, **more: Any) -> dict[str, Any]:
-    made = {"user": user, "reply": reply, "intent": "yes", "slots": {}, "kind": "speech", "tool": None}
-    return made | more
 
 
 def _bank(folder: Path, tag: str, items: list[tuple[str, str]]) -> None:
@@ -49,21 +47,36 @@ def _bank(folder: Path, tag: str, items: list[tuple[str, str]]) -> None:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    turns = [_turn("hello", "hi."), _turn("", "sorry?", kind="noise"), _turn("what is one plus one", "two.")]
-    dialogue = {"intent": "sum", "system": "Be brief.", "tools": None, "turns": turns}
+    turns = [
+        Turn(Sound("hello"), "hi.", "greeting"),
+        Turn(Sound("", kind="noise"), "sorry?", "unclear"),
+        Turn(Sound("what is one plus one"), "two.", "sum"),
+    ]
+    dialogue = asdict(Dialogue("sum", "Be brief.", None, turns, history=[["hello", "hi."]]))
+    tasks = [
+        asdict(Task("s2st", "Into Spanish.", Sound("blue"), "", "azul.", True, language="es")),
+        asdict(Task("t2tt", "Into Spanish.", None, "blue", "azul", False, language="es")),
+        asdict(Task("think", "Think.", None, "one plus one", "two.", True, thought="one and one are two.")),
+    ]
     corpus = {
         "train": [dialogue],
         "test": [dialogue],
+        "tasks": tasks,
+        "task_test": tasks,
         "generic": ["blue sky"],
         "generic_test": ["red sea"],
         "agent_generic": ["a house."],
+        "agent_spanish": [],
     }
     (folder / "corpus.json").write_text(json.dumps(corpus))
-    said = [(turn["user"], turn["kind"]) for turn in turns]
+    said = [(turn.heard.text, turn.heard.kind) for turn in turns] + [("blue", "speech")]
     _bank(folder, "caller", [*said, ("blue sky", "speech")])
     for tag in ("test_seen", "test_new"):
         _bank(folder, tag, [*said, ("red sea", "speech")])
-    _bank(folder, "agent", [(text, "speech") for text in ("hi.", "sorry?", "two.", "a house.")])
+    _bank(folder, "agent", [(text, "speech") for text in ("hi.", "sorry?", "two.", "a house.", "azul.")])
+    index = json.loads((folder / "agent.json").read_text())
+    index["items"][-1]["language"] = "es"
+    (folder / "agent.json").write_text(json.dumps(index))
     return folder
 
 
@@ -111,7 +124,7 @@ def test_ids_are_those_of_the_runtime(data: Path, tokenised: Path, pocket_dir: P
         tokens, offsets = saved["tokens"], saved["offsets"]
     runtime = SpeechTokenizer(pocket_dir / "token2wav" / "speech_tokenizer_v2_25hz.onnx")
     tokenise._open(data, json.loads((data / "agent.json").read_text()))
-    ids = [runtime.encode(tokenise.wave_of(item).numpy()) for item in range(4)]
+    ids = [runtime.encode(tokenise.wave_of(item).numpy()) for item in range(5)]
     assert np.diff(offsets).tolist() == [len(row) for row in ids]
     # Training keeps features in half precision, so a value on an edge may fall to the other side.
     assert np.mean(tokens == np.concatenate(ids)) > 0.9
@@ -155,7 +168,7 @@ def test_two_ranks_train_for_real_and_resume(data: Path, tokenised: Path, small:
     assert "resumed at step 11" in said
     assert "trained 11 steps" in said
     run.shrink(tokenised)
-    weights = train_lm.weights_of(tokenised / "lm16.pt")
+    weights = warm_start.weights_of(tokenised / "lm16.pt")
     assert set(weights) == set(first)
     assert all(bool(value.isfinite().all()) for value in weights.values())
     assert not torch.equal(weights["lm_head.weight"], first["lm_head.weight"])
@@ -164,7 +177,7 @@ def test_two_ranks_train_for_real_and_resume(data: Path, tokenised: Path, small:
 
 def test_audio_of_a_batch_goes_where_inference_puts_it(pocket_dir: Path) -> None:
     """`Learner` encodes in groups of rounded shapes; the embeddings must be those of each audio alone."""
-    model = train_lm.load_step_audio2(pocket_dir)
+    model = load_step_audio2(pocket_dir)
     frames = np.array([61, 240, 33, 118, 90])
     mels = [torch.randn(128, int(count)) for count in frames]
 
@@ -183,7 +196,7 @@ def test_audio_of_a_batch_goes_where_inference_puts_it(pocket_dir: Path) -> None
     counts = [adapter_rows(encoder_rows(int(count))) for count in frames]
     starts = np.cumsum([1, *(count + 2 for count in counts[:-1])])
     patches = lm_step.runs(starts, np.array(counts))
-    batch = lm_step.Batch(
+    batch = lm_batches.Batch(
         torch.zeros(1, int(patches[-1]) + 3, dtype=torch.int32),
         torch.zeros(0, dtype=torch.int64),
         torch.zeros(0),
@@ -203,7 +216,7 @@ def test_audio_of_a_batch_goes_where_inference_puts_it(pocket_dir: Path) -> None
 
 
 def test_the_compiled_form_is_the_model(pocket_dir: Path) -> None:
-    model = train_lm.load_step_audio2(pocket_dir)
+    model = load_step_audio2(pocket_dir)
     embeds = torch.randn(2, 9, 384)
     learner = lm_step.Learner.__new__(lm_step.Learner)
     learner.model = model
@@ -248,4 +261,21 @@ def test_the_language_model_alone_is_told_all(tmp_path: Path, pocket_dir: Path) 
 
 def test_weights_of_a_folder_fit_the_model(pocket_dir: Path) -> None:
     config = train_lm.StepAudio2Config.from_folder(pocket_dir)
-    StepAudio2(config).load_state_dict(train_lm.weights_of(pocket_dir))
+    StepAudio2(config).load_state_dict(warm_start.weights_of(pocket_dir))
+
+
+def test_a_new_vocabulary_begins_with_the_rows_of_the_old_one(pocket_dir: Path) -> None:
+    spec = json.loads((pocket_dir / "tokenizer.json").read_text())
+    old = TextTokenizer(spec)
+    base = len(spec["model"]["vocab"])
+    spec["model"]["vocab"]["zzxq"] = base  # a text token more: every special token moves on by one
+    spec["added_tokens"] = [entry | {"id": entry["id"] + 1} for entry in spec["added_tokens"]]
+    new = TextTokenizer(spec)
+    matrix = torch.randn(old.size, 4)
+    rows = warm_start.carried(matrix, old, new, rows=new.size + 6)
+    assert rows.shape == (new.size + 6, 4)
+    assert torch.equal(rows[new.ids.audio_0 : new.ids.audio_pad], matrix[old.ids.audio_0 : old.ids.audio_pad])
+    assert torch.equal(rows[new.ids.eot], matrix[old.ids.eot])
+    (word,) = old.encode(" the")
+    assert torch.equal(rows[word], matrix[word])
+    torch.testing.assert_close(rows[base], matrix[old.encode("zzxq")].mean(0))
