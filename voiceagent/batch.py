@@ -25,6 +25,7 @@ from voiceagent.launch import console, load, worker_spec
 from voiceagent.server import tasks
 from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, VOICE_RATE
 from voiceagent.wire.audio_rest import Segment, TextRequest, render_text, whole
+from voiceagent.wire.dictation import dictation
 
 FORMATS = {"text": ".txt", "srt": ".srt", "vtt": ".vtt", "json": ".json"}
 Common = Callable[[argparse.ArgumentParser], None]
@@ -48,6 +49,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser], 
     """Adds the five commands to the command line's parser."""
     transcribe = _command(commands, common, "transcribe", "write down what is said in audio files")
     transcribe.add_argument("--format", choices=FORMATS, default="text", help="of the written files (text)")
+    transcribe.add_argument(
+        "--language", default="", metavar="CODE", help="that is spoken (the model finds it)"
+    )
+    transcribe.add_argument("--prompt", default="", metavar="WORDS", help="words that may occur")
     translate = _command(commands, common, "translate", "translate what is said in audio files")
     translate.add_argument(
         "--to", default="English", metavar="LANGUAGE", help="for example Chinese (English)"
@@ -195,8 +200,9 @@ async def _transcribe(
 ) -> Result:
     with path.open("rb") as file:
         recording = tasks.Recording(file)
-        found = await _found(tasks.written(engine, recording), report)
-    asked = TextRequest("verbose_json" if arguments.format == "json" else arguments.format, False, "")
+        how = dictation(arguments.language, arguments.prompt, scores=False)
+        found = await _found(tasks.written(engine, recording, how=how), report)
+    asked = TextRequest("verbose_json" if arguments.format == "json" else arguments.format, False, how)
     _, text = render_text(found, asked=asked, task="transcribe", duration=recording.seconds)
     return Result(text, FORMATS[arguments.format])
 

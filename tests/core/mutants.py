@@ -193,6 +193,12 @@ MUTANTS = (
         "pending, self._pending = self._pending, {}",
         "pending = dict[str, int]()",
     ),
+    Mutant(
+        "what is known of the speech is forgotten",
+        "controller",
+        "self._config, self._transcripts.how = config, config.dictation",
+        "self._config = config",
+    ),
     Mutant("who only listens keeps all audio", "transcripts", "if self.keep_audio else", "if self.talk else"),
     Mutant(
         "a long speech is asked for twice",

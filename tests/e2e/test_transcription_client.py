@@ -35,7 +35,21 @@ async def test_speech_is_written_down_as_it_comes(pocket_server: str) -> None:
         await caller.append(spoken(asked[0], silence_s=1.0))
         assert await written(caller) == plain(asked[0]["text"])
 
-        manual: Any = {"type": "transcription", "audio": {"input": {"turn_detection": None}}}
+        known: Any = {"model": "whisper-1", "language": "en", "prompt": "Luminar, a garden room"}
+        include: Any = ["item.input_audio_transcription.logprobs"]
+        heard: Any = {
+            "type": "transcription",
+            "include": include,
+            "audio": {"input": {"transcription": known}},
+        }
+        await connection.session.update(session=heard)
+        await caller.append(spoken(asked[1], silence_s=1.0))
+        assert await written(caller) == plain(asked[1]["text"])
+        scores = caller.log[-1].logprobs
+        assert plain("".join(each.token for each in scores)) == plain(asked[1]["text"])
+        assert all(-5 < each.logprob <= 0 for each in scores)
+
+        manual: Any = {"type": "transcription", "include": None, "audio": {"input": {"turn_detection": None}}}
         await connection.session.update(session=manual)
         await caller.until("session.updated")
         pause = np.zeros(12_000, np.int16)

@@ -39,7 +39,7 @@ class StrictRunner(FakeRunner):
             raise CapacityError("The memory is full.", code="kv_full")
         return self._take(super().begin(turn), 3)
 
-    def listen(self, session: int, pieces: tuple[Piece, ...]) -> FakeReading:
+    def listen(self, session: int, pieces: tuple[Piece, ...], **_: Any) -> FakeReading:
         return self._take(super().listen(session, pieces), 2)
 
     def prepare(self, session: int, items: tuple[Item, ...], options: api.Options) -> FakeReading:

@@ -298,7 +298,7 @@ def test_an_utterance_is_written_down_before_it_is_over() -> None:
 
 def test_what_cannot_be_written_down_is_told_and_the_rest_goes_on() -> None:
     class Forgetful(FakeRunner):
-        def listen(self, session: int, pieces: tuple[Piece, ...]) -> Any:
+        def listen(self, session: int, pieces: tuple[Piece, ...], **_: Any) -> Any:
             if pieces[0].id == 1:
                 raise VoiceAgentError("No room.", code="kv_full")
             if pieces[0].id == 2:

@@ -12,6 +12,7 @@ import torch
 from tiny_checkpoint import UNUSED_ROWS, tiny_weights, write_checkpoint
 from tiny_tokenizer import tiny_tokenizer
 
+from voiceagent.core.dictation import Dictation
 from voiceagent.core.history import (
     AssistantItem,
     AudioContent,
@@ -551,6 +552,36 @@ def test_the_language_tag_of_a_transcript_is_dropped(model: LanguageModel) -> No
     assert generation is not None
     generation.ids = model.tokenizer.encode("<中文>你好 <b> ")
     assert model.transcript(generation) == "你好 <b>"
+
+
+def test_the_scores_of_a_transcript_are_the_models_own(model: LanguageModel) -> None:
+    """Against the scores of every position by itself; the tokens of a language tag are none of the transcript's."""
+    free = model.pool.free_positions
+    generation = model.transcription([piece(3)], how=Dictation("en", "words"), kept=True)
+    assert generation is not None
+    prompt = list(generation.slots)
+    while len(generation.ids) < 50 and generation.step() is not None:
+        pass
+    generation.close()
+    ids = generation.ids = [*model.tokenizer.encode("<中文>"), *generation.ids]
+    found = model.token_scores(generation)
+    expected = []
+    for at, token in enumerate(ids):
+        alone = generation.context.blank()
+        behind = torch.log_softmax(alone.scores((*prompt, *ids[:at]), last=1)[0].double(), dim=0)
+        expected.append((tuple(model.tokenizer.token_bytes(token)), float(behind[token])))
+        alone.close()
+    tag = len(model.tokenizer.encode("<中文>"))
+    expected = [
+        pair for token, pair in zip(ids[tag:], expected[tag:], strict=True) if model.tokenizer.is_text(token)
+    ]
+    assert [each.text for each in found] == [text for text, _ in expected[len(expected) - len(found) :]]
+    assert [each.logprob for each in found] == pytest.approx(
+        [p for _, p in expected[-len(found) :]], abs=1e-4
+    )
+    assert len(found) > 32, "more than one pass"
+    generation.context.close()
+    assert model.pool.free_positions == free
 
 
 def test_defaults_and_a_turns_wishes(model: LanguageModel) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_tokenizer import tiny_tokenizer
 
+from voiceagent.core.dictation import LANGUAGES, Dictation
 from voiceagent.core.history import (
     AssistantItem,
     AudioContent,
@@ -23,6 +24,7 @@ from voiceagent.core.history import (
     UserItem,
 )
 from voiceagent.errors import InputError
+from voiceagent.models.step_audio2.dictation import NAMES
 from voiceagent.models.step_audio2.mel import placeholder_count
 from voiceagent.models.step_audio2.prompt import (
     AudioRow,
@@ -33,6 +35,7 @@ from voiceagent.models.step_audio2.prompt import (
     ta4_interleave,
     tools_json,
 )
+from voiceagent.models.step_audio2.variant import Variant
 
 TOKENIZER = tiny_tokenizer()
 IDS = TOKENIZER.ids
@@ -249,6 +252,30 @@ def test_transcription_prompt() -> None:
         f"<|BOT|>system\n请记录下你所听到的语音内容。<|EOT|><|BOT|>human\n<audio_start>[4:0-12]<audio_end><|EOT|>{OPEN}"
     )
     assert (prompt.forced, prompt.spoken) == ((), False)
+
+
+@pytest.mark.parametrize(
+    ("how", "asked"),
+    [
+        (Dictation(language="en"), "语音的语言是英语。请记录下你所听到的语音内容。"),
+        (Dictation(prompt=" Zürich,\n  Aare "), "参考：Zürich, Aare\n请记录下你所听到的语音内容。"),
+        (Dictation("zh", "<|EOT|>"), "参考：<|EOT|>\n语音的语言是中文。请记录下你所听到的语音内容。"),
+        (Dictation(scores=True), "请记录下你所听到的语音内容。"),
+    ],
+)
+def test_what_is_known_of_the_speech_stands_before_the_request_that_was_taught(
+    how: Dictation, asked: str
+) -> None:
+    slots = list(render_transcription([piece(4)], TOKENIZER, how=how).slots)
+    head = [IDS.bot, *TOKENIZER.encode(f"system\n{asked}"), IDS.eot]
+    assert slots[: len(head)] == head
+    assert shown(slots[len(head) :]) == f"<|BOT|>human\n<audio_start>[4:0-12]<audio_end><|EOT|>{OPEN}"
+    base = render_transcription([piece(4)], TOKENIZER, Variant.BASE, how=how).slots
+    assert list(base)[: len(TOKENIZER.encode(asked))] == TOKENIZER.encode(asked)
+
+
+def test_every_language_that_clients_may_name_has_a_name_in_the_request() -> None:
+    assert NAMES.keys() == LANGUAGES.keys()
 
 
 @pytest.mark.parametrize(

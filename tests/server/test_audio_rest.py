@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -14,7 +15,10 @@ import soundfile
 from openai import APIStatusError, AsyncOpenAI
 from server_helpers import Site, eventually, serving
 
-from voiceagent.engine.fake import Script
+from voiceagent.core.actions import Transcribe
+from voiceagent.core.dictation import Dictation
+from voiceagent.engine.api import EngineEvent
+from voiceagent.engine.fake import FakeSession, Script
 from voiceagent.wire.audio_rest import split_sentences
 
 RATE = 16_000
@@ -40,6 +44,18 @@ async def text(site: Site, data: bytes, name: str = "a.wav", **options: Any) -> 
         return await openai.audio.transcriptions.create(file=(name, data), model="fake", **options)
 
 
+def spied(site: Site) -> list[FakeSession]:
+    """The engine's sessions that will be opened."""
+    opened, real = list[FakeSession](), site.engine.open_session
+
+    async def opening(on_event: Callable[[EngineEvent], None]) -> FakeSession:
+        opened.append(await real(on_event))
+        return opened[-1]
+
+    site.engine.open_session = opening  # type: ignore[method-assign]
+    return opened
+
+
 # --- audio to text ------------------------------------------------------------------------------------------------
 
 
@@ -49,6 +65,28 @@ async def test_every_stretch_of_speech_is_written_down(kind: str, rate: int) -> 
         found = await text(site, recording(2.0, 1.0, 3.0, rate=rate, kind=kind))
         assert found.text == "hello hello hello"
         assert len(site.engine.sessions) == 0
+
+
+async def test_what_is_known_of_the_speech_and_how_sure_its_words_are() -> None:
+    known: dict[str, Any] = {"language": "English", "prompt": "Ishmael", "include": ["logprobs"]}
+    async with serving(Script(transcript="call me")) as site:
+        opened = spied(site)
+        data = recording(2.0, 1.0)
+        found = await text(site, data, **known)
+        assert [(each.token, each.bytes) for each in found.logprobs] == [
+            ("call", [*b"call"]),
+            (" me", [*b" me"]),
+        ] * 2
+        assert all(each.logprob < 0 for each in found.logprobs)
+        asked = [action for action in opened[0].actions if isinstance(action, Transcribe)]
+        assert {action.how for action in asked} == {Dictation("en", "Ishmael", scores=True)}
+        async with client(site) as openai:
+            asking = openai.audio.transcriptions.create(file=("a.wav", data), model="m", stream=True, **known)
+            events = [event async for event in await asking]
+        assert [len(event.logprobs) for event in events] == [2, 2, 4]
+        assert (await text(site, data)).logprobs is None
+        verbose = await text(site, data, response_format="verbose_json", language="de-CH")
+        assert verbose.language == "german"
 
 
 async def test_stretches_in_a_script_without_spaces_join_without() -> None:
@@ -107,6 +145,8 @@ async def test_silence_says_nothing() -> None:
         (b"not audio", {}, "unreadable_audio"),
         (b"", {}, "unreadable_audio"),
         (recording(1.0), {"response_format": "diarized_json"}, "invalid_value"),
+        (recording(1.0), {"response_format": "text", "include": ["logprobs"]}, "invalid_value"),
+        (recording(1.0), {"language": "klingon"}, "invalid_value"),
     ],
 )
 async def test_what_cannot_be_written_down_is_told(data: bytes, options: dict[str, Any], code: str) -> None:

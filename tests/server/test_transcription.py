@@ -11,12 +11,17 @@ import aiohttp
 import numpy as np
 import pytest
 from openai import AsyncOpenAI
-from openai.types.realtime import ClientSecretCreateResponse, RealtimeTranscriptionSessionCreateResponse
+from openai.types.realtime import (
+    ClientSecretCreateResponse,
+    ConversationItemInputAudioTranscriptionCompletedEvent,
+    RealtimeTranscriptionSessionCreateResponse,
+)
 from server_helpers import Caller, Site, calling, eventually, serving
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from voiceagent.core.actions import ForgetPieces, Prepare, StartTurn
+from voiceagent.core.actions import ForgetPieces, Prepare, StartTurn, Transcribe
+from voiceagent.core.dictation import Dictation
 from voiceagent.engine.fake import Script
 from voiceagent.units import VOICE_RATE
 
@@ -80,6 +85,40 @@ async def test_a_long_dictation_grows_before_it_is_committed() -> None:
         assert (await caller.until("input_audio_buffer.committed"))["item_id"] == first["item_id"]
         done = await caller.until(f"{NAME}.completed")
         assert (done["transcript"], round(done["usage"]["seconds"])) == ("aye aye aye", 25)
+
+
+async def test_what_the_client_knows_of_the_speech_reaches_the_engine_and_scores_come_back() -> None:
+    async with serving(Script(transcript="all hands")) as site, listening(site) as caller:
+        heard = {
+            "transcription": {"model": "m", "language": "en-GB", "prompt": "Ahab"},
+            "turn_detection": None,
+        }
+        include = ["item.input_audio_transcription.logprobs"]
+        await caller.send("session.update", session={"include": include, "audio": {"input": heard}})
+        shown = (await caller.until("session.updated"))["session"]
+        assert shown["audio"]["input"]["transcription"]["language"] == "en-GB", "as it was said"
+        await caller.append(LOUD)
+        await caller.send("input_audio_buffer.commit")
+        done = await caller.until(f"{NAME}.completed")
+        ConversationItemInputAudioTranscriptionCompletedEvent.model_validate_json(
+            json.dumps(done), strict=True
+        )
+        assert "".join(each["token"] for each in done["logprobs"]) == "all hands"
+        (session,) = site.engine.sessions.values()
+        (asked,) = (action for action in session.actions if isinstance(action, Transcribe))
+        assert asked.how == Dictation("en", "Ahab", scores=True)
+        await caller.send("session.update", session={"include": None})
+        await caller.append(LOUD)
+        await caller.send("input_audio_buffer.commit")
+        assert "logprobs" not in await caller.until(f"{NAME}.completed")
+        await caller.send(
+            "session.update", session={"audio": {"input": {"transcription": {"language": "klingon"}}}}
+        )
+        error = (await caller.until("error"))["error"]
+        assert (error["code"], error["param"]) == (
+            "invalid_value",
+            "session.audio.input.transcription.language",
+        )
 
 
 async def test_failures_are_told_of_the_item() -> None:

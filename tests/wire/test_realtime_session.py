@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from voiceagent.core.dictation import Dictation
 from voiceagent.core.events import (
     Condensing,
     ItemReference,
@@ -174,12 +175,42 @@ def test_one_tool_call_at_a_time() -> None:
     assert options(session, parallel_tool_calls=True).parallel_calls
 
 
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("en", "en"),
+        ("EN-us", "en"),
+        ("pt_BR", "pt"),
+        ("Cantonese", "yue"),
+        ("nb", "no"),
+        ("", ""),
+        ("xx", None),
+    ],
+)
+def test_languages_are_named_in_the_ways_of_clients(said: str, code: str | None) -> None:
+    session = fresh()
+    patch = {"input": {"transcription": {"language": said, "prompt": "x" * 1200 + " end "}}}
+    if code is None:
+        with pytest.raises(WireError) as error:
+            apply(session, audio=patch)
+        assert (error.value.code, error.value.param) == (
+            "invalid_value",
+            "session.audio.input.transcription.language",
+        )
+        assert session.to_core().dictation == Dictation()
+        return
+    how = apply(session, audio=patch).dictation
+    assert how == Dictation(code, "x" * 996 + " end")
+    assert apply(session, instructions="other").dictation == how
+    assert apply(session, include=["item.input_audio_transcription.logprobs"]).dictation.scores
+    assert apply(session, audio={"input": {"transcription": None}}).dictation == Dictation(scores=True)
+
+
 def test_settings_that_change_nothing_here_are_shown_again() -> None:
     session = fresh()
     given = {
         "tracing": "auto",
         "prompt": {"id": "p", "version": "1", "variables": {}},
-        "include": ["item.input_audio_transcription.logprobs"],
         "reasoning": {"effort": "low"},
         "output_lead_ms": 250,
     }
@@ -189,7 +220,7 @@ def test_settings_that_change_nothing_here_are_shown_again() -> None:
     assert session.shown["audio"]["input"]["noise_reduction"] == noise
     assert session.shown["audio"]["output"]["speed"] == 1.2
     assert config.lead_ms == 250
-    off = {"tracing": None, "prompt": None, "include": None, "output_lead_ms": None}
+    off = {"tracing": None, "prompt": None, "output_lead_ms": None}
     apply(session, **off, audio={"input": {"noise_reduction": None}})
     assert session.shown.items() >= off.items()
     assert session.shown["audio"]["input"]["noise_reduction"] is None

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from voiceagent.core.dictation import PLAIN, Dictation, TokenScore
 from voiceagent.core.events import ServerTool, Usage
 from voiceagent.core.events import Tool as Tool
 from voiceagent.core.events import TurnOptions as TurnOptions
@@ -94,11 +95,13 @@ class Transcribe:
 
     Attributes:
         more: the person still speaks, and further pieces will be named.
+        how: what is known of the speech, and what is to be told of it.
     """
 
     item_id: str
     pieces: tuple[Piece, ...]
     more: bool = False
+    how: Dictation = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +242,12 @@ class InputTranscriptDelta:
 
 @dataclass(frozen=True, slots=True)
 class InputTranscript:
-    """What the person said in the item."""
+    """What the person said in the item; `scores` of its tokens if they were asked for."""
 
     item_id: str
     text: str
     content_index: int = 0
+    scores: tuple[TokenScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from voiceagent.core import actions as act
@@ -241,7 +241,8 @@ class Condenser:
                     key = self._key(item.id, index)
                     self._asked[key] = item.id, index
                     self._tried[item.id, index] += 1
-                    made.append(act.Transcribe(key, part.pieces))
+                    how = replace(self._transcripts.how, scores=False)
+                    made.append(act.Transcribe(key, part.pieces, how=how))
         return made, waiting or bool(made)
 
     def _key(self, item_id: str, index: int) -> str:

@@ -57,7 +57,7 @@ class Controller:
         self._guesses = Guesses(self._talk, self._making, self._ear, self._replies)
         self._questions = Questions()
         self._interruptions = Interruptions(self._ear, self._replies)
-        self._transcripts = Transcripts(self._talk, keep_audio=config.replies)
+        self._transcripts = Transcripts(self._talk, keep_audio=config.replies, how=config.dictation)
         self._condenser = Condenser(self._talk, self._making, self._transcripts)
         self._latency = Latency()
         self._utterance_id: str | None = None  # id told to the client for the utterance in progress
@@ -227,7 +227,7 @@ class Controller:
                 begins_anew = self._ear.vad is None and config.turn_detection is not None
                 made = self._transcripts.abandon() if begins_anew else []
                 made += self._guesses.unsettle("changed")
-                self._config = config
+                self._config, self._transcripts.how = config, config.dictation
                 self._ear.configure(config.turn_detection)
                 self._replies.mouth.configure(config.lead_ms)
                 return made if self._interruptions.possible(self._now) else made + self._let_go("request")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core.dictation import TokenScore
 from voiceagent.core.history import (
     ROOT,
     AssistantItem,
@@ -238,13 +239,16 @@ class Conversation:
             return [_unknown("item_retrieve_invalid_item_id", event.item_id, event.event_id)]
         return [act.ItemRetrieved(item)]
 
-    def transcript(self, item_id: str, index: int | None, text: str) -> list[act.Action]:
+    def transcript(
+        self, item_id: str, index: int | None, text: str, scores: tuple[TokenScore, ...] = ()
+    ) -> list[act.Action]:
         """Writes down what was understood of an utterance; nothing if it is gone.
 
         Args:
             item_id: of the utterance.
             index: of the audio in its content; None = the first there is.
             text: the words.
+            scores: of their tokens, to be told.
         """
         item = self.history.find(item_id)
         if not isinstance(item, UserItem):
@@ -256,7 +260,7 @@ class Conversation:
             for i, part in enumerate(item.content)
         )
         self.history = self.history.replace(replace(item, content=content))
-        return [act.InputTranscript(item_id, text, max(at, 0))]
+        return [act.InputTranscript(item_id, text, max(at, 0), scores)]
 
     def understood(self, item_id: str, index: int, words: str) -> None:
         """Keeps what the model understood of a part of an utterance, for its own reading; nothing if it is gone."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from voiceagent.core.dictation import PLAIN, Dictation, TokenScore
 from voiceagent.core.history import Item
 
 Modality = Literal["audio", "text"]
@@ -183,7 +184,7 @@ class SessionConfig:
 
     Attributes:
         turn_detection: None = manual: the client commits its audio and asks for each reply.
-        transcribe: write down what the person said.
+        transcribe: write down what the person said, as `dictation` says.
         alone: an utterance's answer sees that utterance and nothing before it, as of an interpreter.
         replies: False = listen and write down only; nothing is ever answered, and holds for the whole session.
         lead_ms: how far audio is sent ahead of its playing; None = as soon as it is there.
@@ -210,6 +211,7 @@ class SessionConfig:
     repetition_penalty: float | None = None
     turn_detection: ServerVad | None = ServerVad()
     transcribe: bool = False
+    dictation: Dictation = PLAIN
     replies: bool = True
     alone: bool = False
     lead_ms: int | None = None
@@ -551,10 +553,11 @@ class TranscriptDelta:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was heard in a user item, whole."""
+    """What was heard in a user item, whole; `scores` of its tokens if they were asked for."""
 
     item_id: str
     text: str
+    scores: tuple[TokenScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import assert_never
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
 from voiceagent.core.conversation import Conversation
+from voiceagent.core.dictation import PLAIN, Dictation
 from voiceagent.core.history import AudioContent, Piece, UserItem
 
 DOWN = act.TurnError("engine_down", "The engine stopped and is being restarted.")
@@ -19,11 +20,13 @@ class Transcripts:
 
     Attributes:
         keep_audio: whether an item's audio is needed once its words are there.
+        how: what is known of the speech that is written down from now on.
         growing: id of the item to come whose words are written while the person still speaks.
     """
 
     talk: Conversation
     keep_audio: bool = True
+    how: Dictation = PLAIN
     growing: str | None = None
     _up: bool = True
     _broken: act.TurnError | None = None  # why what is growing has lost its beginning
@@ -35,7 +38,7 @@ class Transcripts:
         self.growing = item_id
         self._grown += [piece.id for piece in pieces]
         self._broken = self._broken or (None if self._up else DOWN)
-        return [] if self._broken else [act.Transcribe(item_id, tuple(pieces), more=True)]
+        return [] if self._broken else [act.Transcribe(item_id, tuple(pieces), more=True, how=self.how)]
 
     def finish(self, fresh: list[Piece]) -> list[act.Action]:
         """The growing item is in the conversation; these are its last pieces."""
@@ -69,7 +72,7 @@ class Transcripts:
         if not self._up:
             return self._fail(item_id, index, DOWN)
         self._pending[item_id] = index
-        return [act.Transcribe(item_id, pieces)]
+        return [act.Transcribe(item_id, pieces, how=self.how)]
 
     # --- what the engine brings ---------------------------------------------------------------------------------
 
@@ -85,8 +88,8 @@ class Transcripts:
                 known = item_id == self.growing or isinstance(self.talk.history.find(item_id), UserItem)
                 index = self._pending.get(item_id, 0)
                 return [act.InputTranscriptDelta(item_id, index, text)] if known else []
-            case ev.Transcript(item_id, text):
-                made = self.talk.transcript(item_id, self._pending.pop(item_id, None), text)
+            case ev.Transcript(item_id, text, scores):
+                made = self.talk.transcript(item_id, self._pending.pop(item_id, None), text, scores)
                 return [*made, *self._release(item_id)]
             case ev.TranscriptFailed(item_id, code, message):
                 if item_id == self.growing:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from voiceagent.core.actions import CancelTurn as CancelTurnAction
 from voiceagent.core.actions import ConfirmTurn, EncodePiece, ForgetPieces, JudgeEnd, StartTurn, Transcribe
 from voiceagent.core.actions import Prepare as PrepareAction
+from voiceagent.core.dictation import PLAIN, Dictation, TokenScore
 from voiceagent.core.events import (
     AudioOut as AudioOutEvent,
 )
@@ -231,6 +232,7 @@ class Write(Message, frozen=True):
     item_id: str
     pieces: tuple[int, ...]
     more: bool = False
+    how: Dictation = PLAIN
 
 
 class Judge(Message, frozen=True):
@@ -405,11 +407,12 @@ class Writing(Message, frozen=True):
 
 
 class Wrote(Message, frozen=True):
-    """What was heard in an item's pieces, whole."""
+    """What was heard in an item's pieces, whole; `scores` of its tokens if they were asked for."""
 
     session: int
     item_id: str
     text: str
+    scores: tuple[TokenScore, ...] = ()
 
 
 class Unwritten(Message, frozen=True):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from voiceagent.core.dictation import PLAIN, Dictation, TokenScore
 from voiceagent.core.history import Item, Piece
 from voiceagent.core.utterances import gap
 from voiceagent.engine.api import Options
@@ -34,17 +35,21 @@ class Caption:
         more: further pieces will come.
         job: the runner's state of the first piece, once it is being read.
         read: it is all read.
+        how: what is known of the speech, and what is to be told of it.
         text: the words so far.
         begun: some of them are the first piece's.
+        scores: of their tokens, if they were asked for.
     """
 
     pieces: deque[Piece]
     arrived: float
     more: bool = False
+    how: Dictation = PLAIN
     job: Any = None
     read: bool = False
     text: str = ""
     begun: bool = False
+    scores: tuple[TokenScore, ...] = ()
 
     def take(self, text: str) -> str:
         """More words of the first piece; returns them as they continue the text."""

@@ -55,7 +55,7 @@ class Captions:
         if not caption.pieces:
             caption.arrived = self._clock()
         caption.pieces += [phrase for piece in pieces for phrase in _phrases(piece)]
-        caption.more = command.more
+        caption.more, caption.how = command.more, command.how
         self._end_if_written(*key, caption)
 
     def listen(self, step: ListenStep) -> None:
@@ -63,7 +63,8 @@ class Captions:
         caption = self._captions[step.session, step.item_id]
         try:
             if caption.job is None:
-                caption.job = self._runner.listen(step.session, (caption.pieces[0],))
+                how, piece = caption.how, caption.pieces[0]
+                caption.job = self._runner.listen(step.session, (piece,), how=how, kept=how.scores)
             caption.read = self._runner.read(caption.job, step.positions)
         except Exception as error:  # no caption is better than no engine
             self._fail(step.session, step.item_id, error)
@@ -77,15 +78,21 @@ class Captions:
         text = caption.take(outcome.text)
         if text:
             self._emit(api.Writing(session, item_id, text))
-        if outcome.ended is not None:
-            self._runner.finish(caption.job)
-            caption.next_piece()
-            self._end_if_written(session, item_id, caption)
+        if outcome.ended is None:
+            return
+        try:
+            caption.scores += self._runner.scores(caption.job) if caption.how.scores else ()
+        except Exception as error:  # no caption is better than no engine
+            self._fail(session, item_id, error)
+            return
+        self._runner.finish(caption.job)
+        caption.next_piece()
+        self._end_if_written(session, item_id, caption)
 
     def _end_if_written(self, session: int, item_id: str, caption: Caption) -> None:
         if not caption.pieces and not caption.more:
             self._drop(session, item_id)
-            self._emit(api.Wrote(session, item_id, caption.text))
+            self._emit(api.Wrote(session, item_id, caption.text, caption.scores))
 
     def _fail(self, session: int, item_id: str, error: Exception) -> None:
         if self._runner.is_device_loss(error):

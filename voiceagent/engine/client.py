@@ -100,7 +100,7 @@ class LocalSession:
             case Transcribe():
                 self._send_pieces(action.pieces)
                 pieces = tuple(piece.id for piece in action.pieces)
-                self.engine.post(api.Write(self.number, action.item_id, pieces, action.more))
+                self.engine.post(api.Write(self.number, action.item_id, pieces, action.more, action.how))
 
     def close(self) -> None:
         """Give the slot back."""

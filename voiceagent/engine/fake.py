@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from voiceagent.core.actions import (
     StartTurn,
     Transcribe,
 )
+from voiceagent.core.dictation import PLAIN, Dictation, TokenScore
 from voiceagent.core.history import AudioContent, Item, Piece, TextContent, ToolResultItem, UserItem
 from voiceagent.engine import api
 from voiceagent.engine.fake_ear import EnergyStream as EnergyStream
@@ -166,6 +168,11 @@ def _last_words(items: Sequence[Item]) -> str:
 # --- in the server's process ------------------------------------------------------------------------------------
 
 
+def word_scores(text: str) -> tuple[TokenScore, ...]:
+    """Each word with the space before it, as likely as not."""
+    return tuple(TokenScore(tuple(word.encode()), -0.693) for word in re.findall(r"\s*\S+", text))
+
+
 @dataclass(slots=True)
 class FakeSession:
     """The handle of one session; see `EngineSession`. The lists keep what the session asked for, for assertions."""
@@ -224,7 +231,8 @@ class FakeSession:
         if action.more:
             self._writing[action.item_id] = text
         else:
-            self._tell(events.Transcript(action.item_id, text))
+            scores = word_scores(text) if action.how.scores else ()
+            self._tell(events.Transcript(action.item_id, text, scores))
 
     def _tell(self, event: api.EngineEvent) -> None:
         """Never out of the call that caused it, as with a real engine."""
@@ -456,9 +464,15 @@ class FakeRunner:
                 pass
         return FakeJob(turn, reply)
 
-    def listen(self, session: int, pieces: tuple[Piece, ...], *, kept: bool = False) -> FakeReading:
+    def listen(
+        self, session: int, pieces: tuple[Piece, ...], *, how: Dictation = PLAIN, kept: bool = False
+    ) -> FakeReading:
         """The script's words, one per step."""
         return FakeReading(["", self.script.transcript])
+
+    def scores(self, job: FakeReading) -> tuple[TokenScore, ...]:
+        """The script's words, each as likely as not."""
+        return word_scores(self.script.transcript)
 
     def completeness(self, job: FakeReading, pieces: tuple[Piece, ...]) -> float:
         """What the script says; without that it cannot be known."""

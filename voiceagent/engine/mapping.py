@@ -200,7 +200,7 @@ def to_event(reply: SessionReply) -> api.EngineEvent:
         case api.Writing():
             return events.TranscriptDelta(item_id=reply.item_id, text=reply.text)
         case api.Wrote():
-            return events.Transcript(item_id=reply.item_id, text=reply.text)
+            return events.Transcript(item_id=reply.item_id, text=reply.text, scores=reply.scores)
         case api.Judged():
             return events.EndJudged(at=reply.at, text=reply.text, complete=reply.complete)
         case api.Unwritten():

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from voiceagent.core.dictation import PLAIN, Dictation, TokenScore
 from voiceagent.core.events import Usage
 from voiceagent.core.history import Item, Piece
 from voiceagent.engine import api
@@ -87,8 +88,13 @@ class Runner(Protocol):
             CapacityError: there is not that much memory; the turn fails, nothing else does.
         """
 
-    def listen(self, session: int, pieces: tuple[Piece, ...], *, kept: bool = False) -> Any:
-        """As `begin`, a job for a caption of encoded pieces; `kept`: that will be asked for its completeness."""
+    def listen(
+        self, session: int, pieces: tuple[Piece, ...], *, how: Dictation = PLAIN, kept: bool = False
+    ) -> Any:
+        """As `begin`, a job for a caption of encoded pieces; `kept`: that will be asked for more than its words."""
+
+    def scores(self, job: Any) -> tuple[TokenScore, ...]:
+        """How likely each token of a written caption was (one that was kept)."""
 
     def completeness(self, job: Any, pieces: tuple[Piece, ...]) -> float:
         """How likely it is that nothing follows what a written caption of these pieces says (one that was kept)."""

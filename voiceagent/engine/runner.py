@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from voiceagent.core.dictation import PLAIN, Dictation, TokenScore
 from voiceagent.core.history import Item, Piece, TextContent, UserItem
 from voiceagent.engine import api
 from voiceagent.engine.protocol import Pcm, Speech, Summary, Written
@@ -252,10 +253,17 @@ class StepAudioRunner:
             one_call=not options.parallel_calls,
         )
 
-    def listen(self, session: int, pieces: tuple[Piece, ...], *, kept: bool = False) -> Caption:
+    def listen(
+        self, session: int, pieces: tuple[Piece, ...], *, how: Dictation = PLAIN, kept: bool = False
+    ) -> Caption:
         """A transcription beside whatever the session's context holds."""
-        generation = self.language.transcription(pieces, context=self._context(session), kept=kept)
+        context = self._context(session)
+        generation = self.language.transcription(pieces, how=how, context=context, kept=kept)
         return Caption(generation, Scribe(self.language.tokenizer), kept=kept)
+
+    def scores(self, job: Caption) -> tuple[TokenScore, ...]:
+        """How likely each token was that was written down."""
+        return () if job.generation is None else self.language.token_scores(job.generation)
 
     def completeness(self, job: Caption, pieces: tuple[Piece, ...]) -> float:
         """How likely it is that nothing follows what was written down; 0 where nothing was heard."""

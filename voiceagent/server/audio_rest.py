@@ -7,7 +7,7 @@ import logging
 import tempfile
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import aclosing, closing, contextmanager
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from aiohttp import BodyPartReader, web
@@ -23,6 +23,7 @@ from voiceagent.server.tasks import Recording, read_aloud, written
 from voiceagent.units import VOICE_RATE
 from voiceagent.wire import audio_rest as wire
 from voiceagent.wire.dialect import WireError
+from voiceagent.wire.dictation import show_scores
 
 log = logging.getLogger("voiceagent.rest")
 
@@ -66,7 +67,8 @@ class AudioRest:
             file.seek(0)
             recording = Recording(file)
             language = "English" if task == "translate" else ""
-            async with aclosing(written(self._engine, recording, translate=language)) as segments:
+            made = written(self._engine, recording, how=asked.how, translate=language)
+            async with aclosing(made) as segments:
                 try:
                     if asked.stream:
                         return await _stream_text(request, segments, recording)
@@ -120,7 +122,9 @@ async def _receive(request: web.Request, file: IO[bytes]) -> dict[str, str]:
             if not isinstance(part, BodyPartReader) or part.name is None:
                 continue
             if part.name != "file":
-                fields[part.name] = await form_field(part)
+                value = await form_field(part)
+                listed = part.name.endswith("[]") and part.name in fields
+                fields[part.name] = f"{fields[part.name]} {value}" if listed else value
                 continue
             found = True
             while chunk := await part.read_chunk(1 << 20):
@@ -154,13 +158,16 @@ async def _stream_text(
     first = await anext(segments, None)  # what is wrong with the file shows before anything is sent
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
-    said = ""
+    said, scores = "", list[dict[str, Any]]()
 
     async def tell(segment: wire.Segment) -> None:
         nonlocal said
         if more := wire.continued(said, segment):
             said += more
-            await response.write(wire.event("transcript.text.delta", delta=more))
+            new = show_scores(segment.scores)
+            scores.extend(new)
+            more_fields = {"logprobs": new} if new else {}
+            await response.write(wire.event("transcript.text.delta", delta=more, **more_fields))
 
     with broken_off(request):
         if first is not None:
@@ -168,7 +175,8 @@ async def _stream_text(
             async for segment in segments:
                 await tell(segment)
         usage = {"type": "duration", "seconds": round(recording.seconds, 3)}
-        await response.write(wire.event("transcript.text.done", text=said, usage=usage))
+        more_fields = {"logprobs": scores} if scores else {}
+        await response.write(wire.event("transcript.text.done", text=said, usage=usage, **more_fields))
         await response.write_eof()
     return response
 

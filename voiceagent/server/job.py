@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceagent.core.actions import EncodePiece, ForgetPieces, StartTurn, Transcribe
+from voiceagent.core.dictation import PLAIN, Dictation, TokenScore
 from voiceagent.core.events import (
     AudioOut,
     EngineDown,
@@ -65,22 +66,24 @@ class Job:
                 found.append(event)
         return found
 
-    async def transcribe(self, samples: npt.NDArray[np.float32]) -> str:
-        """What is said in (n,) samples at 16 kHz, at most 25 s.
+    async def transcribe(
+        self, samples: npt.NDArray[np.float32], how: Dictation = PLAIN
+    ) -> tuple[str, tuple[TokenScore, ...]]:
+        """What is said in (n,) samples at 16 kHz, at most 25 s, and the scores of its tokens, if asked for.
 
         Raises:
             VoiceAgentError: the engine failed on it.
         """
         piece = self.piece(samples)
         self._session.send(EncodePiece(piece))
-        self._session.send(Transcribe("item", (piece,)))
+        self._session.send(Transcribe("item", (piece,), how=how))
         while True:
             event = await self._next()
             if isinstance(event, TranscriptFailed):
                 raise VoiceAgentError(event.message, code=event.code)
             if isinstance(event, Transcript):
                 self.forget(piece)
-                return event.text
+                return event.text, event.scores
 
     async def turn(self, items: Sequence[Item], options: TurnOptions) -> AsyncGenerator[Output]:
         """The reply to `items` as it comes; the last event is `TurnEnded`.

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voiceagent.audio.stream import decode
+from voiceagent.core.dictation import PLAIN, Dictation, TokenScore
 from voiceagent.core.events import AudioOut, TextOut, TurnOptions
 from voiceagent.core.history import AudioContent, Piece, TextContent, UserItem
 from voiceagent.core.utterances import Span, Utterances
@@ -85,15 +86,22 @@ async def stretches(worker: Job, recording: Recording) -> AsyncGenerator[Span]:
 
 
 async def written(
-    engine: EngineClient, recording: Recording, *, translate: str = ""
+    engine: EngineClient, recording: Recording, *, how: Dictation = PLAIN, translate: str = ""
 ) -> AsyncGenerator[Segment]:
-    """The recording's stretches of speech with their words, in order; `translate`: into this language."""
+    """The recording's stretches of speech with their words, in order.
+
+    Args:
+        engine: what writes them.
+        recording: the file.
+        how: what is known of the speech that is written down.
+        translate: into this language, instead.
+    """
     options = TurnOptions(
         modalities="text", instructions=TRANSLATE.format(language=translate), temperature=0.0
     )
     async with job(engine) as worker:
         async for span in stretches(worker, recording):
-            samples = recording.take(span)
+            samples, scores = recording.take(span), tuple[TokenScore, ...]()
             if translate:
                 piece = worker.piece(samples)
                 item = UserItem("speech", (AudioContent((piece,)),))
@@ -101,8 +109,8 @@ async def written(
                 text = "".join(said)
                 worker.forget(piece)
             else:
-                text = await worker.transcribe(samples)
-            yield Segment(span.start / MODEL_RATE, span.end / MODEL_RATE, text.strip())
+                text, scores = await worker.transcribe(samples, how)
+            yield Segment(span.start / MODEL_RATE, span.end / MODEL_RATE, text.strip(), scores)
 
 
 async def answered(

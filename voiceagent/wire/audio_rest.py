@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from voiceagent.core.dictation import LANGUAGES, Dictation, TokenScore
 from voiceagent.core.utterances import gap
 from voiceagent.wire.dialect import WireError
+from voiceagent.wire.dictation import dictation, show_scores
 from voiceagent.wire.realtime_decode import decode_body
 
 TEXT_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
@@ -21,11 +23,12 @@ SoundFormat = Literal["mp3", "opus", "flac", "wav", "pcm"]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a recording, in seconds, and its words."""
+    """A stretch of a recording, in seconds, its words, and the scores of their tokens, if they were asked for."""
 
     start: float
     end: float
     text: str
+    scores: tuple[TokenScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class TextRequest:
 
     format: str
     stream: bool
-    language: str
+    how: Dictation
 
 
 class SpeechRequest(msgspec.Struct):
@@ -70,10 +73,14 @@ def decode_speech(body: bytes) -> SpeechRequest:
 
 
 def decode_text_request(fields: Mapping[str, str]) -> TextRequest:
-    """The form's fields, checked; those that this model cannot use (`temperature`, `prompt`, ...) change nothing.
+    """The form's fields, checked; those that this model cannot use (`temperature`, ...) change nothing.
+
+    Args:
+        fields: as they came; of those that came more than once (`include[]`), what came, separated by spaces.
 
     Raises:
-        WireError: a format that is not known; `param` names it.
+        WireError: a format or a language that is not known, or scores that this format has no place for; `param`
+            names it.
     """
     kind = fields.get("response_format", "json")
     if kind not in TEXT_FORMATS:
@@ -84,7 +91,15 @@ def decode_text_request(fields: Mapping[str, str]) -> TextRequest:
             remedy=f"Known are {', '.join(TEXT_FORMATS)}.",
         )
     stream = fields.get("stream", "false").lower() in ("true", "1")
-    return TextRequest(kind, stream, fields.get("language", "")[:16])
+    scores = "logprobs" in f"{fields.get('include[]', '')} {fields.get('include', '')}".split()
+    if scores and kind != "json":
+        raise WireError(
+            f"There are no logprobs in the format {kind!r}.",
+            code="invalid_value",
+            param="include",
+            remedy='Ask for "json".',
+        )
+    return TextRequest(kind, stream, dictation(fields.get("language"), fields.get("prompt"), scores=scores))
 
 
 # --- transcripts ------------------------------------------------------------------------------------------------
@@ -117,7 +132,7 @@ def render_text(
         case "verbose_json":
             body: dict[str, Any] = {
                 "task": task,
-                "language": asked.language,
+                "language": LANGUAGES.get(asked.how.language, "").lower(),
                 "duration": round(duration, 3),
                 "text": whole(segments),
                 "segments": [_verbose(i, segment) for i, segment in enumerate(segments)],
@@ -125,6 +140,8 @@ def render_text(
             }
         case _:
             body = {"text": whole(segments), "usage": _usage(duration)}
+            if asked.how.scores:
+                body["logprobs"] = [shown for segment in segments for shown in show_scores(segment.scores)]
     return "application/json", json.dumps(body, ensure_ascii=False)
 
 

@@ -104,7 +104,9 @@ def _form() -> dict[str, Any]:
         "properties": {
             "file": {"type": "string", "format": "binary", "description": "WAV, FLAC, MP3, OGG or Opus"},
             "model": {"type": "string"},
-            "language": {"type": "string"},
+            "language": {"type": "string", "description": "code of ISO 639, or English name"},
+            "prompt": {"type": "string", "description": "words that may occur, or what was said just before"},
+            "include[]": {"type": "array", "items": {"enum": ["logprobs"]}},
             "response_format": {"enum": list(audio_rest.TEXT_FORMATS), "default": "json"},
             "stream": {"type": "boolean", "default": False},
         },

@@ -28,6 +28,7 @@ from voiceagent.wire.dialect import (
     error_body,
     refused,
 )
+from voiceagent.wire.dictation import show_scores
 from voiceagent.wire.realtime_decode import decode
 from voiceagent.wire.realtime_mcp import Named, ServerTools
 from voiceagent.wire.realtime_responses import Responses
@@ -333,7 +334,8 @@ class RealtimeDialect:
             case act.InputTranscript():
                 # Of usage, only the kind "duration" is parsed by every client without further keys.
                 usage = {"type": "duration", "seconds": self._seconds.pop(action.item_id, 0.0)}
-                return self._event(f"{name}.completed", **at, transcript=action.text, usage=usage)
+                sure = {"logprobs": show_scores(action.scores)} if action.scores else {}
+                return self._event(f"{name}.completed", **at, transcript=action.text, usage=usage, **sure)
             case act.InputTranscriptFailed():
                 self._seconds.pop(action.item_id, None)
                 error = {"type": "server_error", "code": action.error.code, "message": action.error.message}

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET
 
+from voiceagent.core.dictation import Dictation
 from voiceagent.core.events import (
     Condensing,
     Filler,
@@ -25,6 +26,7 @@ from voiceagent.wire import realtime_events as ev
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.codecs import RATES
 from voiceagent.wire.dialect import WireError
+from voiceagent.wire.dictation import dictation
 from voiceagent.wire.realtime_mcp import Named, distinct, named
 
 # semantic_vad, while the model has not said whether the person has finished.
@@ -85,6 +87,7 @@ class Session:
         self._base = base
         self._choice = base.tool_choice
         self._detects = False  # the client has said how turns are found
+        self._dictation = base.dictation
         self._vad = base.turn_detection or ServerVad()
         self.shown: dict[str, Any] = {
             "type": kind,
@@ -207,7 +210,8 @@ class Session:
                 "input": self._input(patch.audio.input or ev.InputAudioPatch()),
                 "output": self._output(patch.audio.output or ev.OutputAudioPatch()),
             }
-        self.shown, self.named = shown, named
+        dictation = _core_dictation(shown)
+        self.shown, self.named, self._dictation = shown, named, dictation
         if patch.tool_choice is not None:
             self._choice = _core_choice(patch.tool_choice, param="session.tool_choice")
 
@@ -359,6 +363,7 @@ class Session:
             repetition_penalty=self._base.repetition_penalty,
             turn_detection=self._core_vad(audio["input"]["turn_detection"]),
             transcribe=audio["input"]["transcription"] is not None,
+            dictation=self._dictation,
             replies=not self._writes,
             lead_ms=self.shown["output_lead_ms"],
             cancel_echo=bool(self.shown.get("echo_cancellation", False)),
@@ -527,6 +532,14 @@ def _core_choice(given: ev.ToolChoice, *, param: str) -> str:
     if isinstance(given, str):
         return given
     return items.needed(given.name, f"{param}.name")
+
+
+def _core_dictation(shown: Mapping[str, Any]) -> Dictation:
+    """WireError if its language is not known."""
+    asked = shown["audio"]["input"]["transcription"] or {}
+    where = "session.audio.input.transcription."
+    scores = "item.input_audio_transcription.logprobs" in (shown["include"] or ())
+    return dictation(asked.get("language"), asked.get("prompt"), scores=scores, param=where)
 
 
 def _core_truncation(shown: str | dict[str, Any]) -> Truncation:

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from voiceagent.audio.pcm import int16_to_bytes
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
+from voiceagent.core.dictation import LANGUAGES
 from voiceagent.core.utterances import gap
 from voiceagent.errors import InputError, VoiceAgentError
 from voiceagent.units import VOICE_RATE
@@ -25,22 +26,6 @@ from voiceagent.wire.dialect import Reply, WireError, error_body, refused
 from voiceagent.wire.realtime_decode import decode_message
 from voiceagent.wire.realtime_writer import Writer
 
-LANGUAGES = {
-    "ar": "Arabic",
-    "de": "German",
-    "en": "English",
-    "es": "Spanish",
-    "fr": "French",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "pt": "Portuguese",
-    "ru": "Russian",
-    "th": "Thai",
-    "vi": "Vietnamese",
-    "zh": "Chinese",
-}
-"""Codes as clients write them; the model is told the name. Another word goes to it as it is."""
 FRAME_MS = 200  #: steps in which `elapsed_ms` goes on
 Language = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\n{}]*$")]
 

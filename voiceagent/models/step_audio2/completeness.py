@@ -20,7 +20,8 @@ from torch import Tensor
 
 from voiceagent.core.history import Piece
 from voiceagent.models.step_audio2.context import Context
-from voiceagent.models.step_audio2.prompt import ASR_INSTRUCTIONS, Slot, render, render_transcription
+from voiceagent.models.step_audio2.dictation import ASR_INSTRUCTIONS
+from voiceagent.models.step_audio2.prompt import Slot, render, render_transcription
 from voiceagent.models.step_audio2.tokenizer import TextTokenizer
 from voiceagent.models.step_audio2.variant import Variant
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from voiceagent.core.dictation import PLAIN, Dictation, TokenScore
 from voiceagent.core.history import Piece
 from voiceagent.errors import CheckpointError, InputError, VoiceAgentError
 from voiceagent.models.step_audio2 import completeness
@@ -30,6 +31,7 @@ from voiceagent.models.step_audio2.read import Reader
 from voiceagent.models.step_audio2.reply import Generation as Generation
 from voiceagent.models.step_audio2.reply import Later as Later
 from voiceagent.models.step_audio2.sampling import GREEDY, Sampling
+from voiceagent.models.step_audio2.scores import log_probabilities
 from voiceagent.models.step_audio2.scribe import Scribe
 from voiceagent.models.step_audio2.script import Allowed
 from voiceagent.models.step_audio2.tokenizer import SpecialIds, TextTokenizer
@@ -264,16 +266,23 @@ class LanguageModel:
         return tickets
 
     def transcription(
-        self, pieces: Sequence[Piece], *, context: Context | None = None, kept: bool = False
+        self,
+        pieces: Sequence[Piece],
+        *,
+        how: Dictation = PLAIN,
+        context: Context | None = None,
+        kept: bool = False,
     ) -> Generation | None:
         """The model's greedy transcript of what it hears, to be stepped; None if there is nothing to hear.
 
         Args:
             pieces: consecutive pieces of one utterance.
+            how: what is known of the speech.
             context: where they may be encoded already; it is not changed.
-            kept: the transcript's own context stays when it ends, for `completeness`, and is the caller's to close.
+            kept: the transcript's own context stays when it ends, for `completeness` and `token_scores`, and is the
+                caller's to close.
         """
-        prompt = render_transcription(pieces, self.tokenizer, self.variant)
+        prompt = render_transcription(pieces, self.tokenizer, self.variant, how=how)
         if not any(isinstance(slot, AudioRow) for slot in prompt.slots):
             return None
         own = self.open() if context is None else context.blank()
@@ -286,6 +295,24 @@ class LanguageModel:
         """The text of a finished transcription, without the language tag that it may begin with."""
         scribe = Scribe(self.tokenizer)
         return "".join(map(scribe.feed, generation.ids)) + scribe.finish()
+
+    def token_scores(self, generation: Generation) -> tuple[TokenScore, ...]:
+        """How likely each token of a finished transcription (kept) was, those of its language tag left out.
+
+        One pass over what was written: nothing is kept of the scores while it is.
+
+        Raises:
+            CapacityError: no pages are left (code "kv_full").
+        """
+        ids, scribe = generation.ids, Scribe(self.tokenizer)
+        found = []
+        for token, score in zip(
+            ids, log_probabilities(generation.context, generation.slots, ids), strict=True
+        ):
+            scribe.feed(token)
+            if scribe.begun and self.tokenizer.is_text(token):
+                found.append(TokenScore(tuple(self.tokenizer.token_bytes(token)), score))
+        return tuple(found)
 
     def completeness(self, pieces: Sequence[Piece], generation: Generation) -> float:
         """How likely nothing follows what these pieces say, of which `generation` is the finished transcript (kept).

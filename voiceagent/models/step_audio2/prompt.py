@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, assert_never
 
+from voiceagent.core.dictation import PLAIN, Dictation
 from voiceagent.core.history import (
     AssistantItem,
     AudioContent,
@@ -25,15 +26,13 @@ from voiceagent.core.history import (
     UserItem,
 )
 from voiceagent.errors import InputError
+from voiceagent.models.step_audio2.dictation import dictation_instructions
 from voiceagent.models.step_audio2.mel import placeholder_count
 from voiceagent.models.step_audio2.script import Script
 from voiceagent.models.step_audio2.think import BEFORE_ANSWER, CLOSING, OPENING
 from voiceagent.models.step_audio2.tokenizer import AUDIO_CODES, SpecialIds, TextTokenizer
 from voiceagent.models.step_audio2.variant import Variant
 
-ASR_INSTRUCTIONS = (
-    "请记录下你所听到的语音内容。"  #: the system prompt that the model was taught for transcription
-)
 SUMMARISE = "\n\n\n请用口语化形式总结检索结果，简短地回答用户的问题。"
 """The reference's request behind a tool's result (sum it up as one speaks, answer briefly): a piece of its own there.
 A client that wants it appends it to the output."""
@@ -332,11 +331,16 @@ def render_answer(prompt: Prompt, thought: str, *, tokenizer: TextTokenizer, spo
 
 
 def render_transcription(
-    pieces: Sequence[Piece], tokenizer: TextTokenizer, variant: Variant = Variant.CHAT
+    pieces: Sequence[Piece],
+    tokenizer: TextTokenizer,
+    variant: Variant = Variant.CHAT,
+    *,
+    how: Dictation = PLAIN,
 ) -> Prompt:
     """The prompt that asks the model to write down what it hears."""
     item = UserItem(id="", content=(AudioContent(pieces=tuple(pieces), transcript=None),))
-    slots = render((item,), instructions=ASR_INSTRUCTIONS, tokenizer=tokenizer, spoken=False, variant=variant)
+    asked = dictation_instructions(how)
+    slots = render((item,), instructions=asked, tokenizer=tokenizer, spoken=False, variant=variant)
     return Prompt(slots=slots, forced=(), spoken=False)
 
 

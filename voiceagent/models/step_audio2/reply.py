@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from voiceagent.errors import CapacityError, EngineError
 from voiceagent.models.step_audio2.context import Context
 from voiceagent.models.step_audio2.decode import Next, Ticket
-from voiceagent.models.step_audio2.prompt import AudioRow, Prompt
+from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, Slot
 from voiceagent.models.step_audio2.sampling import Draws, Sampling
 from voiceagent.models.step_audio2.script import Allowed
 
@@ -77,6 +77,11 @@ class Generation:
 
     def __del__(self) -> None:
         self.close()
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """What its prompt holds, forced ids included."""
+        return self._slots
 
     @property
     def ready(self) -> bool:

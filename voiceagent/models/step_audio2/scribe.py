@@ -15,13 +15,16 @@ class Scribe:
     """Feed it every generated id, then call `finish` once.
 
     What they return makes the transcript, without the language that it may begin with, and without space around it.
+
+    Attributes:
+        begun: the first word has come.
     """
 
     def __init__(self, tokenizer: TextTokenizer) -> None:
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""  # a space that may be the last, a tag that is not whole
-        self._tagged = self._begun = False
+        self._tagged = self.begun = False
 
     def feed(self, token: int) -> str:
         """The text that this id completes."""
@@ -35,7 +38,7 @@ class Scribe:
 
     def _said(self, text: str, *, last: bool = False) -> str:
         self._held += text
-        if not self._begun and not self._begins(last=last):
+        if not self.begun and not self._begins(last=last):
             return ""
         said = self._held.rstrip()
         self._held = self._held[len(said) :]
@@ -49,5 +52,5 @@ class Scribe:
             self._tagged = True
             self._held = self._held[tag.end() :].lstrip()
         waits = not self._tagged and not last and _OPEN_TAG.fullmatch(self._held) is not None
-        self._begun = bool(self._held) and not waits
-        return self._begun
+        self.begun = bool(self._held) and not waits
+        return self.begun
