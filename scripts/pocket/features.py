@@ -1,7 +1,8 @@
-"""Audio banks on the training device: loading, augmentation, precomputed log-mel features, batching, error rates.
+"""Audio banks on the training device: loading, precomputed log-mel features, batching, the run's clock, error rates.
 
-It knows the files that gen_data.py writes and nothing of any network. Everything runs on the device a bucket of similar
-lengths at a time and once, before training: a transform per training step would cost far more than the step.
+It knows the files that gen_data.py writes and nothing of any network; what disturbs the voices is in augment.py.
+Everything runs on the device a bucket of similar lengths at a time and once, before training: a transform per training
+step would cost far more than the step.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import math
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scripts.pocket.augment import Dice, Placement, augment, placement, voiced_mel, wander, warp_mel
 from voiceagent.models.step_audio2.mel import log_mel
 
 RATE = 16_000
 HOP = 160
 MELS = 128
-ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
-"""Characters of the CTC heads; class 0 is the blank, class i the character i - 1."""
+ALPHABET = " 'abcdefghijklmnopqrstuvwxyzñ"
+"""Characters of the CTC heads; class 0 is the blank, class i the character i - 1. Spanish accents are left out."""
 
-_OTHER = re.compile(r"[^a-z' ]+")
-_CLASSES = bytes.maketrans(ALPHABET.encode(), bytes(range(1, len(ALPHABET) + 1)))
+_OTHER = re.compile(r"[^a-záéíóúüñ' ]+")
+_FOLDED = str.maketrans("áéíóúü", "aeiouu")
+_CLASSES = bytes.maketrans(ALPHABET.encode("latin-1"), bytes(range(1, len(ALPHABET) + 1)))
 _ROUND = 8000  # widths are multiples of half a second, so that few FFT plans exist
 _BATCH_SAMPLES = 12_000_000
 _BATCH_ROWS = 256
@@ -42,16 +44,23 @@ _BATCH_ROWS = 256
 class Bank:
     """The utterances of one tag, int16 on the device.
 
-    Attributes: n; texts, voices, kinds (lists of n strings); lengths (n,) int64 numpy, samples at 16 kHz.
+    Attributes: n; texts, voices, kinds, languages (lists of n strings); gentle, cut (n,) bool numpy; lengths (n,) int64
+    numpy, samples at 16 kHz.
     """
 
     def __init__(self, data: Path, tag: str, device: torch.device | str) -> None:
         meta = json.loads(wait_for(Path(data) / f"{tag}.json").read_text())
-        items: list[dict[str, str]] = meta["items"]
+        items: list[dict[str, Any]] = meta["items"]
         self.n = len(items)
         self.texts = [item["text"] for item in items]
         self.voices = [item["voice"] for item in items]
         self.kinds = [item.get("kind", "speech") for item in items]
+        self.languages = [item.get("language", "en") for item in items]
+        # whose style or background a caption may tell, and what breaks off in mid-breath
+        self.gentle = np.array(
+            [bool(item.get("background")) or item.get("style", "plain") != "plain" for item in items], bool
+        )
+        self.cut = np.array([bool(item.get("cut")) for item in items], bool)
         self.lengths = np.asarray(meta["length"], np.int64)
         self.device = torch.device(device)
         shards = [
@@ -80,7 +89,8 @@ class Bank:
         width = width or int(place.total.max())
         where = torch.arange(width, device=self.device)[None] - put(place.lead)
         inside = (where >= 0) & (where < put(place.speech))
-        source = (where * put(place.speed.astype(np.float32))).clamp_min(0.0)  # float32: exact below 2^24
+        ahead = where + wander(where, place) if len(place.depth) else where
+        source = (ahead * put(place.speed.astype(np.float32))).clamp_min(0.0)  # float32: exact below 2^24
         left = source.long()
         fraction = source - left
         last = put(self.lengths[ids] - 1)
@@ -91,155 +101,7 @@ class Bank:
         return waves, torch.from_numpy(place.total).to(self.device)
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """How each utterance of a batch is set: speed factor, silence before it, its own samples, samples in all."""
-
-    speed: NDArray[np.float64]
-    lead: NDArray[np.int64]
-    speech: NDArray[np.int64]
-    total: NDArray[np.int64]
-
-    def take(self, index: NDArray[np.int64]) -> Placement:
-        return Placement(self.speed[index], self.lead[index], self.speech[index], self.total[index])
-
-
-def placement(lengths: NDArray[np.int64], rng: np.random.Generator, *, augmented: bool) -> Placement:
-    """Draws speed 0.87-1.15 (3 of 4 rows), up to 0.4 s of silence before and 0.8 s after (7 of 10 each)."""
-    n = len(lengths)
-    if not augmented:
-        return Placement(np.ones(n), np.zeros(n, np.int64), lengths, lengths)
-    speed = np.where(rng.random(n) < 0.75, rng.uniform(0.87, 1.15, n), 1.0)
-    lead = (rng.uniform(0, 0.4 * RATE, n) * (rng.random(n) < 0.7)).astype(np.int64)
-    tail = (rng.uniform(0, 0.8 * RATE, n) * (rng.random(n) < 0.7)).astype(np.int64)
-    speech = np.maximum(1, (lengths / speed).astype(np.int64))
-    return Placement(speed, lead, speech, lead + speech + tail)
-
-
 # --------------------------------------------------------------------------------------------------- augmentation
-
-
-@dataclass(frozen=True, slots=True)
-class Dice:
-    """Random draws for the rows of one batch."""
-
-    rows: int
-    device: torch.device
-    generator: torch.Generator | None
-
-    def uniform(self, low: float, high: float, columns: int = 1) -> Tensor:
-        draw = torch.rand(self.rows, columns, device=self.device, generator=self.generator)
-        return low + (high - low) * draw
-
-    def chance(self, probability: float) -> Tensor:
-        """(rows, 1) bool"""
-        return self.uniform(0.0, 1.0) < probability
-
-    def normal(self, columns: int) -> Tensor:
-        return torch.randn(self.rows, columns, device=self.device, generator=self.generator)
-
-
-def augment(waves: Tensor, lengths: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """What lies between a mouth and us: tone, room, overload, noise, babble, telephone, gain, mu-law.
-
-    Args:
-        waves: (B, L) float in [-1, 1], 16 kHz; lengths: (B,). Rows of a batch serve as each other's babble.
-
-    Returns:
-        (B, L) in [-1, 1], zero beyond each row's length. Shape and timing stay as they were.
-    """
-    dice = Dice(len(waves), waves.device, generator)
-    width = waves.shape[1]
-    size = -(-(width + 6400) // _ROUND) * _ROUND
-    hertz = torch.linspace(0.0, RATE / 2, size // 2 + 1, device=waves.device)
-    inside = torch.arange(width, device=waves.device) < lengths[:, None]
-    spectrum = torch.fft.rfft(waves, size) * _tone(dice, len(hertz)) * torch.fft.rfft(_room(dice), size)
-    heard = torch.fft.irfft(spectrum, size)[:, :width] * inside
-    level = (heard.square().sum(1, keepdim=True) / lengths[:, None]).sqrt()
-    loud = level.clamp_min(1e-3)
-    limit = loud * dice.uniform(1.5, 4.0)
-    heard = torch.where(dice.chance(0.06), heard.clamp(-limit, limit), heard)  # an overdriven microphone
-    heard = heard + loud * (_noise(dice, size)[:, :width] + _babble(dice, waves))
-    phone = torch.fft.irfft(torch.fft.rfft(heard, size) * _telephone(dice, hertz), size)[:, :width]
-    heard = torch.where(dice.chance(0.25), phone, heard)
-    gain = torch.exp(dice.uniform(math.log(0.01), math.log(0.25))) / loud
-    heard = (heard * torch.where(level < 1e-3, 1.0, gain)).clamp(-1.0, 1.0)
-    return torch.where(dice.chance(0.08), _mu_law(heard), heard) * inside
-
-
-def _tone(dice: Dice, bins: int) -> Tensor:
-    """(B, bins) smooth random equaliser of +-9 dB over 10 bands, for 7 of 10 rows."""
-    bands = dice.uniform(-9.0, 9.0, 10) * dice.chance(0.7)
-    decibel = F.interpolate(bands[:, None], bins, mode="linear", align_corners=True)[:, 0]
-    return 10 ** (decibel / 20)
-
-
-def _telephone(dice: Dice, hertz: Tensor) -> Tensor:
-    low, high = dice.uniform(50.0, 350.0), dice.uniform(3200.0, 4000.0)
-    return torch.sigmoid((high - hertz) / 60.0) * torch.sigmoid((hertz - low) / 20.0)
-
-
-def _room(dice: Dice, size: int = 6400) -> Tensor:
-    """(B, size) impulse responses: the direct sound, and for half of the rows an exponentially decaying tail."""
-    seconds = torch.arange(size, device=dice.device) / RATE
-    decay = torch.exp(-6.9 * seconds / dice.uniform(0.05, 0.45))  # 60 dB in 0.05-0.45 s
-    response = dice.normal(size) * decay * dice.uniform(0.0, 0.1) * dice.chance(0.5)
-    response[:, :16] = 0.0
-    response[:, 0] = 1.0
-    return response
-
-
-def _noise(dice: Dice, size: int) -> Tensor:
-    """(B, size) white to brown noise at 5-45 dB below 1, a third of it swelling and fading; none for 1 row of 7."""
-    spectrum = torch.fft.rfft(dice.normal(size))
-    shape = torch.linspace(1e-3, 1.0, spectrum.shape[1], device=dice.device)
-    noise = torch.fft.irfft(spectrum * shape ** -dice.uniform(0.0, 1.2), size)
-    swell = F.interpolate(dice.uniform(0.0, 1.0, max(2, size // 4000))[:, None], size, mode="linear")[:, 0]
-    noise = torch.where(dice.chance(0.33), noise * swell, noise)
-    noise = noise / noise.square().mean(1, keepdim=True).sqrt().clamp_min(1e-9)
-    return noise * 10 ** (-dice.uniform(5.0, 45.0) / 20) * dice.chance(0.86)
-
-
-def _babble(dice: Dice, waves: Tensor) -> Tensor:
-    """(B, L) the other rows of the batch talking at 10-30 dB below 1, for 1 row of 7."""
-    crowd = sum((waves.roll(1 + 7 * k, dims=0) for k in range(3)), start=torch.zeros_like(waves))
-    crowd = crowd / crowd.square().mean(1, keepdim=True).sqrt().clamp_min(1e-3)
-    return crowd * 10 ** (-dice.uniform(10.0, 30.0) / 20) * dice.chance(0.14)
-
-
-def _mu_law(waves: Tensor) -> Tensor:
-    """Eight bits of G.711's mu-law and back."""
-    code = torch.round(waves.sign() * torch.log1p(255.0 * waves.abs()) / math.log(256.0) * 127.0) / 127.0
-    return code.sign() * torch.expm1(code.abs() * math.log(256.0)) / 255.0
-
-
-def warp_mel(mel: Tensor, factor: Tensor) -> Tensor:
-    """Another length of the vocal tract: the frequency axis read at `factor` times its frequency.
-
-    Linear up to 4.8 kHz, then bent so that 8 kHz stays (vocal tract length perturbation, Jaitly and Hinton 2013).
-
-    Args:
-        mel: (B, 128, T) on Slaney's scale; factor: (B,) about 0.84-1.2.
-    """
-    top = RATE / 2
-    scale = torch.arange(1, MELS + 1, device=mel.device) * (_to_mel(torch.tensor(top)).item() / (MELS + 1))
-    hertz = torch.where(scale < 15, scale * 200 / 3, 1000 * torch.exp((scale - 15) * math.log(6.4) / 27))
-    factor = factor[:, None].float()
-    knee = 4800.0 * factor.clamp_max(1.0)
-    bend = knee / factor
-    source = torch.where(
-        hertz <= bend, hertz * factor, top - (top - knee) / (top - bend) * (top - hertz)
-    )  # (B, 128)
-    position = _to_mel(source) * ((MELS + 1) / _to_mel(torch.tensor(top)).item()) - 1
-    position = position.clamp(0, MELS - 1)
-    bins = torch.arange(MELS, device=mel.device)
-    weights = (1 - (position[:, :, None] - bins).abs()).clamp_min(0.0)
-    return weights @ mel
-
-
-def _to_mel(hertz: Tensor) -> Tensor:
-    bent = 15 + 27 * torch.log(hertz.clamp_min(1000.0) / 1000.0) / math.log(6.4)
-    return torch.where(hertz < 1000, hertz * 3 / 200, bent)
 
 
 def spec_augment(mel: Tensor, probability: float = 0.7) -> Tensor:
@@ -262,7 +124,7 @@ class FeatureBank:
     """Log-mel features of `variants` versions of every utterance, flat fp16 on the device.
 
     Item `v * base_n + i` is version v of utterance i.
-    Attributes: n, base_n; frames (n,) int64 numpy; texts, voices, kinds of all n items.
+    Attributes: n, base_n; frames (n,) int64 numpy; texts, voices, kinds, languages of all n items.
     """
 
     def __init__(
@@ -285,13 +147,17 @@ class FeatureBank:
         self.device = bank.device
         self.base_n = bank.n if limit is None else min(bank.n, limit)
         self.n = self.base_n * variants
-        self.texts, self.voices, self.kinds = (
-            values[: self.base_n] * variants for values in (bank.texts, bank.voices, bank.kinds)
+        self.texts, self.voices, self.kinds, self.languages = (
+            values[: self.base_n] * variants
+            for values in (bank.texts, bank.voices, bank.kinds, bank.languages)
         )
         rng = np.random.default_rng(seed)
         self._generator = torch.Generator(self.device).manual_seed(seed)
         lengths = bank.lengths[: self.base_n]
-        places = [placement(lengths, rng, augmented=augmented) for _ in range(variants)]
+        gentle, cut = bank.gentle[: self.base_n], bank.cut[: self.base_n]
+        places = [
+            placement(lengths, rng, augmented=augmented, gentle=gentle, cut=cut) for _ in range(variants)
+        ]
         self.frames = np.concatenate([(place.total + pad) // HOP for place in places])
         total = int(self.frames.sum())
         self._flat = torch.empty(total, MELS, dtype=torch.float16, device=self.device)
@@ -327,16 +193,27 @@ class FeatureBank:
         width = -(-int(place.total.max()) // _ROUND) * _ROUND
         waves, lengths = bank.placed(ids, place, width=width)
         if not augmented:
-            plain = self._mel(waves, lengths, pad, None)
+            plain = self._mel(waves, lengths, pad)
             return plain, plain
         dice = Dice(len(waves), self.device, self._generator)
-        factor = torch.where(dice.chance(0.6), dice.uniform(0.84, 1.2), 1.0)[:, 0]
-        heard = augment(waves, lengths, generator=self._generator)
+        gentle = torch.from_numpy(bank.gentle[ids]).to(self.device)
+        factor = torch.where(dice.chance(0.6), dice.uniform(0.8, 1.25), 1.0)[:, 0]
+        factor = torch.where(gentle, dice.uniform(0.98, 1.02)[:, 0], factor)
+        depth = torch.where(dice.chance(0.4), dice.uniform(0.25, 1.2), 1.0)[:, 0]
+        depth = torch.where(gentle, 1.0, depth)
+        heard = augment(waves, lengths, generator=self._generator, gentle=gentle)
         heard = torch.where(dice.chance(keep), waves, heard)
-        noisy = self._mel(heard, lengths, pad, factor)
+        noisy = self._mel(heard, lengths, pad, factor, depth)
         return noisy, noisy if self._clean is None else self._mel(waves, lengths, pad, factor)
 
-    def _mel(self, waves: Tensor, lengths: Tensor, pad: int, factor: Tensor | None) -> Tensor:
+    def _mel(
+        self,
+        waves: Tensor,
+        lengths: Tensor,
+        pad: int,
+        factor: Tensor | None = None,
+        depth: Tensor | None = None,
+    ) -> Tensor:
         # One silent row as long as the batch is wide keeps the number of frames, and so of FFT plans, small.
         waves = F.pad(waves, (0, 0, 0, 1))
         lengths = torch.cat([lengths, lengths.new_tensor([waves.shape[1]])])
@@ -344,6 +221,8 @@ class FeatureBank:
         mel, frames = mel[:-1], frames[:-1]
         if factor is not None:
             mel = warp_mel(mel, factor)
+        if depth is not None:
+            mel = voiced_mel(mel, depth)
         inside = torch.arange(mel.shape[2], device=mel.device) < frames[:, None]
         return mel.transpose(1, 2)[inside].half()
 
@@ -444,13 +323,18 @@ def use_fast_math(device: torch.device | str) -> None:
 
 
 def plain_text(text: str) -> str:
-    """Lower case, only letters, apostrophes and single blanks: what the CTC heads spell and error rates compare."""
+    """Lower case, only letters, apostrophes and single blanks: what error rates compare."""
     return " ".join(_OTHER.sub(" ", text.lower()).split())
+
+
+def ctc_text(text: str) -> str:
+    """What the CTC heads spell: `plain_text` without accents, which are not heard; ñ is."""
+    return plain_text(text).translate(_FOLDED)
 
 
 def ctc_targets(texts: Sequence[str], device: torch.device | str) -> tuple[Tensor, Tensor]:
     """(B, S) int64 classes padded with 0, and (B,) int64 counts."""
-    rows = [np.frombuffer(plain_text(text).encode().translate(_CLASSES), np.uint8) for text in texts]
+    rows = [np.frombuffer(ctc_text(text).encode("latin-1").translate(_CLASSES), np.uint8) for text in texts]
     counts = np.array([len(row) for row in rows])
     out = np.zeros((len(rows), max(1, counts.max(initial=0))), np.int64)
     for i, row in enumerate(rows):

@@ -26,7 +26,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scripts.pocket.features import Bank, Budget, augment, log, lr_at, use_fast_math
+from scripts.pocket.augment import augment
+from scripts.pocket.features import Bank, Budget, log, lr_at, use_fast_math
 from scripts.pocket.onnx_file import round_to_half, write_onnx
 from voiceagent.models.step_audio2.mel import kaldi_fbank
 
