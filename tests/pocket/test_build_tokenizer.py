@@ -55,8 +55,8 @@ def test_accents_and_every_other_text_come_back(folder: Path) -> None:
 
 def test_prompts_and_words_are_few_tokens(folder: Path) -> None:
     tokenizer = TextTokenizer.from_folder(folder)
-    assert len(tokenizer.encode(task.ASR)) <= 4
-    assert len(tokenizer.encode(" wheel turns")) == 2
+    assert len(tokenizer.encode(task.ASR)) < len(task.ASR) / 2
+    assert len(tokenizer.encode(task.DESCRIBE)) < len(task.DESCRIBE) / 4
 
 
 def test_a_thought_has_tokens_of_its_own(folder: Path) -> None:
