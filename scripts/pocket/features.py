@@ -140,21 +140,27 @@ class FeatureBank:
         keep: float = 0.1,
         seed: int = 0,
         limit: int | None = None,
+        sample: int | None = None,
     ) -> None:
-        """`clean` also keeps the features without channel and noise; `keep`: share left clean; `limit`: first items."""
+        """`clean` also keeps the features without channel and noise; `keep`: share left clean.
+
+        `limit`: only so many first items; `sample`: only so many, drawn from all.
+        """
         began = time.monotonic()
         bank = Bank(data, tag, device)
         self.device = bank.device
-        self.base_n = bank.n if limit is None else min(bank.n, limit)
+        chosen = np.arange(bank.n)[:limit]
+        if sample is not None and sample < len(chosen):
+            chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:sample])
+        self.base_n = len(chosen)
         self.n = self.base_n * variants
         self.texts, self.voices, self.kinds, self.languages = (
-            values[: self.base_n] * variants
+            [values[i] for i in chosen] * variants
             for values in (bank.texts, bank.voices, bank.kinds, bank.languages)
         )
         rng = np.random.default_rng(seed)
         self._generator = torch.Generator(self.device).manual_seed(seed)
-        lengths = bank.lengths[: self.base_n]
-        gentle, cut = bank.gentle[: self.base_n], bank.cut[: self.base_n]
+        lengths, gentle, cut = bank.lengths[chosen], bank.gentle[chosen], bank.cut[chosen]
         places = [
             placement(lengths, rng, augmented=augmented, gentle=gentle, cut=cut) for _ in range(variants)
         ]
@@ -171,7 +177,7 @@ class FeatureBank:
                     counts = self.frames[items]
                     starts[items] = at + np.cumsum(counts) - counts
                     noisy, plain = self._compute(
-                        bank, ids, place.take(ids), pad, augmented=augmented, keep=keep
+                        bank, chosen[ids], place.take(ids), pad, augmented=augmented, keep=keep
                     )
                     stop = at + int(counts.sum())
                     self._flat[at:stop] = noisy

@@ -5,7 +5,8 @@ It knows the audio banks and nothing of networks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,12 @@ _ROUND = 8000
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One held-out recording: wave (480 T,) float at 24 kHz, mel (80, T), pitch (T,) Hz with 0 = no voice."""
+    """One held-out recording of bank `tag`: wave (480 T,) at 24 kHz, mel (80, T), pitch (T,) Hz with 0 = no voice."""
 
     wave: Tensor
     mel: Tensor
     pitch: Tensor
+    tag: str = ""
 
 
 class Corpus:
@@ -47,8 +49,12 @@ class Corpus:
         held: int,
         shortest: int,
         batch: int = 48,
+        judged_only: Sequence[str] = (),
     ) -> None:
-        """`banks`: how many utterances of each tag at most; `shortest`: frames an utterance must have."""
+        """`banks`: how many utterances of each tag at most; `shortest`: frames an utterance must have.
+
+        `judged_only`: tags of which nothing goes to training.
+        """
         self.held: list[Utterance] = []
         waves, mels, pitches = [], [], []
         for tag, most in banks.items():
@@ -62,7 +68,9 @@ class Corpus:
                     if len(item.pitch) < shortest or not bool((item.pitch > 0).any()):
                         continue
                     if len(ids) == 1 and len(self.held) < quota:
-                        self.held.append(item)
+                        self.held.append(replace(item, tag=tag))
+                        continue
+                    if tag in judged_only:
                         continue
                     waves.append((item.wave * 32767).clamp(-32767, 32767).to(torch.int16))
                     mels.append(item.mel)

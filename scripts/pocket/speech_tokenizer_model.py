@@ -11,9 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from scripts.pocket.features import ALPHABET, MELS, ctc_greedy
@@ -134,7 +136,7 @@ class SpeechTokenizer(nn.Module):
         return ids_of(values), lengths
 
     def read(self, codes: Tensor, lengths: Tensor) -> Tensor:
-        """(B, n, 8) values in -1..1 -> (B, n, 29) CTC log-probabilities."""
+        """(B, n, 8) values in -1..1 -> (B, n, 30) CTC log-probabilities."""
         inside = inside_mask(lengths, codes.shape[1])
         x = self.read_in(codes).float()
         for block in self.reader:
@@ -211,6 +213,38 @@ def load_speech_tokenizer(path: Path, device: torch.device | str = "cpu") -> Spe
     model = SpeechTokenizer(Shape(**saved["shape"])).to(device)
     model.load_state_dict(saved["model"])
     return model.eval()
+
+
+def encoder_from_onnx(path: Path) -> dict[str, Tensor]:
+    """The weights of `SpeechTokenizer.encoder` out of the file that `Exported` was written to.
+
+    Tensors that the exporter kept by name come by name; the matrices of linear layers, which it renamed and transposed,
+    come in the order in which the graph multiplies by them, which is the order of the network.
+    """
+    graph = onnx.load(str(path)).graph
+    stored = {
+        t.name: torch.from_numpy(numpy_helper.to_array(t).astype(np.float32)) for t in graph.initializer
+    }
+    halves = {node.output[0]: stored[node.input[0]] for node in graph.node if node.input[:1] and node.op_type == "Cast"
+              and node.input[0] in stored}  # fmt: skip
+    stored |= halves
+    prefix = "encoder."
+    named = {
+        name.removeprefix(prefix): value
+        for name, value in stored.items()
+        if name.startswith(prefix) and not name.endswith(".half")
+    }
+    blocks = 1 + max(int(name.split(".")[1]) for name in named if name.startswith("blocks."))
+    layers = ("attn.query", "attn.key", "attn.value", "attn.out", "mlp.0", "mlp.2")
+    order = [f"blocks.{block}.{layer}" for block in range(blocks) for layer in layers] + ["project_down"]
+    matrices = [
+        stored[node.input[1]] for node in graph.node if node.op_type == "MatMul" and node.input[1] in stored
+    ]
+    if len(matrices) != len(order):
+        raise ValueError(f"{path} multiplies by {len(matrices)} matrices, not {len(order)}")
+    return named | {
+        f"{name}.weight": value.T.contiguous() for name, value in zip(order, matrices, strict=True)
+    }
 
 
 @lru_cache(maxsize=2)

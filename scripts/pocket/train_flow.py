@@ -1,12 +1,14 @@
 """Trains the pocket flow: speech tokens and a voice prompt to the 24 kHz mel of Token2Wav.
 
-    python3 scripts/pocket/train_flow.py --data DATA --out CK --seconds 500
+    python3 scripts/pocket/train_flow.py --data DATA --out CK --seconds 560 [--init FOLDER]
 
-It waits for the speech tokens (`agent_tokens.npz`, `agent_male_tokens.npz`) and the speaker network (`campplus.onnx`)
-in CK; the budget starts when training does. Three of four rows come from the agent's voice, one from the male voice. A
-row is a window of one voice's utterances, one after another in random order; its beginning serves as the prompt, so
-that prompt and target look as they do when an answer follows a voice's sample. Six of ten batches see exactly what a
-stream of chunks sees (10 to 25 tokens each, look-ahead, bounded history); the others see everything.
+It waits for the speech tokens ({tag}_tokens.npz) and the speaker network (speaker.pt) in CK; the budget starts when
+training does. Rows come from the two voices that ship, from the many speakers of the `voices` bank and from the voice
+that reads Spanish, by the shares in VOICES. A row is a window of one speaker's utterances, one after another in random
+order; its beginning serves as the prompt, so that prompt and target look as they do when an answer follows a voice's
+sample, and the speaker vector is that of another utterance of the same speaker: so a voice that was never heard can be
+taken from a sample, too. Six of ten batches see exactly what a stream of chunks sees (10 to 25 tokens each, look-ahead,
+bounded history); the others see everything. A few tokens are replaced at random, as a language model errs now and then.
 
 Writes to CK: flow.yaml, flow.pt (averaged weights, float32, the checkpoint's names; refreshed every minute),
 flow_state.pt (for --resume), flow_eval.json (mean L1 of the log-mel on utterances that were not trained on).
@@ -23,18 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scripts.pocket.features import Bank, Budget, log, lr_at, use_fast_math, wait_for
-from scripts.pocket.hift_data import upsample
+from scripts.pocket.features import Budget, log, lr_at, use_fast_math
+from scripts.pocket.flow_data import HELD_OUT, STRANGERS, VOICES, Prompt, Voice, Windows, load_voice
+from scripts.pocket.speech_tokenizer_model import CODES
 from voiceagent.models.step_audio2.dit import DiT
 from voiceagent.models.step_audio2.flow import RECENT_FRAMES, RECENT_TOKENS, Flow, FlowNet, FlowPrompt
 from voiceagent.models.step_audio2.flow_config import FlowConfig
-from voiceagent.models.step_audio2.mel import kaldi_fbank, mel_24k
 
 FLOW_YAML = """\
 flow: !new:cosyvoice2.flow.flow.CausalMaskedDiffWithXvec
@@ -73,8 +72,7 @@ flow: !new:cosyvoice2.flow.flow.CausalMaskedDiffWithXvec
             hidden_size: 256
 """
 
-VOICES = (("agent", 3), ("agent_male", 1))  # bank, share of the rows
-HELD_OUT = 24  # first items of every bank: judged, not trained on
+WRONG = 0.01  # of the tokens
 WINDOWS = (225, 225, 225, 175, 125, 400)  # tokens; the long ones reach every distance that a stream can
 STREAMED = 0.6  # share of batches that see what a stream sees
 UNGUIDED = 0.2  # share of rows without mu, speaker and prompt, for classifier-free guidance
@@ -82,128 +80,6 @@ PROMPT_WEIGHT = 0.2
 PEAK_RATE = 1e-3
 RESHUFFLE = 1500  # steps
 MEL_MEAN = -6.0  # roughly the mean log-mel, where mu starts
-SPEAKER_SAMPLES = 32  # utterances per voice whose speaker vectors are drawn from
-
-
-# ------------------------------------------------------------------------------------------------------------ voices
-
-
-@dataclass(slots=True)
-class Voice:
-    """One bank's tokens and mels on the device.
-
-    Attributes:
-        tokens: (N,) int64, item after item; starts: (n + 1,) where each item begins.
-        mel: (frames, 80) float16; frame_of: (2 N,) its row for every half token.
-        speakers: (k, 192) unit vectors of single utterances.
-    """
-
-    tokens: Tensor
-    frame_of: Tensor
-    starts: NDArray[np.int64]
-    mel: Tensor
-    speakers: Tensor
-
-    def item(self, i: int) -> tuple[Tensor, Tensor]:
-        """(n,) tokens and (2 n, 80) float32 mel of an item."""
-        a, b = int(self.starts[i]), int(self.starts[i + 1])
-        return self.tokens[a:b], self.mel[self.frame_of[2 * a : 2 * b]].float()
-
-    def shuffled(self, rng: np.random.Generator) -> Tensor:
-        """Positions of all tokens to train on, the items one after another in random order."""
-        items = rng.permutation(np.arange(min(HELD_OUT, len(self.starts) - 2), len(self.starts) - 1))
-        counts = np.diff(self.starts)[items]
-        jumps = np.repeat(self.starts[items] - (np.cumsum(counts) - counts), counts)
-        return torch.from_numpy(np.arange(int(counts.sum())) + jumps).to(self.tokens.device)
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A voice for `Flow`: tokens (T,), mel (2 T, 80), speaker (192,)."""
-
-    tokens: Tensor
-    mel: Tensor
-    speaker: Tensor
-
-
-def load_voice(data: Path, out: Path, tag: str, device: torch.device) -> Voice:
-    """Mels first, then waits for the tokens and the speaker network."""
-    bank = Bank(data, tag, device)
-    mel, valid = mel_bank(bank)
-    mel_starts = np.cumsum(np.r_[0, valid])[:-1]
-    log(f"{tag}: {bank.n} utterances, {len(mel) / 50 / 3600:.1f} h of mel")
-    saved = np.load(wait_for(out / f"{tag}_tokens.npz"))
-    starts = saved["offsets"].astype(np.int64)
-    counts = np.diff(starts)
-    # A token is two frames; where the last token's second frame is missing, the last frame stands in.
-    local = np.arange(2 * int(starts[-1])) - np.repeat(2 * starts[:-1], 2 * counts)
-    last = np.repeat(np.asarray(valid) - 1, 2 * counts)
-    frame_of = np.repeat(mel_starts, 2 * counts) + np.minimum(local, last)
-    return Voice(
-        torch.from_numpy(saved["tokens"].astype(np.int64)).to(device),
-        torch.from_numpy(frame_of).to(device),
-        starts,
-        mel,
-        speaker_vectors(bank, wait_for(out / "campplus.onnx")).to(device),
-    )
-
-
-def mel_bank(bank: Bank) -> tuple[Tensor, NDArray[np.int64]]:
-    """All mels of a bank, flat (frames, 80) float16 in item order, and the frames of every item."""
-    valid = bank.lengths // 320
-    starts = np.cumsum(np.r_[0, valid])
-    flat = torch.empty(int(starts[-1]), 80, dtype=torch.float16, device=bank.device)
-    order = np.argsort(bank.lengths, kind="stable")
-    for part in np.array_split(order, max(1, bank.n // 192)):
-        waves, _ = bank.batch(part)
-        wide = -(-waves.shape[1] // 8000) * 8000  # few widths, few FFT plans
-        mel = mel_24k(upsample(F.pad(waves, (0, wide - waves.shape[1])))).transpose(1, 2)
-        count = torch.from_numpy(valid[part]).to(bank.device)[:, None]
-        frame = torch.arange(mel.shape[1], device=bank.device)[None]
-        inside = frame < count
-        target = torch.from_numpy(starts[part]).to(bank.device)[:, None] + frame
-        flat[target[inside]] = mel[inside].half()
-    return flat, valid
-
-
-def speaker_vectors(bank: Bank, network: Path) -> Tensor:
-    """(k, 192) unit vectors of utterances spread over the bank, on the CPU."""
-    session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    vectors = []
-    for item in np.unique(np.linspace(0, bank.n - 1, SPEAKER_SAMPLES).astype(int)):
-        wave, _ = bank.batch([item])
-        features = kaldi_fbank(wave[0].cpu())
-        centred = (features - features.mean(0))[None].numpy()
-        vectors.append(torch.from_numpy(session.run(None, {name: centred})[0]).float().reshape(-1))
-    return F.normalize(torch.stack(vectors), dim=1)
-
-
-class Windows:
-    """Draws training windows; every row lies within one voice."""
-
-    def __init__(self, voices: Sequence[Voice], rng: np.random.Generator) -> None:
-        self.voices = voices
-        self.rng = rng
-        self.reshuffle()
-
-    def reshuffle(self) -> None:
-        self.streams = [voice.shuffled(self.rng) for voice in self.voices]
-
-    def draw(self, rows: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
-        """tokens (B, L), mel (B, 2 L, 80) float32, speakers (B, 192)."""
-        shares = np.array([share for _, share in VOICES[: len(self.voices)]], float)
-        counts = self.rng.multinomial(rows, shares / shares.sum())
-        parts = []
-        for voice, stream, count in zip(self.voices, self.streams, counts, strict=True):
-            device = stream.device
-            start = torch.randint(0, max(1, len(stream) - length), (int(count), 1), device=device)
-            at = stream[(start + torch.arange(length, device=device)) % len(stream)]
-            frames = voice.frame_of[torch.stack([2 * at, 2 * at + 1], dim=2).flatten(1)]
-            speaker = voice.speakers[torch.randint(0, len(voice.speakers), (int(count),), device=device)]
-            parts.append((voice.tokens[at], voice.mel[frames].float(), speaker))
-        tokens, mel, speakers = zip(*parts, strict=True)
-        return torch.cat(tokens), torch.cat(mel), torch.cat(speakers)
 
 
 # ------------------------------------------------------------------------------------------------------------- masks
@@ -281,6 +157,7 @@ def losses(net: FlowNet, batch: tuple[Tensor, Tensor, Tensor], *, streamed: bool
     noise = torch.randn_like(mel)
     t = time[:, None, None]
     guided = (uniform(1, 1) > UNGUIDED).float()
+    tokens = torch.where(uniform(length) < WRONG, torch.randint_like(tokens, CODES), tokens)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         mu = net.mu(tokens, mask=masks[0])[0].float()
         known = torch.cat([mu, net.speaker(speakers)[:, None].expand_as(mu).float(), mel * in_prompt], dim=2)
@@ -375,25 +252,37 @@ def save(
 def evaluate(
     net: FlowNet, weights: dict[str, Tensor], voices: Sequence[Voice], *, count: int, steps: int
 ) -> dict[str, float]:
-    """Mean L1 of the natural-log mel, whole and streamed, on held-out utterances of every voice."""
+    """Mean L1 of the natural-log mel, whole and streamed, on held-out utterances of every voice.
+
+    A bank of one speaker is judged on held-out items, prompted by the longest of them; one of many on one
+    item of each of up to `count` speakers, prompted by the next item of the same speaker.
+    """
     judged = copy.deepcopy(net)
     judged.load_state_dict(weights)
     flow = Flow(judged, steps=steps)
     whole, streamed, apart = [], [], []
     for voice in voices:
-        prompt_tokens, prompt_mel = voice.item(
-            max(range(HELD_OUT), key=lambda i: voice.starts[i + 1] - voice.starts[i])
-        )
-        prompt = Prompt(prompt_tokens[:100], prompt_mel[:200], voice.speakers.mean(0))
-        prepared = flow.prepare(prompt)
-        for i in range(min(count, HELD_OUT, len(voice.starts) - 1)):
-            tokens, mel = voice.item(i)
-            a, b = flow.infer(tokens, prompt).T, stream(flow, tokens, prepared).T
-            whole.append((a - mel).abs().mean().item())
-            streamed.append((b - mel).abs().mean().item())
-            apart.append((a - b).abs().mean().item())
+        for said, items in examination(voice, count):
+            tokens, mel = voice.item(said)
+            prompt = Prompt(tokens[:100], mel[:200], voice.speaker(said))
+            prepared = flow.prepare(prompt)
+            for i in items:
+                tokens, mel = voice.item(i)
+                a, b = flow.infer(tokens, prompt).T, stream(flow, tokens, prepared).T
+                whole.append((a - mel).abs().mean().item())
+                streamed.append((b - mel).abs().mean().item())
+                apart.append((a - b).abs().mean().item())
     figures = {"mel_l1": whole, "mel_l1_streamed": streamed, "streamed_against_whole": apart}
     return {name: round(float(np.mean(values)), 4) for name, values in figures.items()}
+
+
+def examination(voice: Voice, count: int) -> list[tuple[int, list[int]]]:
+    """(item of the prompt, items to make) of what was not trained on."""
+    sizes, held = np.diff(voice.starts), np.flatnonzero(voice.held())
+    if len(set(voice.whose.tolist())) == 1:
+        return [(int(held[sizes[held].argmax()]), held[:count].tolist())]
+    people, first = np.unique(voice.whose, return_index=True)
+    return [(int(i) + 1, [int(i)]) for i in first[: min(count, len(people))]]
 
 
 def stream(
@@ -417,7 +306,8 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of gen_data.py")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoints")
-    parser.add_argument("--seconds", type=float, default=500.0, help="training time")
+    parser.add_argument("--seconds", type=float, default=560.0, help="training time")
+    parser.add_argument("--init", type=Path, help="token2wav folder of a checkpoint whose flow is the start")
     parser.add_argument("--batch", type=int, default=64, help="rows of 225 tokens per step")
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", action="store_true", help="go on from flow_state.pt")
@@ -429,14 +319,22 @@ def main() -> None:
     torch.manual_seed(3)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "flow.yaml").write_text(FLOW_YAML)
-    net = FlowNet(FlowConfig.from_text(FLOW_YAML, source="flow.yaml"))
-    initialise(net)
-    net.to(args.device)
+    if args.init:
+        net = Flow.load(args.init).net.train()
+    else:
+        net = FlowNet(FlowConfig.from_text(FLOW_YAML, source="flow.yaml"))
+        initialise(net)
+    net.to(args.device).requires_grad_(True)
     log(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters on {args.device}")
     voices = [load_voice(args.data, args.out, tag, args.device) for tag, _ in VOICES]
+    strangers = load_voice(args.data, args.out, STRANGERS, args.device)
     weights = train(net, voices, args)
+    judged = {tag: [voice] for (tag, _), voice in zip(VOICES, voices, strict=True)} | {STRANGERS: [strangers]}
     results = {
-        f"{steps}_steps": evaluate(net, weights, voices, count=1 if args.dry else HELD_OUT, steps=steps)
+        f"{steps}_steps": {
+            tag: evaluate(net, weights, bank, count=1 if args.dry else HELD_OUT, steps=steps)
+            for tag, bank in judged.items()
+        }
         for steps in (10, 6, 5)
     }
     (args.out / "flow_eval.json").write_text(json.dumps(results, indent=1))

@@ -1,12 +1,16 @@
 """Trains the pocket speech tokenizer: 16 kHz log-mel to 25 discrete ids a second.
 
-    python3 scripts/pocket/train_speech_tokenizer.py --data DATA --out CK --seconds 300
+    python3 scripts/pocket/train_speech_tokenizer.py --data DATA --out CK --seconds 300 [--init FILE.onnx]
+
+It learns from callers of every kind (English, Spanish, whispers, backgrounds, disturbed), the agent's two voices, its
+Spanish and the many voices of the flow. With --init its encoder starts as that of an earlier speech tokenizer (the file
+that ships): the codes then mean nearly what they meant, so that a language model and a flow may start warm too.
 
 Two heads exist in training only: one reads characters out of the ids (CTC), so that they carry the words; one paints
 the clean, mean-subtracted log-mel from the ids and the utterance's mean and deviation, so that they carry the
 acoustics, but neither the speaker's average spectrum nor the channel.
 
-Writes to CK: speech_tokenizer.pt (with the heads), agent_tokens.npz and agent_male_tokens.npz (every item's ids:
+Writes to CK: speech_tokenizer.pt (with the heads), {tag}_tokens.npz of SPOKEN and of `voices_new` (every item's ids:
 `tokens` int16 flat, `offsets` int64 n + 1), speech_tokenizer.onnx, speech_tokenizer_eval.json. `--seconds` is training
 time: features (about a minute) and what follows training (about half a minute) come on top.
 """
@@ -32,6 +36,7 @@ from scripts.pocket.features import (
     FeatureBank,
     cer_wer,
     ctc_targets,
+    ctc_text,
     length_buckets,
     log,
     lr_at,
@@ -44,9 +49,14 @@ from scripts.pocket.speech_tokenizer_model import (
     CODES,
     Exported,
     SpeechTokenizer,
+    encoder_from_onnx,
     inside_mask,
     quantise,
 )
+
+CALLERS, VERSIONS = 70_000, 3  # utterances of the caller bank, drawn; disturbed versions of each
+SPOKEN = ("agent", "agent_es", "agent_male", "voices")  # banks that the flow learns from, plain; all get ids
+STRANGERS = "voices_new"  # gets ids, but nothing is learned from it
 
 # --------------------------------------------------------------------------------------------------------- training
 
@@ -59,6 +69,7 @@ class Mix:
         self.starts = np.cumsum([0] + [bank.n for bank in banks])
         self.frames = np.concatenate([bank.frames for bank in banks])
         self.texts = [text for bank in banks for text in bank.texts]
+        self.kinds = [kind for bank in banks for kind in bank.kinds]
 
     def batch(self, items: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, list[str]]:
         """mel (B, 128, T), frames (B,), clean mel (B, 128, T), texts; T is a multiple of 32."""
@@ -99,20 +110,33 @@ def losses(
     return ctc, paint
 
 
-def trainable_items(mix: Mix, *, agents_from: int) -> NDArray[np.int64]:
-    """Every utterance with words, the agents' twice: theirs are the ids that the language model learns to speak."""
-    kinds = [kind for bank in mix.banks for kind in bank.kinds]
+def trainable_items(mix: Mix, *, twice: int) -> NDArray[np.int64]:
+    """Every utterance with words; those of the bank number `twice` two times: the language model learns its ids."""
     spoken = np.array(
-        [i for i, text in enumerate(mix.texts) if kinds[i] in ("speech", "") and plain_text(text)], np.int64
+        [i for i, text in enumerate(mix.texts) if mix.kinds[i] in ("speech", "") and plain_text(text)],
+        np.int64,
     )
-    return np.concatenate([spoken, spoken[spoken >= agents_from]])
+    again = (spoken >= mix.starts[twice]) & (spoken < mix.starts[twice + 1])
+    return np.concatenate([spoken, spoken[again]])
+
+
+def weights_of(model: SpeechTokenizer, *, warm: bool) -> list[dict[str, object]]:
+    """Parameter groups with their share of the learning rate: a warm encoder moves slower than its new heads."""
+    encoder = list(model.encoder.parameters())
+    known = {id(p) for p in encoder}
+    heads = [p for p in model.parameters() if id(p) not in known]
+    return [{"params": encoder, "share": 0.4 if warm else 1.0}, {"params": heads, "share": 1.0}]
 
 
 def train(model: SpeechTokenizer, mix: Mix, test: FeatureBank | None, args: argparse.Namespace) -> None:
-    """AdamW, cosine over the wall-clock budget; the first quarter lets some rows pass unquantised."""
+    """AdamW, cosine over the wall-clock budget; in the first quarter of a cold start some rows pass unquantised."""
     state_file = args.out / "speech_tokenizer_state.pt"
     optimizer = torch.optim.AdamW(
-        model.parameters(), 1e-3, betas=(0.9, 0.98), weight_decay=0.02, fused=args.device.type == "cuda"
+        weights_of(model, warm=args.init is not None),
+        1e-3,
+        betas=(0.9, 0.98),
+        weight_decay=0.02,
+        fused=args.device.type == "cuda",
     )
     spent, step = 0.0, 0
     if args.resume and state_file.exists():
@@ -122,7 +146,8 @@ def train(model: SpeechTokenizer, mix: Mix, test: FeatureBank | None, args: argp
         spent, step = saved["elapsed"], saved["step"]
         log(f"resumed at step {step}, {spent:.0f} s")
     rng = np.random.default_rng(step)
-    items = trainable_items(mix, agents_from=mix.banks[0].n)
+    items = trainable_items(mix, twice=1)
+    rough = 0.0 if args.init else 0.8  # share of rows that may begin unquantised
     budget = Budget(args.seconds, spent=spent)
     next_save, next_eval, last_step = spent + 60.0, 0.25, step + 4 if args.dry else None
 
@@ -136,8 +161,8 @@ def train(model: SpeechTokenizer, mix: Mix, test: FeatureBank | None, args: argp
         if fraction >= 1 or step == last_step:
             break
         for group in optimizer.param_groups:
-            group["lr"] = lr_at(fraction, 1.2e-3)
-        ctc, paint = losses(model, mix.batch(batch_items), max(0.0, 1 - fraction / 0.25) * 0.8)
+            group["lr"] = lr_at(fraction, 1.2e-3) * group["share"]
+        ctc, paint = losses(model, mix.batch(batch_items), max(0.0, 1 - fraction / 0.25) * rough)
         optimizer.zero_grad(set_to_none=True)
         (ctc + 2.0 * paint).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -209,7 +234,7 @@ def evaluate(
     items = np.random.default_rng(1).permutation(spoken)[:limit]
     rows = token_rows(model, bank, items)
     heard = model.texts_of(rows)
-    said = [bank.texts[i] for i in items]
+    said = [ctc_text(bank.texts[i]) for i in items]
     cer, wer = cer_wer(said, heard)
     share = np.bincount(np.concatenate(rows).astype(np.int64), minlength=CODES) / max(1, sum(map(len, rows)))
     used = share[share > 0]
@@ -220,8 +245,8 @@ def evaluate(
         "codes": len(used),
         "entropy_bits": round(float(-(used * np.log2(used)).sum()), 2),
     }
-    engines = [bank.voices[i].split(":")[0].split("/")[0] for i in items]
-    if 1 < len(set(engines)) <= 12:
+    engines = [f"{bank.voices[i].split('/')[0]} {bank.languages[i]}" for i in items]
+    if 1 < len(set(engines)) <= 24:
         result["cer_by_engine"] = {
             name: round(cer_wer(*_only(name, engines, said, heard))[0], 2) for name in sorted(set(engines))
         }
@@ -287,24 +312,36 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     use_fast_math(args.device)
     torch.manual_seed(0)
-    variants = 1 if args.dry else 4
     common = {"device": args.device, "pad": 0}
-    caller = FeatureBank(args.data, "caller", variants=variants, augmented=True, clean=True, seed=1, **common)
-    agent, male = (FeatureBank(args.data, tag, **common) for tag in ("agent", "agent_male"))
+    caller = FeatureBank(
+        args.data,
+        "caller",
+        variants=1 if args.dry else VERSIONS,
+        augmented=True,
+        clean=True,
+        seed=1,
+        sample=CALLERS,
+        **common,
+    )
+    spoken = {tag: FeatureBank(args.data, tag, **common) for tag in SPOKEN}
     tests = {
         tag: FeatureBank(args.data, tag, limit=2000, **common)
         for tag in ("test_seen", "test_new")
         if (args.data / f"{tag}.json").exists()
     }
     model = SpeechTokenizer().to(args.device)
+    if args.init:
+        model.encoder.load_state_dict(encoder_from_onnx(args.init))
     log(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters with the heads of training")
-    train(model, Mix([caller, agent, male]), tests.get("test_new") or tests.get("test_seen"), args)
+    train(model, Mix([caller, *spoken.values()]), tests.get("test_new") or tests.get("test_seen"), args)
     round_to_half(model)
     _save({"model": model.state_dict(), "shape": asdict(model.shape)}, args.out / "speech_tokenizer.pt")
-    write_tokens(model, agent, args.out / "agent_tokens.npz")
-    write_tokens(model, male, args.out / "agent_male_tokens.npz")
+    agent = spoken["agent"]
+    strangers = FeatureBank(args.data, STRANGERS, **common)
+    for tag, bank in {**spoken, STRANGERS: strangers}.items():
+        write_tokens(model, bank, args.out / f"{tag}_tokens.npz")
     report: dict[str, object] = {}
-    for name, bank in {**tests, "agent": agent, "agent_male": male}.items():
+    for name, bank in {**tests, **spoken, STRANGERS: strangers}.items():
         report[name], examples = evaluate(model, bank)
         log(name, report[name], *examples)
     report["onnx"] = export(model, agent, args.out / "speech_tokenizer.onnx")
@@ -319,6 +356,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of gen_data.py's banks")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--seconds", type=float, default=300.0, help="training time")
+    parser.add_argument(
+        "--init", type=Path, help="ONNX file of a speech tokenizer whose encoder is the start"
+    )
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", action="store_true", help="go on from the state that an earlier run left")
     parser.add_argument("--dry", action="store_true", help="four small steps: proves that everything runs")

@@ -13,7 +13,7 @@ import torch
 
 from scripts.pocket.hift_data import Corpus, track_pitch, upsample
 from scripts.pocket.hift_loss import Critics, critic_loss, maker_loss, spectral_loss
-from scripts.pocket.train_hift import Trainer, export, judge, stream, train
+from scripts.pocket.train_hift import Trainer, as_from_a_flow, export, judge, stream, train
 from voiceagent.models.step_audio2.hift import Hift
 from voiceagent.models.step_audio2.hift_net import HiftConfig
 
@@ -60,6 +60,36 @@ def test_losses_know_the_truth() -> None:
     assert maker_loss(judged, 1).isfinite()
 
 
+def test_half_of_the_mels_are_made_to_look_like_a_flows() -> None:
+    torch.manual_seed(0)
+    mel = torch.randn(200, 80, 32) - 6
+    made = as_from_a_flow(mel)
+    same = (made == mel).flatten(1).all(1)
+    assert 60 < int(same.sum()) < 140
+    assert 0.05 < (made - mel)[~same].abs().mean() < 1.0
+
+
+def test_what_is_only_judged_is_not_learned(tmp_path: Path) -> None:
+    for tag in ("agent", "voices_new"):
+        np.save(tmp_path / f"{tag}_0.npy", (voice(150.0, 40.0) * 32767).to(torch.int16).numpy())
+        offsets = list(range(0, 640_000, 16_000))
+        meta = {
+            "items": [{"text": "a", "voice": tag, "kind": "speech"}] * 40,
+            "shard": [0] * 40,
+            "offset": offsets,
+            "length": [16_000] * 40,
+            "shards": 1,
+            "rate": 16_000,
+        }
+        (tmp_path / f"{tag}.json").write_text(json.dumps(meta))
+    banks = {"agent": 10, "voices_new": 40}
+    corpus = Corpus(
+        tmp_path, banks, device=torch.device("cpu"), held=2, shortest=32, judged_only=("voices_new",)
+    )
+    assert [item.tag for item in corpus.held] == ["agent"] * 2 + ["voices_new"] * 2
+    assert len(corpus.frames) == 8  # of the agent only
+
+
 def test_a_short_run_resumes_and_its_files_load(tmp_path: Path) -> None:
     for tag, hertz in (("agent", 180.0), ("agent_male", 110.0)):
         samples = (voice(hertz, 12.0) * 32767).to(torch.int16).numpy()
@@ -76,7 +106,7 @@ def test_a_short_run_resumes_and_its_files_load(tmp_path: Path) -> None:
         (tmp_path / f"{tag}.json").write_text(json.dumps(meta))
     device = torch.device("cpu")
     corpus = Corpus(tmp_path, {"agent": 8, "agent_male": 8}, device=device, held=1, shortest=32)
-    assert len(corpus.held) == 2
+    assert [item.tag for item in corpus.held] == ["agent", "agent_male"]
     assert len(corpus.frames) == 14
     assert corpus.samples.shape == (480 * corpus.mel.shape[1],)
     args = Namespace(out=tmp_path, device=device, resume=False, dry=True, seconds=60.0, batch=2)
@@ -94,7 +124,10 @@ def test_a_short_run_resumes_and_its_files_load(tmp_path: Path) -> None:
     loaded = Hift.load(tmp_path)
     for name, value in net.state_dict().items():
         torch.testing.assert_close(loaded.net.state_dict()[name], value, rtol=2e-3, atol=1e-5)
+    warm = Trainer(HiftConfig(16, 16), device, init=tmp_path)
+    torch.testing.assert_close(warm.net.conv_pre.weight, net.conv_pre.weight, rtol=2e-3, atol=1e-5)
+    assert all(p.requires_grad for p in warm.net.parameters())
     mel = corpus.held[0].mel
     assert stream(loaded, mel, [24, 50, 50]).shape == (480 * mel.shape[1],)
     assert judge(loaded, corpus.held, tmp_path)["utterances"] == 2
-    assert (tmp_path / "hift_sample_0.wav").stat().st_size == 44 + 2 * 480 * mel.shape[1]
+    assert (tmp_path / "hift_sample_agent_0.wav").stat().st_size == 44 + 2 * 480 * mel.shape[1]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scripts.pocket import train_flow
+from scripts.pocket import flow_data, train_flow
 from voiceagent.models.step_audio2.flow import Flow, FlowNet, frame_noise
 from voiceagent.models.step_audio2.flow_config import FlowConfig
 
@@ -53,7 +53,7 @@ def test_the_masked_window_is_the_stream() -> None:
     prompt, first, size, count = 20, 11, 25, 110
     ids = torch.randint(0, 6561, (prompt + count,))
     ids[prompt : prompt + 3] = ids[:3]  # the prompt's stand-in for its look-ahead
-    voice = train_flow.Prompt(ids[:prompt], torch.randn(2 * prompt, 80), torch.randn(192))
+    voice = flow_data.Prompt(ids[:prompt], torch.randn(2 * prompt, 80), torch.randn(192))
     flow = Flow(net, steps=2)
     streamed = train_flow.stream(flow, ids[prompt:], voice, first=first, size=size)
 
@@ -74,31 +74,46 @@ def test_the_masked_window_is_the_stream() -> None:
     torch.testing.assert_close(streamed, x[0, 2 * prompt :].T, atol=1e-4, rtol=1e-3)
 
 
-def test_windows_stay_within_one_voice_and_pair_tokens_with_frames() -> None:
-    def voice(base: int) -> train_flow.Voice:
-        starts = np.arange(0, 41 * 9, 9)
-        tokens = base + torch.arange(int(starts[-1]))
-        mel = tokens.repeat_interleave(2)[:, None].expand(-1, 80).half()
-        return train_flow.Voice(
-            tokens, torch.arange(2 * len(tokens)), starts, mel, torch.full((3, 192), float(base))
-        )
+def voice(base: int, speakers: int) -> flow_data.Voice:
+    """40 items of 9 tokens; the token tells its place, the first value of a speaker vector tells the speaker."""
+    starts = np.arange(0, 41 * 9, 9)
+    tokens = base + torch.arange(int(starts[-1]))
+    mel = tokens.repeat_interleave(2)[:, None].expand(-1, 80).half()
+    whose = np.arange(40) * speakers // 40
+    vectors = base + torch.from_numpy(whose).float()[:, None].expand(-1, 192)
+    return flow_data.Voice(tokens, torch.arange(2 * len(tokens)), starts, mel, vectors, whose, whose)
 
-    windows = train_flow.Windows([voice(0), voice(1000)], np.random.default_rng(0))
+
+def test_windows_stay_within_one_voice_and_pair_tokens_with_frames() -> None:
+    windows = flow_data.Windows([voice(0, 1), voice(1000, 1)], np.random.default_rng(0))
     tokens, mel, speakers = windows.draw(64, 20)
     assert (mel[:, ::2, 0] == tokens).all()
     assert (mel[:, 1::2, 79] == tokens).all()
     assert ((tokens >= 1000) == (speakers[:, :1] == 1000)).all()
-    assert 5 < int((speakers[:, 0] == 1000).sum()) < 30
-    held_out = tokens % 1000 < 9 * train_flow.HELD_OUT
+    assert 10 < int((speakers[:, 0] == 1000).sum()) < 40
+    held_out = tokens % 1000 < 9 * flow_data.HELD_OUT
     assert not held_out.any()
 
 
-def bank(folder: Path, tag: str, items: int) -> None:
+def test_a_window_is_one_speakers_even_where_many_share_a_bank() -> None:
+    many = voice(0, 5)
+    windows = flow_data.Windows([many], np.random.default_rng(0))
+    tokens, _, speakers = windows.draw(64, 100)  # longer than all that one of them says
+    whose = torch.from_numpy(many.whose)[tokens // 9]
+    assert (whose == speakers[:, :1].long()).all()
+    assert len(set(whose[:, 0].tolist())) == 5
+    assert not torch.from_numpy(many.held())[tokens // 9].any()
+    assert train_flow.examination(many, 3) == [(1, [0]), (9, [8]), (17, [16])]
+
+
+def bank(folder: Path, tag: str, items: int, *, speakers: int = 1) -> None:
     rng = np.random.default_rng(0)
     lengths = rng.integers(8_000, 24_000, items)
     np.save(folder / f"{tag}_0.npy", rng.integers(-3000, 3000, int(lengths.sum())).astype(np.int16))
     meta = {
-        "items": [{"text": "x", "voice": tag, "kind": "speech"}] * items,
+        "items": [
+            {"text": "x", "voice": f"{tag}{i * speakers // items}", "kind": "speech"} for i in range(items)
+        ],
         "shard": [0] * items,
         "offset": (np.cumsum(lengths) - lengths).tolist(),
         "length": lengths.tolist(),
@@ -116,14 +131,16 @@ def bank(folder: Path, tag: str, items: int) -> None:
 
 
 def test_it_trains_resumes_and_leaves_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def vectors(*_: object) -> Tensor:
-        return torch.ones(2, 192)
+    def vectors(_bank: object, items: np.ndarray, _network: Path) -> Tensor:
+        return torch.ones(len(items), 192)
 
-    for tag in ("agent", "agent_male"):
+    for tag in ("agent", "agent_male", "agent_es"):
         bank(tmp_path, tag, 26)
-    (tmp_path / "campplus.onnx").touch()
+    for tag in ("voices", "voices_new"):
+        bank(tmp_path, tag, 16, speakers=4)
+    (tmp_path / "speaker.pt").touch()
     monkeypatch.setattr(train_flow, "FLOW_YAML", TINY)
-    monkeypatch.setattr(train_flow, "speaker_vectors", vectors)
+    monkeypatch.setattr(flow_data, "speaker_vectors", vectors)
     arguments = ["train_flow.py", "--data", str(tmp_path), "--out", str(tmp_path), "--device", "cpu", "--dry"]
     monkeypatch.setattr(sys, "argv", arguments)
     train_flow.main()
@@ -132,4 +149,6 @@ def test_it_trains_resumes_and_leaves_a_checkpoint(tmp_path: Path, monkeypatch: 
     assert torch.load(tmp_path / "flow_state.pt", weights_only=True)["step"] == 8
     assert Flow.load(tmp_path, steps=1).lookahead == 3
     figures = json.loads((tmp_path / "flow_eval.json").read_text())
-    assert figures["10_steps"]["mel_l1_streamed"] > 0
+    assert figures["10_steps"]["voices_new"]["mel_l1_streamed"] > 0
+    monkeypatch.setattr(sys, "argv", [*arguments, "--init", str(tmp_path)])
+    train_flow.main()
