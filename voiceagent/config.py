@@ -114,6 +114,7 @@ class LimitsConfig:
     unprocessed_audio_s: float = 30.0
     session_s: float = 7200.0
     slow_consumer_s: float = 5.0
+    resume_s: float = 30.0  #: how long a session waits for a client that lost its line; 0 = not at all
     history_audio_mb: int = 32  #: sound that a conversation keeps; beyond it the oldest items lose theirs
 
 
@@ -322,6 +323,7 @@ def _check(config: Config) -> None:
         ("tools.filler_after_ms", config.tools.filler_after_ms, 100, 30_000),
         ("limits.message_bytes", config.limits.message_bytes, 4096, 64 << 20),
         ("limits.history_audio_mb", config.limits.history_audio_mb, 1, 1 << 16),
+        ("limits.resume_s", config.limits.resume_s, 0, 600),
         ("limits.messages_per_s", config.limits.messages_per_s, 1, 1e6),
     ]
     for name, value, low, high in ranges:

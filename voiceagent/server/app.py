@@ -190,7 +190,9 @@ class Server:
     def _state(self) -> State:
         ready, engine = self._engine.ready, self._engine
         slots = 0 if ready is None else ready.max_sessions
-        return State(ready is not None, slots, engine.slots_used, engine.restarts, self._calls.open)
+        return State(
+            ready is not None, slots, engine.slots_used, engine.restarts, self._calls.open, self._calls.parked
+        )
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "version": __version__})

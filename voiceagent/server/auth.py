@@ -90,7 +90,7 @@ class Gatekeeper:
             self._check_origin(origin, headers.get("Host", ""))
         if page:
             return None
-        key = self._check_key(_key_of(headers, subprotocols))
+        key = self._check_key(key_of(headers, subprotocols))
         if key is not None and path not in OF_EPHEMERAL_KEYS:
             raise _refused_key(
                 "An ephemeral key opens sessions, and no more.", "Ask from your own server, with its API key."
@@ -146,7 +146,7 @@ def _split(text: str) -> SplitResult:
         return urlsplit("")
 
 
-def _key_of(headers: Mapping[str, str], subprotocols: Sequence[str]) -> str:
+def key_of(headers: Mapping[str, str], subprotocols: Sequence[str]) -> str:
     """The key of a request, from its Authorization header or a subprotocol; empty if there is none."""
     scheme, _, key = headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":

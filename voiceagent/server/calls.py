@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from time import time
 from typing import Protocol
@@ -21,10 +21,10 @@ from voiceagent.core.journal import Opened
 from voiceagent.engine.api import EngineClient, EngineSession, Ready
 from voiceagent.errors import CapacityError, EngineError, VoiceAgentError
 from voiceagent.server.auth import SUBPROTOCOL, Gatekeeper
-from voiceagent.server.connection import Connection
 from voiceagent.server.ephemeral import EphemeralKey
+from voiceagent.server.lines import LIVE_MESSAGE_BYTES, Lines
 from voiceagent.server.recorder import Recorded, Recorder, Recordings
-from voiceagent.server.session import Session
+from voiceagent.server.session import Line, Session
 from voiceagent.server.session_tools import Outcome as ToolsOutcome
 from voiceagent.server.session_tools import SessionTools
 from voiceagent.server.session_voices import Outcome, SessionVoices
@@ -43,9 +43,7 @@ log = logging.getLogger("voiceagent.server")
 
 RETRY_AFTER_S = 2
 CLOSING_S = 2.0  #: a peer may take this long to answer our close
-RESTART = 1012  # the clients' SDKs reconnect on it
 POLICY = 1008
-LIVE_MESSAGE_BYTES = 2 << 20  #: 30 s of PCM at 24 kHz in base64, which comes as one message
 KEY: web.RequestKey[EphemeralKey | None] = web.RequestKey("key", object)  # type: ignore[arg-type]
 """Of a request: the ephemeral key that it came with, or None."""
 CODE: web.ResponseKey[str] = web.ResponseKey("code", str)
@@ -90,19 +88,24 @@ class Calls:
         self._recordings = recordings
         self._book = voices
         self._toolbox = tools
-        self._connections: set[Connection] = set()
+        self._lines = Lines(config, telemetry)
+        self._sessions: set[Session] = set()
         self._nobody = asyncio.Event()
         self._nobody.set()
 
     @property
     def open(self) -> int:
         """How many calls there are."""
-        return len(self._connections)
+        return self._lines.open
+
+    @property
+    def parked(self) -> int:
+        """Calls whose line was lost and whose clients may come back."""
+        return self._lines.lobby.parked
 
     async def stop(self) -> None:
         """Closes every call with 1012, and waits a moment for their ends."""
-        for connection in list(self._connections):
-            connection.close(RESTART, "server is stopping")
+        self._lines.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2.0):
                 await self._nobody.wait()
@@ -111,6 +114,11 @@ class Calls:
 
     async def realtime(self, request: web.Request) -> web.StreamResponse:
         """WS /v1/realtime: a conversation, or with `intent=transcription` a session that only writes down."""
+        if "resume" in request.query:
+            upgrade = self._upgrade(self._config.limits.message_bytes)
+            if not upgrade.can_prepare(request):
+                return json_error(_UPGRADE_NEEDED, 426)
+            return await self._lines.resume(request, upgrade)
         kind = kind_of(request.query)
 
         def dialect(name: str, ready: Ready) -> RealtimeDialect:
@@ -254,22 +262,26 @@ class Calls:
     ) -> web.StreamResponse:
         opened = Opened(dialect.config, f"item_{name}_", self._config.limits.history_audio_mb << 20)
         controller = Controller(opened.config, id_prefix=opened.id_prefix, audio_budget=opened.audio_budget)
-        longest = max(self._config.limits.message_bytes, LIVE_MESSAGE_BYTES)
-        ping_s = self._config.server.ping_interval_s
-        connection = Connection(upgrade, request, self._config.limits, longest=longest, ping_s=ping_s)
+        connection = self._lines.connection(upgrade, request)
         clock = asyncio.get_running_loop().time
         recorder = self._recorder(request, name, opened, now=clock())
         decider = controller if recorder is None else Recorded(controller, recorder)
-        session = Session(name=name, controller=decider, dialect=dialect, line=connection, clock=clock)
+        berth = self._lines.berth(request, connection) if isinstance(dialect, RealtimeDialect) else None
+        line: Line = connection if berth is None else berth.line
+        session = Session(name=name, controller=decider, dialect=dialect, line=line, clock=clock)
         session.cancel_echo(dialect.config.cancel_echo)
         watch = self._telemetry.call(request.path, clock)
         session.observe = watch.did
         voices = self._session_voices(request, session, dialect, lambda: controller.history)
         tools = self._session_tools(request, session, dialect)
+
+        def carry() -> Awaitable[str]:
+            return self._lines.carry(connection, session, berth=berth, dialect=dialect)
+
         try:
-            engine_session = await self._engine.open_session(session.on_engine)
+            engine_session = await self._slot(session)
             return await self._converse(
-                request, upgrade, connection, session, engine_session, began=watch.began
+                request, upgrade, session, engine_session, began=watch.began, carry=carry
             )
         except EngineError as error:  # full, or it went down this moment
             return json_error(error, 503)
@@ -279,6 +291,17 @@ class Calls:
             await tools.close()
             if recorder is not None:
                 recorder.close(clock())
+            if berth is not None:
+                self._lines.lobby.close(berth)
+
+    async def _slot(self, session: Session) -> EngineSession:
+        """A slot of the engine's; who is here goes before a client that may come back."""
+        try:
+            return await self._engine.open_session(session.on_engine)
+        except CapacityError:
+            if not await self._lines.lobby.make_room():
+                raise
+        return await self._engine.open_session(session.on_engine)
 
     def _recorder(self, request: web.Request, name: str, opened: Opened, *, now: float) -> Recorder | None:
         """Of a call that asks to be recorded."""
@@ -341,33 +364,27 @@ class Calls:
         self,
         request: web.Request,
         upgrade: web.WebSocketResponse,
-        connection: Connection,
         session: Session,
         engine_session: EngineSession,
         *,
         began: Callable[[], None],
+        carry: Callable[[], Awaitable[str]],
     ) -> web.StreamResponse:
         reason = "handshake failed"
         loop, limits = asyncio.get_running_loop(), self._config.limits
         limit = loop.call_later(limits.session_s, session.hang_up, POLICY, EXPIRED)
         try:
             await upgrade.prepare(request)
-            self._connections.add(connection)
+            self._sessions.add(session)
             self._nobody.clear()
             log.info("session %s: open", session.name)
             began()
             session.begin(engine_session)
-            reason = await connection.run(
-                session.on_frame,
-                on_flood=session.flooded,
-                on_line=session.on_line,
-                backlog_s=session.backlog_s,
-                clock=loop.time,
-            )
+            reason = await carry()
         finally:
             limit.cancel()
-            self._connections.discard(connection)
-            if not self._connections:
+            self._sessions.discard(session)
+            if not self._sessions:
                 self._nobody.set()
             session.end()
             engine_session.close()

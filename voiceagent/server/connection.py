@@ -69,6 +69,7 @@ class Connection:
         self._on_line: Callable[[bool], None] = lambda busy: None
         self._busy = False  # as last told
         self._closing: tuple[int, str] | None = None
+        self._goodbye = False  # the peer has closed as one should
         if self._transport is not None:
             raw = self._transport.get_extra_info("socket")
             if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
@@ -92,6 +93,15 @@ class Connection:
         ):  # soon: whoever sends is not to be called back
             asyncio.get_running_loop().call_soon(self._tell, True)
         self._wake.set()
+
+    @property
+    def lost(self) -> bool:
+        """Once it has ended: neither side meant that."""
+        return not self._goodbye and (self._closing is None or self._closing is _CUT)
+
+    def cut(self) -> None:
+        """Ends it at once; what is queued is lost."""
+        self._abort()
 
     def close(self, code: int, reason: str) -> None:
         """Closes after what is queued."""
@@ -156,6 +166,7 @@ class Connection:
         while True:
             message = await self._socket.receive()
             if message.type in _ENDS:
+                self._goodbye = message.type is WSMsgType.CLOSE
                 return f"closed {self._socket.close_code}"
             if self._over():
                 return "closed"  # what a peer that is gone has left unread would hold its slot for long

@@ -32,6 +32,7 @@ CALL_SECONDS = (1.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600
 COUNTERS: dict[str, tuple[tuple[str, ...], str]] = {
     "voiceagent_sessions_opened": (("protocol",), "Calls that were opened."),
     "voiceagent_sessions_refused": (("reason",), "Requests for a call that got none."),
+    "voiceagent_resumptions": (("outcome",), "What became of calls whose line was lost."),
     "voiceagent_turns": (("status", "reason"), "Replies of the assistant that are over."),
     "voiceagent_user_turns": (("reason",), "Turns of persons, by what decided that they were over."),
     "voiceagent_interruptions": (("outcome", "reason"), "Voices over ours that were weighed."),
@@ -90,6 +91,7 @@ class State:
         used: of them.
         restarts: of the engine, so far.
         open: calls.
+        parked: calls that wait for their clients to come back.
     """
 
     up: bool
@@ -97,6 +99,7 @@ class State:
     used: int
     restarts: int
     open: int
+    parked: int
 
 
 class _Now(Collector):
@@ -109,6 +112,11 @@ class _Now(Collector):
         """The families, with their values of now."""
         now = self._state()
         yield GaugeMetricFamily("voiceagent_sessions_open", "Calls that there are.", now.open)
+        yield GaugeMetricFamily(
+            "voiceagent_sessions_parked",
+            "Calls whose line was lost and whose clients may come back.",
+            now.parked,
+        )
         yield GaugeMetricFamily(
             "voiceagent_slots_used", "Sessions on the engine, requests included.", now.used
         )

@@ -82,6 +82,10 @@ class Telemetry:
         """A request for a call got none."""
         self.metrics.count("voiceagent_sessions_refused", code if code in REFUSALS else "invalid_request")
 
+    def resumption(self, outcome: str) -> None:
+        """What became of a call whose line was lost: resumed, expired, evicted or refused."""
+        self.metrics.count("voiceagent_resumptions", outcome)
+
     async def serve(self, _: web.Request) -> web.Response:
         """GET /metrics."""
         return web.Response(body=self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})

@@ -109,6 +109,14 @@ class RealtimeDialect:
         for label in self._session.named:
             yield from self._list(label)
 
+    def render_resumable(self, token: str, seconds: float) -> str:
+        """The session can be resumed, by who has the token, for so long after its line is lost."""
+        return self._event("session.resumable", token=token, seconds=seconds)
+
+    def render_resumed(self) -> str:
+        """The session goes on over this connection."""
+        return self._event("session.resumed")
+
     def receive(self, frame: str | bytes) -> Iterable[core.Event | Reply | VoiceRequest | ToolsRequest]:
         """Events, direct replies and requests for one client message; raises WireError only."""
         if isinstance(frame, bytes) and self._session.binary_audio:
