@@ -3,6 +3,7 @@
     python scripts/bench/kernels.py             both, on a CUDA device
     python scripts/bench/kernels.py --check     correctness only
     TRITON_INTERPRET=1 python scripts/bench/kernels.py --check     the same on small shapes without a GPU
+    python scripts/bench/kernels.py --check --only joined sample   some of it (fused, linear, joined, paged, sample)
 
 Times are medians of replayed CUDA graphs over rotating copies of the weights, so that nothing comes from the cache; the
 bandwidth of a plain read in the same run is the ceiling they are compared with.
@@ -11,20 +12,26 @@ bandwidth of a plain read in the same run is the ceiling they are compared with.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from voiceagent.models.step_audio2.kernels import fused, linear, paged, sample
+from voiceagent.models.step_audio2.kernels.gpu import choices
 from voiceagent.models.step_audio2.kernels.gpu import fused as gpu_fused
 from voiceagent.models.step_audio2.kernels.gpu import linear as gpu_linear
 from voiceagent.models.step_audio2.kernels.gpu import paged as gpu_paged
 from voiceagent.models.step_audio2.kernels.gpu import sample as gpu_sample
+from voiceagent.models.step_audio2.kernels.gpu.choices import Joined, Sampling, Tile
+from voiceagent.models.step_audio2.kernels.sums import Sums
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -37,13 +44,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="correctness only")
+    parser.add_argument("--only", nargs="+", choices=CHECKS, default=list(CHECKS), help="of the checks")
     options = parser.parse_args()
     torch.manual_seed(0)
     if not INTERPRETED and not torch.cuda.is_available():
         sys.exit("No CUDA device; set TRITON_INTERPRET=1 and use --check.")
-    for check in (check_fused, check_linear, check_paged, check_sample):
-        check()
-        print(f"{check.__name__}: fine", flush=True)
+    for name in options.only:
+        began = time.monotonic()
+        CHECKS[name]()
+        print(json.dumps({"fine": name, "seconds": round(time.monotonic() - began, 1)}), flush=True)
     if not options.check and not INTERPRETED:
         measure()
 
@@ -108,11 +117,11 @@ def check_linear() -> None:
             exact = linear.small_torch(wide[0], wide[1], norm=wide[3], residual=wide[4])
             close(got, exact, f"norm, linear, residual {rows} {outputs}x{inputs}")
             check_added(x, weight, residual, norm=noise(outputs))
-            if rows <= gpu_linear.FEW_ROWS:
-                tile = gpu_linear.Tile(16, 64, 4, 2, splits=3)
-                got = gpu_linear.streamed(x, weight, bias, norm=norm, residual=residual, tile=tile)
+            if rows <= 16:
+                tile = Tile(16, 64, 4, 2, splits=3)
+                got = gpu_linear.streamed(x, weight, tile, bias=bias, norm=norm, residual=residual)
                 close(got, linear.small_torch(*wide[:3], norm=wide[3], residual=wide[4]), "split linear")
-                got = gpu_linear.streamed(x, weight, gate=True, tile=tile)
+                got = gpu_linear.streamed(x, weight, tile, gate=True)
                 close(got, linear.gated_torch(*wide[:2]), "split gated")
             got = gpu_linear.gated(x, weight, norm=norm)
             close(got, linear.gated_torch(wide[0], wide[1], norm=wide[3]), f"gated {rows} {outputs}x{inputs}")
@@ -124,6 +133,55 @@ def check_added(x: Tensor, weight: Tensor, residual: Tensor, *, norm: Tensor) ->
     assert torch.equal(out, gpu_linear.small(x, weight, residual=residual))
     if normed is not None:
         close(normed, fused.add_rms_norm_torch(out.double(), None, norm.double(), 1e-6)[0], "norm behind it")
+
+
+# Tiles, heads and rows for which the parts of a product are added up by the pass that rotates.
+JOINED_TILES = tuple(
+    Tile(*cut) for cut in ((64, 64, 4, 4, 3), (128, 128, 4, 4, 4), (32, 128, 4, 3), (64, 64, 4, 2, 7))
+)
+JOINED_HEADS = ((28, 4, 128, HIDDEN), (6, 2, 64, 384), (5, 5, 32, 200), (1, 1, 16, 24))
+JOINED_ROWS = (1, 2, 3, 8, 16, 17, 31, 33, 64)
+
+
+def check_joined() -> None:
+    """The product in parts, and its bias, rotation and storing in one pass, as the three one after the other."""
+    heads = JOINED_HEADS if not INTERPRETED else ((28, 4, 128, 96), *JOINED_HEADS[1:])
+    for at, shape in enumerate(heads):
+        for number, rows in enumerate(JOINED_ROWS):
+            tiles = (JOINED_TILES[(at + number) % 4],)
+            for tile in tiles if rows > 1 else (Tile(8, 64, 4, 2), Tile(8, 64, 4, 2, splits=3)):
+                check_joined_by(tile, rows, *shape)
+
+
+def check_joined_by(
+    tile: Tile, rows: int, heads: int, kv_heads: int, width: int, hidden: int, *, turned: bool = True
+) -> None:
+    outputs, what = (
+        (heads + 2 * kv_heads) * width,
+        f"joined {rows}x{hidden}, {heads}/{kv_heads} heads, {tile}",
+    )
+    x, weight, bias, norm = noise(rows, hidden), noise(outputs, hidden), noise(outputs), noise(hidden)
+    angles = torch.arange(500, device=DEVICE)[:, None] * torch.logspace(0, -4, width // 2, device=DEVICE)
+    cos = torch.cat([angles.cos()] * 2, 1).float()
+    sin = torch.cat([-angles.sin(), angles.sin()], 1).float()
+    pool = noise(2, 2, 5, PAGE, kv_heads, width)
+    exact_pool = pool.double()
+    positions = torch.randint(0, 500, (rows,), device=DEVICE)
+    places = torch.randperm(5 * PAGE, device=DEVICE)[:rows]
+    places[rows // 2] = -1  # an idle row
+    for some_norm, some_bias in ((norm, bias), (None, None)):
+        with choices.using(joined=((64, Joined(tile, turned)),)):
+            sums = gpu_linear.joined(x, weight, some_bias, norm=some_norm)
+        assert isinstance(sums, Sums) == turned, what
+        q = gpu_fused.rotate_and_write(sums, cos, sin, positions, pool, 1, places)
+        wide = [None if t is None else t.double() for t in (some_bias, some_norm)]
+        exact = linear.small_torch(x.double(), weight.double(), wide[0], norm=wide[1])
+        exact_q = fused.rotate_and_write_torch(
+            exact, cos.double(), sin.double(), positions, exact_pool, 1, places
+        )
+        close(q, exact_q, f"{what}: queries")
+        close(pool, exact_pool, f"{what}: pages")
+        assert q.dtype == x.dtype
 
 
 def check_paged() -> None:
@@ -171,16 +229,28 @@ def sampling_case(rows: int, vocabulary: int, *, spread: float, coarse: bool) ->
         "temperature": options[:, 0].contiguous(),
         "top_p": options[:, 1].contiguous(),
         "top_k": options[:, 2].int(),
-        "penalty": torch.where(pick % 3 == 0, 1.05, 1.0).float(),
-        "seen": torch.rand(rows, vocabulary, device=DEVICE) < 0.02,
+        "penalty": torch.tensor([1.05, 1.0, 1.3, 0.8, 1.05], device=DEVICE)[pick % 5],
+        "seen": torch.rand(rows + 3, vocabulary, device=DEVICE) < 0.02,
+        "owners": torch.randperm(rows + 3, device=DEVICE)[:rows],
         "masks": masks,
         "allowed": torch.where(pick % 11 == 9, 2, pick % 2).int(),
         "uniform": torch.rand(rows, device=DEVICE),
     }
 
 
+SAMPLINGS = (Sampling(), Sampling(late=True, pivots=8), Sampling(late=True, pivots=4, long_block=16384))
+
+
 def check_sample() -> None:
     """Equal draws; one that differs must have fallen on the rounding of an exponential."""
+    for sampling in SAMPLINGS[: 2 if INTERPRETED else 3]:
+        with choices.using(sampling=((1 << 30, sampling),)):
+            check_draws()
+            check_broken_rows()
+        print(f"  {sampling}: fine", flush=True)
+
+
+def check_draws() -> None:
     rows, sizes = (7, (40, 3000)) if INTERPRETED else (128, (40, 15000, VOCABULARY))
     differing = drawn = 0
     for vocabulary in sizes:
@@ -196,6 +266,9 @@ def check_sample() -> None:
             drawn += rows
     assert differing <= drawn * 0.002, f"{differing} of {drawn} draws differ from the twin's"
     print(f"  {differing} of {drawn} draws differ from the twin's")
+
+
+def check_broken_rows() -> None:
     case = sampling_case(6, 100, spread=1.0, coarse=False)
     case["allowed"].zero_()
     case["scores"][0, 3] = torch.nan
@@ -214,7 +287,12 @@ def check_sample() -> None:
 
 def replayed(*calls: Callable[[], object], repeats: int = 15) -> float:
     """Seconds per call of a captured sequence, median over replays."""
-    stream = torch.cuda.Stream()
+    return timed(captured(*calls), repeats=repeats) / len(calls)
+
+
+def captured(*calls: Callable[[], object]) -> torch.cuda.CUDAGraph:
+    """The calls as a graph, after each has run once."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for call in calls:
@@ -224,14 +302,19 @@ def replayed(*calls: Callable[[], object], repeats: int = 15) -> float:
     with torch.cuda.graph(graph):
         for call in calls:
             call()
-    times = []
+    return graph
+
+
+def timed(graph: torch.cuda.CUDAGraph, *, repeats: int) -> float:
+    """Seconds of a replay, their median."""
+    times: list[float] = []
     for _ in range(repeats):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         begin.record()
         graph.replay()
         end.record()
         end.synchronize()
-        times.append(begin.elapsed_time(end) / 1e3 / len(calls))
+        times.append(begin.elapsed_time(end) / 1e3)
     return statistics.median(times)
 
 
@@ -266,8 +349,11 @@ def measure_linear(ceiling: float) -> None:
         weights = [noise(outputs, inputs) for _ in range(max(2, 2**29 // (2 * outputs * inputs)))]
         for rows in (1, 4, 16, 32, 64, 128):
             x, line = noise(rows, inputs), ""
-            ways = (gpu_linear.streamed, torch.nn.functional.linear)
-            for way in ways if rows <= gpu_linear.MOST_ROWS else ways[1:]:
+            tile = choices.of(choices.now().added, rows)
+            ways: list[Callable[[Tensor, Tensor], Tensor]] = [F.linear]
+            if tile is not None:
+                ways.insert(0, partial(gpu_linear.streamed, tile=tile))
+            for way in ways:
                 seconds = replayed(*[partial(way, x, weight) for weight in weights])
                 line += f"  {seconds * 1e6:6.1f} {weights[0].nbytes / seconds / 1e12 / ceiling:4.0%}"
             print(f"  {name:8s} {rows:3d}{line}")
@@ -309,21 +395,21 @@ def measure_sampling() -> None:
 
 
 def measure_step(ceiling: float, *, batch: int, context: int) -> None:
-    """A whole decode step of 28 layers, head and draw, on noise of the true shape."""
+    step, bytes_read = step_of(batch=batch, context=context)
+    seconds = replayed(step)
+    print(
+        f"step, batch {batch:3d} context {context:5d}: {seconds * 1e3:5.2f} ms, "
+        f"{bytes_read / seconds / 1e12 / ceiling:4.0%} of the ceiling",
+        flush=True,
+    )
+
+
+def step_of(*, batch: int, context: int) -> tuple[Callable[[], object], int]:
+    """A whole decode step of 28 layers, head and draw, on noise of the true shape; and the bytes that it reads."""
     if not _layers:
-        for _ in range(28):
-            shapes = (
-                (4608, HIDDEN),
-                (4608,),
-                (HIDDEN, HIDDEN),
-                (2 * MLP, HIDDEN),
-                (HIDDEN, MLP),
-                (2, HIDDEN),
-            )
-            _layers.append([torch.randn(*shape, device=DEVICE, dtype=DTYPE).mul_(0.02) for shape in shapes])
-        _layers.append([torch.randn(VOCABULARY, HIDDEN, device=DEVICE, dtype=DTYPE).mul_(0.02)])
+        _layers.extend(noisy_layers())
     used = -(-context // PAGE)
-    pool = torch.zeros(28, 2, batch * used, PAGE, KV_HEADS, WIDTH, device=DEVICE, dtype=DTYPE)
+    pool = torch.zeros(len(_layers) - 1, 2, batch * used, PAGE, KV_HEADS, WIDTH, device=DEVICE, dtype=DTYPE)
     tables = torch.arange(batch * used, device=DEVICE, dtype=torch.int32).view(batch, used)
     lengths = torch.full((batch,), context, dtype=torch.int32, device=DEVICE)
     places = (tables[:, -1].long() + 1) * PAGE - 1
@@ -333,28 +419,46 @@ def measure_step(ceiling: float, *, batch: int, context: int) -> None:
     first, case = noise(batch, HIDDEN), usual_sampling(batch)
     positions = lengths.long() - 1
 
-    def step() -> None:
+    def step() -> Tensor:
         x, normed = first, None
         for layer, (qkv, bias, o, gate_up, down, norms) in enumerate(_layers[:-1]):
-            mixed = linear.small(x, qkv, bias, norm=norms[0], normed=normed)
-            q = fused.rotate_and_write(mixed, cos, sin, positions, pool, layer, places)
-            mixed = paged.decode_attention(q, pool, layer, tables, lengths)
-            x, normed = linear.added(mixed.flatten(1), o, residual=x, norm=norms[1])
-            mixed = linear.gated(x, gate_up, norm=norms[1], normed=normed)
-            x, normed = linear.added(mixed, down, residual=x, norm=norms[0])
-        case["scores"] = linear.small(x, _layers[-1][0], norm=_layers[0][5][0])
-        sample.choose(**case)
+            mixed = gpu_linear.joined(
+                x if normed is None else normed, qkv, bias, norm=norms[0] if normed is None else None
+            )
+            q = gpu_fused.rotate_and_write(mixed, cos, sin, positions, pool, layer, places)
+            mixed = gpu_paged.decode_attention(q, pool, layer, tables, lengths)
+            x, normed = gpu_linear.added(mixed.flatten(1), o, residual=x, norm=norms[1])
+            mixed = gpu_linear.gated(
+                x if normed is None else normed, gate_up, norm=norms[1] if normed is None else None
+            )
+            x, normed = gpu_linear.added(mixed, down, residual=x, norm=norms[0])
+        case["scores"] = gpu_linear.small(x, _layers[-1][0], norm=_layers[0][5][0])
+        return gpu_sample.choose(**case)[0]
 
-    seconds = replayed(step)
-    bytes_read = sum(part.nbytes for parts in _layers for part in parts) + pool.nbytes
-    print(
-        f"step, batch {batch:3d} context {context:5d}: {seconds * 1e3:5.2f} ms, "
-        f"{bytes_read / seconds / 1e12 / ceiling:4.0%} of the ceiling",
-        flush=True,
-    )
+    return step, sum(part.nbytes for parts in _layers for part in parts) + pool.nbytes
+
+
+def noisy_layers(count: int = 28) -> list[list[Tensor]]:
+    """Of each layer the matrices, a bias and two norms; and the output matrix."""
+    outputs = (HEADS + 2 * KV_HEADS) * WIDTH
+    shapes: list[tuple[int, ...]] = [(outputs, HIDDEN), (outputs,), (HIDDEN, HEADS * WIDTH)]
+    shapes += [(2 * MLP, HIDDEN), (HIDDEN, MLP), (2, HIDDEN)]
+
+    def some(*shape: int) -> Tensor:
+        return torch.randn(*shape, device=DEVICE, dtype=DTYPE).mul_(0.02)
+
+    return [*([some(*shape) for shape in shapes] for _ in range(count)), [some(VOCABULARY, HIDDEN)]]
 
 
 _layers: list[list[Tensor]] = []  # made once, by the first step
+
+CHECKS = {
+    "fused": check_fused,
+    "linear": check_linear,
+    "joined": check_joined,
+    "paged": check_paged,
+    "sample": check_sample,
+}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from voiceagent.models.step_audio2.kernels import fused, linear, paged, sample
+from voiceagent.models.step_audio2.kernels.sums import Sums
 
 LAYERS, PAGES, PAGE, KV_HEADS, WIDTH, HEADS = 2, 9, 4, 2, 8, 6
 
@@ -146,6 +147,35 @@ def test_a_norm_that_is_there_is_not_made_again() -> None:
         torch.testing.assert_close(product(out, following, norm=norm, normed=known, eps=1e-5), expected)
 
 
+@pytest.mark.parametrize("splits", [1, 3])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_product_in_parts_is_added_up_where_it_is_turned(splits: int, biased: bool) -> None:
+    rows, outputs = 5, (HEADS + 2 * KV_HEADS) * WIDTH
+    bias = torch.randn(outputs) if biased else None
+    sums = Sums(torch.randn(splits, rows, outputs), bias, torch.float32)
+    whole = sums.parts.sum(0) + (0 if bias is None else bias)
+    angles = torch.rand(30, WIDTH // 2)
+    cos, sin = torch.cat([angles.cos()] * 2, 1), torch.cat([-angles.sin(), angles.sin()], 1)
+    positions, places = torch.tensor([0, 29, 3, 4, 5]), torch.tensor([7, -1, 35, 0, 12])
+    pools = make_pool(), make_pool()
+    got, expected = (
+        fused.rotate_and_write(source, cos, sin, positions, pool, 1, places)
+        for source, pool in zip((sums, whole), pools, strict=True)
+    )
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(*pools)
+    assert Sums(sums.parts, bias, torch.bfloat16).whole().dtype == torch.bfloat16
+
+
+def test_on_a_cpu_queries_keys_and_values_come_whole() -> None:
+    x, weight, bias, norm = torch.randn(3, 10), torch.randn(8, 10), torch.randn(8), torch.rand(10)
+    got = linear.joined(x, weight, bias, norm=norm, eps=1e-5)
+    assert isinstance(got, Tensor)
+    torch.testing.assert_close(got, linear.small(x, weight, bias, norm=norm, eps=1e-5))
+    normed = torch.nn.functional.rms_norm(x, (10,), norm, 1e-5)
+    torch.testing.assert_close(linear.joined(x, weight, bias, norm=norm, normed=normed), got)
+
+
 # Sampling. Rows of a case are drawn one by one here, with Python's own sort and fractions of whole numbers.
 
 
@@ -200,13 +230,17 @@ def choose(rows: list[dict], width: int) -> list[tuple[int, bool]]:
 
     scores = torch.tensor([row["values"] for row in rows])
     before = scores.clone()
+    owners = torch.arange(len(rows)).flip(0) + 2  # each row's set stands elsewhere, between sets of nobody
+    held = torch.ones(len(rows) + 3, width, dtype=torch.bool)
+    held[owners] = seen
     ids, ok = sample.choose(
         scores,
         temperature=column("temperature", 1.0),
         top_p=column("top_p", 1.0),
         top_k=column("top_k", 0, torch.int32),
         penalty=column("penalty", 1.0),
-        seen=seen,
+        seen=held,
+        owners=owners,
         masks=masks,
         allowed=torch.arange(len(rows), dtype=torch.int32),
         uniform=column("uniform", 0.0),

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voiceagent.models.step_audio2.kernels import paged
+from voiceagent.models.step_audio2.kernels.sums import Sums
 from voiceagent.models.step_audio2.kv import PAGE, KvPool, KvSequence
 
 
@@ -70,8 +71,9 @@ class HostStep:
         held = places[:, :, None, pages[0] * PAGE : pages[0] * PAGE + length].transpose(3, 4)
         return held.flatten(0, 1).unbind(0)
 
-    def rotate(self, qkv: Tensor, layer: int) -> Tensor:
+    def rotate(self, qkv: Tensor | Sums, layer: int) -> Tensor:
         """Turns queries and keys and stores keys and values; (N, heads, head_dim) queries."""
+        assert isinstance(qkv, Tensor), "products come whole on a CPU"
         split = qkv.view(self._shape)
         turned = torch.addcmul(split * self._cos, split.roll(self._shape[2] // 2, -1), self._sin)
         keys_values = turned[:, self._heads :].view(len(turned), 2, -1, self._shape[2])

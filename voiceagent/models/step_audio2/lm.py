@@ -18,14 +18,18 @@ from torch import Tensor, nn
 from voiceagent.models.step_audio2.config import TextConfig
 from voiceagent.models.step_audio2.kernels import fused, linear, paged
 from voiceagent.models.step_audio2.kernels.int8 import Int8Rows
+from voiceagent.models.step_audio2.kernels.sums import Sums
 from voiceagent.models.step_audio2.kv import PAGE, KvPool, KvSequence
 
 
 class New(Protocol):
     """Where the new positions of a pass stand: `Step`, `Chunk`, or `host.HostStep`."""
 
-    def rotate(self, qkv: Tensor, layer: int) -> Tensor:
-        """Turns queries and keys of (N, (heads + 2 kv_heads) * head_dim), stores keys and values; the queries."""
+    def rotate(self, qkv: Tensor | Sums, layer: int) -> Tensor:
+        """Turns queries and keys of (N, (heads + 2 kv_heads) * head_dim), stores keys and values; the queries.
+
+        On CUDA `qkv` may come in parts (see `linear.joined`).
+        """
 
     def attend(self, q: Tensor, layer: int) -> Tensor:
         """The queries, as `rotate` gives them, to (N, heads * head_dim) mixed values."""
@@ -72,7 +76,7 @@ class Step:
             rotary=rotary,
         )
 
-    def rotate(self, qkv: Tensor, layer: int) -> Tensor:
+    def rotate(self, qkv: Tensor | Sums, layer: int) -> Tensor:
         """Turns queries and keys and stores keys and values; (B, heads, head_dim) queries."""
         return fused.rotate_and_write(qkv, *self.rotary, self.positions, self.pool, layer, self.places)
 
@@ -121,7 +125,7 @@ class Chunk:
             rotary=rotary,
         )
 
-    def rotate(self, qkv: Tensor, layer: int) -> Tensor:
+    def rotate(self, qkv: Tensor | Sums, layer: int) -> Tensor:
         """Turns queries and keys and stores keys and values; (N, heads, head_dim) queries."""
         return fused.rotate_and_write(qkv, *self.rotary, self.positions, self.pool, layer, self.places)
 
@@ -217,7 +221,7 @@ class _Layer(nn.Module):
     def fill(self, x: Tensor, normed: Tensor | None, new: New) -> Tensor:
         """Stores keys and values of (N, hidden) new positions; their queries."""
         qkv, norm = self.self_attn.qkv, self.input_layernorm.weight
-        joined = linear.small(x, qkv.factor, qkv.bias, norm=norm, normed=normed, eps=self.eps)
+        joined = linear.joined(x, qkv.factor, qkv.bias, norm=norm, normed=normed, eps=self.eps)
         return new.rotate(joined, self.index)
 
     def extend(

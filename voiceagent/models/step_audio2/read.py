@@ -16,6 +16,7 @@ from torch import Tensor
 from voiceagent.models.step_audio2.graphs import Captured, capture
 from voiceagent.models.step_audio2.kernels import fused
 from voiceagent.models.step_audio2.kernels.chunk import chunk_attention
+from voiceagent.models.step_audio2.kernels.sums import Sums
 from voiceagent.models.step_audio2.kv import PAGE, KvPool, KvSequence
 from voiceagent.models.step_audio2.lm import Chunk
 from voiceagent.models.step_audio2.model import StepAudio2
@@ -35,7 +36,7 @@ class _Slice:
     pool: Tensor
     rotary: tuple[Tensor, Tensor]
 
-    def rotate(self, qkv: Tensor, layer: int) -> Tensor:
+    def rotate(self, qkv: Tensor | Sums, layer: int) -> Tensor:
         return fused.rotate_and_write(qkv, *self.rotary, self.positions, self.pool, layer, self.places)
 
     def attend(self, q: Tensor, layer: int) -> Tensor:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voiceagent.models.step_audio2.kernels import paged
+from voiceagent.models.step_audio2.kernels.sums import Sums
 
 
 def add_rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -52,12 +53,18 @@ def silu_mul_torch(gate_up: Tensor) -> Tensor:
 
 
 def rotate_and_write(
-    qkv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, pool: Tensor, layer: int, places: Tensor
+    qkv: Tensor | Sums,
+    cos: Tensor,
+    sin: Tensor,
+    positions: Tensor,
+    pool: Tensor,
+    layer: int,
+    places: Tensor,
 ) -> Tensor:
     """Rotary positions of queries and keys, and the page write of keys and values.
 
     Args:
-        qkv: (N, (heads + 2 * kv_heads) * head_dim), queries, keys, values.
+        qkv: (N, (heads + 2 * kv_heads) * head_dim), queries, keys, values; or what remains to be added up of them.
         cos: (positions, head_dim) table, both halves equal.
         sin: (positions, head_dim) table, the first half negated: (a, b) becomes (a cos - b sin, b cos + a sin).
         positions: (N,) int64 rows of the tables.
@@ -68,7 +75,7 @@ def rotate_and_write(
     Returns:
         The rotated queries, (N, heads, head_dim).
     """
-    if qkv.is_cuda:
+    if pool.is_cuda:
         from voiceagent.models.step_audio2.kernels.gpu import fused as gpu
 
         return gpu.rotate_and_write(qkv, cos, sin, positions, pool, layer, places)
@@ -76,9 +83,17 @@ def rotate_and_write(
 
 
 def rotate_and_write_torch(
-    qkv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, pool: Tensor, layer: int, places: Tensor
+    qkv: Tensor | Sums,
+    cos: Tensor,
+    sin: Tensor,
+    positions: Tensor,
+    pool: Tensor,
+    layer: int,
+    places: Tensor,
 ) -> Tensor:
     """`rotate_and_write` in plain torch."""
+    if isinstance(qkv, Sums):
+        qkv = qkv.whole()
     kv_heads, width = pool.shape[4:]
     qkv = qkv.view(qkv.shape[0], -1, width)
     heads = qkv.shape[1] - 2 * kv_heads

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from voiceagent.models.step_audio2.kernels import fused
 from voiceagent.models.step_audio2.kernels.int8 import Int8Rows
+from voiceagent.models.step_audio2.kernels.sums import Sums
 
 
 def small(
@@ -66,6 +67,34 @@ def small_torch(
         return torch.addmm(residual, x, weight.t())
     out = F.linear(x, weight, bias)
     return out if residual is None else out + residual
+
+
+def joined(
+    x: Tensor,
+    weight: Tensor | Int8Rows,
+    bias: Tensor | None = None,
+    *,
+    norm: Tensor | None = None,
+    normed: Tensor | None = None,
+    eps: float = 1e-6,
+) -> Tensor | Sums:
+    """`small` for what `fused.rotate_and_write` reads: it may come as parts that are added up there.
+
+    Args:
+        x: (N, inputs).
+        weight: (outputs, inputs), as in `small`.
+        bias, norm, normed, eps: as in `small`.
+
+    Returns:
+        (N, outputs), or what remains to be added up of it: always the whole on a CPU.
+    """
+    if not isinstance(weight, Tensor) or not x.is_cuda:
+        return small(x, weight, bias, norm=norm, normed=normed, eps=eps)
+    if normed is not None:
+        x, norm = normed, None
+    from voiceagent.models.step_audio2.kernels.gpu import linear as gpu
+
+    return gpu.joined(x, weight, bias, norm=norm, eps=eps)
 
 
 def added(

@@ -28,6 +28,7 @@ def choose(
     top_k: Tensor,
     penalty: Tensor,
     seen: Tensor,
+    owners: Tensor | None = None,
     masks: Tensor,
     allowed: Tensor,
     uniform: Tensor,
@@ -40,7 +41,8 @@ def choose(
         top_p: (B,) float32 in (0, 1]; 1 keeps all.
         top_k: (B,) int32; 0 keeps all.
         penalty: (B,) float32 repetition penalty; 1 changes nothing.
-        seen: (B, V) bool, the ids the penalty is for.
+        seen: (R, V) bool, sets of ids that the penalty is for.
+        owners: (B,) int64, which row of `seen` is each row's; None: the first is the first's, and so on.
         masks: (n, V) bool, sets of ids that may be chosen.
         allowed: (B,) int32, which of the masks holds for a row.
         uniform: (B,) float32 in [0, 1), the only randomness.
@@ -62,6 +64,7 @@ def choose(
         top_k=top_k,
         penalty=penalty,
         seen=seen,
+        owners=owners,
         masks=masks,
         allowed=allowed,
         uniform=uniform,
@@ -76,12 +79,14 @@ def choose_torch(
     top_k: Tensor,
     penalty: Tensor,
     seen: Tensor,
+    owners: Tensor | None = None,
     masks: Tensor,
     allowed: Tensor,
     uniform: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """`choose` in plain torch. It only ever sorts values: which ids they belong to follows from ranks among equals."""
     scores = scores.float()
+    seen = seen if owners is None else seen[owners]
     if bool((penalty != 1.0).any()):
         factor = penalty[:, None]
         # One of the two parts is 0; on a CPU this is much quicker than a second `where`.

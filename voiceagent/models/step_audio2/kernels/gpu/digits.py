@@ -69,6 +69,7 @@ def _goal(histogram, p, excess, weight):
 def narrow(
     scores,
     seen,
+    owners,
     masks,
     allowed,
     penalty,
@@ -135,7 +136,7 @@ def narrow(
     for i in range(0, BLOCK, CHUNK):
         at = block * BLOCK + i + tl.arange(0, CHUNK)
         inside = at < vocabulary
-        value, broken = scores_of(scores, seen, masks, allowed, penalty, row, at, vocabulary)
+        value, broken = scores_of(scores, seen, owners, masks, allowed, penalty, row, at, vocabulary)
         key = key_of(value)
         if STEP % 4 > 0:
             inside &= (key >> (shift + 8)) == digits.to(tl.uint32)
@@ -161,6 +162,7 @@ def narrow(
 def tally(
     scores,
     seen,
+    owners,
     masks,
     allowed,
     penalty,
@@ -203,7 +205,7 @@ def tally(
         tl.store(state + EDGE_WEIGHT, edge_weight)
     at = block * BLOCK + tl.arange(0, BLOCK)
     inside = at < vocabulary
-    value, broken = scores_of(scores, seen, masks, allowed, penalty, row, at, vocabulary)
+    value, broken = scores_of(scores, seen, owners, masks, allowed, penalty, row, at, vocabulary)
     key = key_of(value)
     weight = tl.where(inside & (key > edge.to(tl.uint32)), weight_of(value, best, heat), 0)
     equal = inside & (key == edge.to(tl.uint32))
@@ -215,6 +217,7 @@ def tally(
 def draw(
     scores,
     seen,
+    owners,
     masks,
     allowed,
     penalty,
@@ -259,7 +262,9 @@ def draw(
 
     at = tl.arange(0, BLOCK)
     inside = chosen * BLOCK + at < vocabulary
-    value, broken = scores_of(scores, seen, masks, allowed, penalty, row, chosen * BLOCK + at, vocabulary)
+    value, broken = scores_of(
+        scores, seen, owners, masks, allowed, penalty, row, chosen * BLOCK + at, vocabulary
+    )
     key = key_of(value)
     equal = inside & (key == edge)
     rank = tl.cumsum(equal.to(tl.int32), 0)

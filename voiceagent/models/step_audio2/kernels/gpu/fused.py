@@ -6,14 +6,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from voiceagent.models.step_audio2.kernels.gpu import choices
 from voiceagent.models.step_audio2.kernels.gpu.language import (
     after_previous,
     ceil_div,
+    contiguous,
     jit,
     launch,
     power_of_2,
     tl,
 )
+from voiceagent.models.step_audio2.kernels.sums import Sums
 
 
 def add_rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -52,18 +55,27 @@ def silu_mul(gate_up: Tensor) -> Tensor:
 
 
 def rotate_and_write(
-    qkv: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, pool: Tensor, layer: int, places: Tensor
+    qkv: Tensor | Sums,
+    cos: Tensor,
+    sin: Tensor,
+    positions: Tensor,
+    pool: Tensor,
+    layer: int,
+    places: Tensor,
 ) -> Tensor:
     """`kernels.fused.rotate_and_write`."""
+    sums = qkv if isinstance(qkv, Sums) else None
+    source = qkv.contiguous() if isinstance(qkv, Tensor) else qkv.parts
     kv_heads, width = pool.shape[4:]
-    rows, heads = qkv.shape[0], qkv.shape[1] // width - 2 * kv_heads
-    q = qkv.new_empty(rows, heads, width)
-    pages, block = pool[layer], 4
+    rows, heads = source.shape[-2], source.shape[-1] // width - 2 * kv_heads
+    q = torch.empty(rows, heads, width, dtype=sums.dtype if sums else source.dtype, device=source.device)
+    bias, pages, block = None if sums is None else sums.bias, pool[layer], 4
     launch(
         _rotate_and_write,
         (rows, ceil_div(heads + 2 * kv_heads, block)),
-        qkv.device,
-        qkv.contiguous(),
+        source.device,
+        source,
+        contiguous(bias, otherwise=source),
         cos,
         sin,
         positions,
@@ -74,7 +86,10 @@ def rotate_and_write(
         heads,
         kv_heads,
         width // 2,
+        0 if sums is None else len(source),
+        bias is not None,
         block,
+        early=choices.now().turn_early,
         num_warps=2,
     )
     return q
@@ -122,6 +137,7 @@ def _silu_mul(gate_up, out, width, BLOCK: tl.constexpr, OVERLAP: tl.constexpr):
 @jit
 def _rotate_and_write(
     qkv,
+    bias,
     cos,
     sin,
     positions,
@@ -132,17 +148,27 @@ def _rotate_and_write(
     heads,
     kv_heads,
     HALF: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BIAS: tl.constexpr,
     BLOCK: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
+    """Some heads of one row; with SPLITS, `qkv` holds so many float32 sums of each, and `bias` what belongs to them."""
     after_previous(OVERLAP)
-    row = tl.program_id(0).to(tl.int64)
+    row, rows = tl.program_id(0).to(tl.int64), tl.num_programs(0)
     head = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK))[:, None]
     at = tl.arange(0, HALF)[None, :]
     inside = head < heads + 2 * kv_heads
     start = qkv + (row * (heads + 2 * kv_heads) + head) * 2 * HALF + at
     a = tl.load(start, inside, 0.0).to(tl.float32)
     b = tl.load(start + HALF, inside, 0.0).to(tl.float32)
+    for _split in tl.static_range(1, SPLITS):
+        start += rows * (heads + 2 * kv_heads) * 2 * HALF
+        a += tl.load(start, inside, 0.0)
+        b += tl.load(start + HALF, inside, 0.0)
+    if BIAS:
+        a += tl.load(bias + head * 2 * HALF + at, inside, 0.0).to(tl.float32)
+        b += tl.load(bias + head * 2 * HALF + HALF + at, inside, 0.0).to(tl.float32)
     position, place = tl.load(positions + row), tl.load(places + row).to(tl.int64)
     c = tl.load(cos + position * 2 * HALF + at).to(tl.float32)
     s = tl.load(sin + position * 2 * HALF + HALF + at).to(tl.float32)

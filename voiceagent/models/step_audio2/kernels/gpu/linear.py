@@ -7,13 +7,12 @@ and the gate beside it.
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from voiceagent.models.step_audio2.kernels.gpu import fused
+from voiceagent.models.step_audio2.kernels.gpu import choices, fused
+from voiceagent.models.step_audio2.kernels.gpu.choices import Tile
 from voiceagent.models.step_audio2.kernels.gpu.language import (
     after_previous,
     ceil_div,
@@ -24,22 +23,10 @@ from voiceagent.models.step_audio2.kernels.gpu.language import (
     shared_memory,
     tl,
 )
+from voiceagent.models.step_audio2.kernels.sums import Sums
 
-FEW_ROWS = 16  #: up to here every product is Triton's
-MOST_ROWS = (
-    64  #: up to here those are that have a residual or a gate, for which torch needs a pass of its own
-)
 _NORM_ROWS = 1  # up to here the norm is cheaper inside the product
-
-
-class Tile(NamedTuple):
-    """How a product is cut: outputs of a program, inputs of a step, warps, stages of loading, programs per output."""
-
-    outputs: int
-    inputs: int
-    warps: int
-    stages: int
-    splits: int = 1
+_FILLING = 8192  # more outputs than these fill the GPU without splits
 
 
 def small(
@@ -52,8 +39,100 @@ def small(
     residual: Tensor | None = None,
 ) -> Tensor:
     """`kernels.linear.small`."""
-    if x.shape[0] <= (FEW_ROWS if residual is None else MOST_ROWS):
-        return streamed(x, weight, bias, norm=norm, eps=eps, residual=residual)
+    now = choices.now()
+    tile = choices.of(now.plain if residual is None else now.added, x.shape[0])
+    if tile is not None:
+        return streamed(x, weight, tile, bias=bias, norm=norm, eps=eps, residual=residual)
+    return _by_torch(x, weight, bias, norm=norm, eps=eps, residual=residual)
+
+
+def joined(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, norm: Tensor | None = None, eps: float = 1e-6
+) -> Tensor | Sums:
+    """`kernels.linear.joined`: in parts where the table says that the pass which rotates adds them up."""
+    rows = x.shape[0]
+    choice = choices.of(choices.now().joined, rows)
+    if choice is None or choice.tile is None:
+        return _by_torch(x, weight, bias, norm=norm, eps=eps)
+    if not choice.turned:
+        return streamed(x, weight, choice.tile, bias=bias, norm=norm, eps=eps)
+    tile = _cut(choice.tile, x, weight, gate=False)
+    x, norm = _normed(x, norm, eps, tile)
+    return Sums(_parts(x, weight, tile, norm=norm, eps=eps), bias, x.dtype)
+
+
+def added(
+    x: Tensor, weight: Tensor, *, residual: Tensor, norm: Tensor, eps: float = 1e-6
+) -> tuple[Tensor, Tensor | None]:
+    """`kernels.linear.added`: where a product is made in parts, the pass that adds them up makes the norm as well."""
+    rows, outputs = x.shape[0], weight.shape[0]
+    now = choices.now()
+    tile = choices.of(now.added, rows)
+    cut = None if tile is None else _cut(tile, x, weight, gate=False)
+    if cut is None or cut.splits == 1:
+        return small(x, weight, residual=residual), None
+    out, normed = x.new_empty(2, rows, outputs).unbind()
+    tensors = (_parts(x, weight, cut), residual.contiguous(), norm, out, normed)
+    launch(
+        _finish_and_norm,
+        (rows,),
+        x.device,
+        *tensors,
+        outputs,
+        eps,
+        cut.splits,
+        power_of_2(outputs),
+        early=now.finish_early,
+        num_warps=8,
+    )
+    return out, normed
+
+
+def gated(x: Tensor, weight: Tensor, *, norm: Tensor | None = None, eps: float = 1e-6) -> Tensor:
+    """`kernels.linear.gated`."""
+    tile = choices.of(choices.now().gated, x.shape[0])
+    if tile is not None:
+        return streamed(x, weight, tile, norm=norm, eps=eps, gate=True)
+    return fused.silu_mul(small(x, weight, norm=norm, eps=eps))
+
+
+def streamed(
+    x: Tensor,
+    weight: Tensor,
+    tile: Tile,
+    *,
+    bias: Tensor | None = None,
+    norm: Tensor | None = None,
+    eps: float = 1e-6,
+    residual: Tensor | None = None,
+    gate: bool = False,
+) -> Tensor:
+    """`small`, or with `gate` `gated`, by Triton."""
+    tile = _cut(tile, x, weight, gate=gate)
+    x, norm = _normed(x, norm, eps, tile)
+    rows, outputs = x.shape[0], weight.shape[0] // 2 if gate else weight.shape[0]
+    out = x.new_empty(rows, outputs)
+    extras = (contiguous(bias, otherwise=x), contiguous(residual, otherwise=x), out)
+    if tile.splits == 1:
+        _product(x, weight, norm, *extras, eps, bias is not None, residual is not None, gate, tile)
+        return out
+    parts = _parts(x, weight, tile)
+    flags = (bias is not None, residual is not None, gate, tile.splits, 512)
+    grid, early = (ceil_div(outputs, 512), rows), choices.now().finish_early
+    launch(_finish, grid, x.device, parts, *extras, outputs, *flags, early=early)
+    return out
+
+
+def _by_torch(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    norm: Tensor | None,
+    eps: float,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """Torch's own product, the norm before it and the residual behind."""
     if norm is not None:
         x, _ = fused.add_rms_norm(x, None, norm, eps)
     if residual is not None and bias is None:
@@ -62,70 +141,26 @@ def small(
     return out if residual is None else out + residual
 
 
-def added(
-    x: Tensor, weight: Tensor, *, residual: Tensor, norm: Tensor, eps: float = 1e-6
-) -> tuple[Tensor, Tensor | None]:
-    """`kernels.linear.added`: where a product is made in parts, the pass that adds them up makes the norm as well."""
-    rows, outputs = x.shape[0], weight.shape[0]
-    tile = _cut(_tile(rows, outputs, gate=False), x, gate=False)
-    if not _NORM_ROWS < rows <= MOST_ROWS or tile.splits == 1:
-        return small(x, weight, residual=residual), None
-    out, normed = x.new_empty(2, rows, outputs).unbind()
-    tensors = (_parts(x, weight, tile), residual.contiguous(), norm, out, normed)
-    sizes = (tile.splits, power_of_2(outputs))
-    launch(_finish_and_norm, (rows,), x.device, *tensors, outputs, eps, *sizes, num_warps=8)
-    return out, normed
+def _normed(x: Tensor, norm: Tensor | None, eps: float, tile: Tile) -> tuple[Tensor, Tensor | None]:
+    """The rows, and the norm if the product makes it itself."""
+    if norm is not None and (x.shape[0] > _NORM_ROWS or tile.splits > 1):
+        return fused.add_rms_norm(x, None, norm, eps)[0], None
+    return x.contiguous(), norm
 
 
-def gated(x: Tensor, weight: Tensor, *, norm: Tensor | None = None, eps: float = 1e-6) -> Tensor:
-    """`kernels.linear.gated`."""
-    if x.shape[0] <= MOST_ROWS:
-        return streamed(x, weight, norm=norm, eps=eps, gate=True)
-    return fused.silu_mul(small(x, weight, norm=norm, eps=eps))
-
-
-def streamed(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    norm: Tensor | None = None,
-    eps: float = 1e-6,
-    residual: Tensor | None = None,
-    gate: bool = False,
-    tile: Tile | None = None,
-) -> Tensor:
-    """`small`, or with `gate` `gated`, by Triton; `tile` overrides the choice."""
-    rows = x.shape[0]
-    tile = _cut(tile or _tile(rows, weight.shape[0], gate=gate), x, gate=gate)
-    if norm is not None and (rows > _NORM_ROWS or tile.splits > 1):
-        x, _ = fused.add_rms_norm(x, None, norm, eps)
-        norm = None
-    x = x.contiguous()
-    outputs = weight.shape[0] // 2 if gate else weight.shape[0]
-    out = x.new_empty(rows, outputs)
-    extras = (contiguous(bias, otherwise=x), contiguous(residual, otherwise=x), out)
-    if tile.splits == 1:
-        _product(x, weight, norm, *extras, eps, bias is not None, residual is not None, gate, tile)
-        return out
-    parts = _parts(x, weight, tile)
-    flags = (bias is not None, residual is not None, gate, tile.splits, 512)
-    launch(_finish, (ceil_div(outputs, 512), rows), x.device, parts, *extras, outputs, *flags)
-    return out
-
-
-def _cut(tile: Tile, x: Tensor, *, gate: bool) -> Tile:
-    """The tile as this device and these inputs allow; no split is empty."""
+def _cut(tile: Tile, x: Tensor, weight: Tensor, *, gate: bool) -> Tile:
+    """The tile as this device and these sizes allow; no split is empty."""
     tile, inputs = _fit(tile, x, gate=gate), x.shape[1]
+    splits = tile.splits if weight.shape[0] <= _FILLING or gate else 1
     step = min(tile.inputs, max(16, power_of_2(inputs)))
-    share = ceil_div(ceil_div(inputs, tile.splits), step) * step
+    share = ceil_div(ceil_div(inputs, splits), step) * step
     return tile._replace(inputs=step, splits=ceil_div(inputs, share))
 
 
-def _parts(x: Tensor, weight: Tensor, tile: Tile) -> Tensor:
-    """(splits, N, outputs) float32, one sum for each split of a tile that is cut."""
+def _parts(x: Tensor, weight: Tensor, tile: Tile, *, norm: Tensor | None = None, eps: float = 0.0) -> Tensor:
+    """(splits, N, outputs) float32, one sum for each split of a tile that is cut; a norm goes with one split only."""
     parts = x.new_empty(tile.splits, x.shape[0], weight.shape[0], dtype=torch.float32)
-    _product(x.contiguous(), weight, None, x, x, parts, 0.0, False, False, False, tile)
+    _product(x.contiguous(), weight, norm, x, x, parts, eps, False, False, False, tile)
     return parts
 
 
@@ -147,27 +182,15 @@ def _product(
     outputs = out.shape[-1]
     share = ceil_div(ceil_div(inputs, tile.splits), tile.inputs) * tile.inputs
     flags = (has_bias, norm is not None, has_residual, gate, inputs % tile.inputs == 0)
-    sizes = (tile.outputs, tile.inputs, tile.stages)
+    sizes: tuple[int, ...] = (tile.outputs, tile.inputs, tile.stages)
     numbers = (rows, outputs, inputs, share, eps)
     tensors = (x, weight, contiguous(norm, otherwise=x), bias, residual, out)
     grid = (ceil_div(outputs, tile.outputs), tile.splits)
-    if rows == 1:
-        launch(_one_row, grid, x.device, *tensors, *numbers, *flags, *sizes, num_warps=tile.warps)
-    else:
-        padded = max(16, power_of_2(rows))
-        last = (*flags, *sizes, padded)
-        launch(_few_rows, grid, x.device, *tensors, *numbers, *last, early=False, num_warps=tile.warps)
-
-
-def _tile(rows: int, outputs: int, *, gate: bool) -> Tile:
-    """The quickest found on an H200 for the sizes of Step-Audio-2-mini."""
-    if rows == 1:
-        return Tile(8, 512, 4, 3)
-    if rows > FEW_ROWS:
-        return Tile(64, 64, 4, 6) if gate else Tile(128, 128, 4, 4, splits=3 if outputs <= 8192 else 1)
-    if gate:
-        return Tile(32, 128, 4, 3)
-    return Tile(64, 128, 4, 3, splits=4 if outputs <= 8192 else 1)
+    kernel = _one_row
+    if rows > 1:
+        kernel, sizes = _few_rows, (*sizes, max(16, power_of_2(rows)))
+    arguments = (*tensors, *numbers, *flags, *sizes)
+    launch(kernel, grid, x.device, *arguments, early=tile.early, num_warps=tile.warps)
 
 
 def _fit(tile: Tile, x: Tensor, *, gate: bool) -> Tile:

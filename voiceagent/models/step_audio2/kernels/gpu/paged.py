@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from voiceagent.models.step_audio2.kernels.gpu import choices
 from voiceagent.models.step_audio2.kernels.gpu.language import (
     after_previous,
     jit,
@@ -16,9 +17,7 @@ from voiceagent.models.step_audio2.kernels.gpu.language import (
     tl,
 )
 
-_PROGRAMS = 512  # wanted: about four for each of 132 multiprocessors
 _MOST_SPLITS = 64
-_MANY = 32  # rows from which on smaller programs are quicker
 
 
 def write(keys: Tensor, values: Tensor, pool: Tensor, layer: int, places: Tensor) -> None:
@@ -46,8 +45,10 @@ def decode_attention(
     batch, heads, width = q.shape
     page, kv_heads = pool.shape[3:5]
     group = heads // kv_heads
+    choice = choices.of(choices.now().attention, batch)
+    assert choice is not None, "there is one for any number of rows"
     if splits is None:
-        splits = min(_MOST_SPLITS, power_of_2(max(1, _PROGRAMS // (batch * kv_heads))))
+        splits = min(_MOST_SPLITS, power_of_2(max(1, choice.programs // (batch * kv_heads))))
     out = torch.empty_like(q)
     partial = q.new_empty(batch, heads, splits, width, dtype=torch.float32)
     peaks = q.new_empty(2, batch, heads, splits, dtype=torch.float32)
@@ -72,12 +73,14 @@ def decode_attention(
         page,
         width,
         splits,
-        num_warps=2 if batch >= _MANY else 4,
-        num_stages=2 if splits == 1 else 3,  # many programs: another one in a multiprocessor is worth more
+        early=choice.early,
+        num_warps=choice.warps,
+        num_stages=choice.stages if splits == 1 else choice.split_stages,
     )
     if splits > 1:
+        tensors = (partial, peaks, peaks.stride(0), lengths, out)
         sizes = (page, width, splits)
-        launch(_merge, (batch, heads), q.device, partial, peaks, peaks.stride(0), lengths, out, *sizes)
+        launch(_merge, (batch, heads), q.device, *tensors, *sizes, early=choice.merge_early)
     return out
 
 

@@ -13,8 +13,8 @@ COLD_SCORE = constant(COLD)
 WEIGHT_UNIT = constant(UNIT)
 SIZE = 24  #: int64 that the kernels leave for the next ones, per row
 SLOTS = constant(SIZE)
-# The shortlist: the lowest key on it, how many ids are on it, how many have a score at all, all ids' weight; and
-# whether it was enough to draw the row.
+# The shortlist: the lowest score on it as bits, how many ids are on it, how many have a score at all, all ids' weight;
+# and whether it was enough to draw the row.
 LOWEST, LISTED, SCORED, WHOLE, DONE = (constant(i) for i in range(5))
 # The digits: top-k's edge, how many equal to it are kept and how many are not; the weight that top-p wants; the final
 # edge. FOUND holds, for each of four passes, the digits found so far and how much lies above them.
@@ -23,11 +23,11 @@ EDGE_KEY, EDGE_COUNT, EDGE_WEIGHT, FOUND = (constant(i) for i in range(9, 13))
 
 
 @jit
-def scores_of(scores, seen, masks, allowed, penalty, row, at, vocabulary):
+def scores_of(scores, seen, owners, masks, allowed, penalty, row, at, vocabulary):
     """Scores after penalty and mask, -inf where there is none; and which are NaN or +inf (they come as -inf)."""
     inside = at < vocabulary
     value = tl.load(scores + row * vocabulary + at, inside, float("-inf")).to(tl.float32)
-    occurred = tl.load(seen + row * vocabulary + at, inside, 0) != 0
+    occurred = tl.load(seen + tl.load(owners + row) * vocabulary + at, inside, 0) != 0
     fine = tl.load(masks + tl.load(allowed + row).to(tl.int64) * vocabulary + at, inside, 0) != 0
     factor = tl.load(penalty + row)
     value = tl.where(occurred, tl.where(value < 0.0, value * factor, tl.div_rn(value, factor)), value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from voiceagent.models.step_audio2.kernels.gpu import digits, rows, shortlist
+from voiceagent.models.step_audio2.kernels.gpu import choices, digits, rows, shortlist
 from voiceagent.models.step_audio2.kernels.gpu.language import (
     ceil_div,
     launch,
@@ -16,7 +16,6 @@ from voiceagent.models.step_audio2.kernels.gpu.language import (
 )
 
 _BLOCK = shortlist.BLOCK  # ids of one program
-_LONG_BLOCK = 8192  # the same where most programs have nothing to do
 _CHUNK = 256  # ids of one product of one-hot matrices
 _PASSES = 8  # four for top-k, four for top-p
 
@@ -29,6 +28,7 @@ def choose(
     top_k: Tensor,
     penalty: Tensor,
     seen: Tensor,
+    owners: Tensor | None = None,
     masks: Tensor,
     allowed: Tensor,
     uniform: Tensor,
@@ -36,23 +36,43 @@ def choose(
     """`kernels.sample.choose`."""
     count, vocabulary = scores.shape
     blocks, device = ceil_div(vocabulary, _BLOCK), scores.device
+    choice = choices.of(choices.now().sampling, count)
+    assert choice is not None, "there is one for any number of rows"
     histograms = scores.new_empty(_PASSES, count, 256, dtype=torch.int64)
     state = scores.new_empty(count, rows.SIZE, dtype=torch.int64)
     peaks = scores.new_empty(count, blocks, dtype=torch.float32)
     tallies = scores.new_empty(2, count, blocks, dtype=torch.int64)
     ids = scores.new_empty(count, dtype=torch.int64)
     ok = scores.new_empty(count, dtype=torch.bool)
-    sets = (seen.contiguous().view(torch.uint8), masks.contiguous().view(torch.uint8), allowed, penalty)
+    owners = torch.arange(count, device=device) if owners is None else owners
+    sets = (
+        seen.contiguous().view(torch.uint8),
+        owners,
+        masks.contiguous().view(torch.uint8),
+        allowed,
+        penalty,
+    )
     source = (scores.contiguous(), *sets)
     options = (temperature, top_p, top_k)
-    shortlist.draw(source, options, uniform, state=state, peaks=peaks, histograms=histograms, ids=ids, ok=ok)
+    shortlist.draw(
+        source,
+        options,
+        uniform,
+        state=state,
+        peaks=peaks,
+        histograms=histograms,
+        ids=ids,
+        ok=ok,
+        choice=choice,
+    )
 
-    width = power_of_2(blocks)
-    grid, long_grid = (blocks, count), (ceil_div(vocabulary, _LONG_BLOCK), count)
+    width, long, early = power_of_2(blocks), choice.long_block, choice.early
+    grid, long_grid = (blocks, count), (ceil_div(vocabulary, long), count)
     common = (*source, peaks, *options, histograms, state, vocabulary)
     for step in range(_PASSES):
-        launch(digits.narrow, long_grid, device, *common, blocks, step, _LONG_BLOCK, _CHUNK, width)
-    launch(digits.tally, grid, device, *common, tallies, _BLOCK, width)
+        sizes = (blocks, step, long, _CHUNK, width)
+        launch(digits.narrow, long_grid, device, *common, *sizes, early=early)
+    launch(digits.tally, grid, device, *common, tallies, _BLOCK, width, early=early)
     last = (tallies, uniform, ids, ok, blocks, _BLOCK, width)
-    launch(digits.draw, (count,), device, *common, *last, num_warps=8)
+    launch(digits.draw, (count,), device, *common, *last, early=early, num_warps=8)
     return ids, ok
