@@ -169,9 +169,9 @@ class Teacher:
     def task(self, made: Made, item: int, rng: np.random.Generator | None) -> Sample:
         """One task; `item` is the number of what is heard in the caller bank (-1: nothing is)."""
         talk, reply, language = task_talk(made), made["reply"], made["language"]
-        self.scribe.recall(talk, made["history"])
+        self.scribe.recall(talk, made["history"], summary=made["summary"])
         if item >= 0:
-            self.scribe.hear(talk, self.ears.caller(item, rng))
+            self.scribe.hear(talk, self.ears.caller(item, rng), made["typed"])
         else:
             self.scribe.read(talk, made["typed"])
         if made["name"].startswith("asr"):

@@ -305,9 +305,9 @@ class Exam:
             questions = []
             for made, item in listed[:limit]:
                 talk = task_talk(made)
-                self.scribe.recall(talk, made["history"])
+                self.scribe.recall(talk, made["history"], summary=made["summary"])
                 if item >= 0:
-                    self.scribe.hear(talk, item)
+                    self.scribe.hear(talk, item, made["typed"])
                 else:
                     self.scribe.read(talk, made["typed"])
                 prompt = self.scribe.prompt(talk, spoken=talk.spoken)

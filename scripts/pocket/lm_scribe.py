@@ -165,12 +165,13 @@ class Scribe:
 
     # ---- items
 
-    def hear(self, talk: Talk, number: int) -> None:
-        """A human turn of audio."""
+    def hear(self, talk: Talk, number: int, question: str = "") -> None:
+        """A human turn of audio, and a question about it in the same turn."""
         samples = int(self.ears.frames[number]) * HOP_16K - TAIL_PAD
         piece = Piece(id=len(talk.audio), audio=_SILENCE[: max(0, samples)])
         talk.audio.append(number)
-        talk.items.append(UserItem(id="", content=(AudioContent(pieces=(piece,), transcript=None),)))
+        asked = (TextContent(question),) if question else ()
+        talk.items.append(UserItem(id="", content=(AudioContent(pieces=(piece,), transcript=None), *asked)))
 
     def read(self, talk: Talk, text: str) -> None:
         """A human turn of text."""
