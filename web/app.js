@@ -147,8 +147,10 @@ function onLink(state) {
     closeMicrophone();
   }
   if (state.name === "waiting") {
-    dialogue.defaults = null;
-    dialogue.reset();
+    if (!state.resumes) {
+      dialogue.defaults = null;
+      dialogue.reset();
+    }
     view.alert(`${state.reason} Trying again by itself.`);
   }
   if (state.name === "online") view.calm();

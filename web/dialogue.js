@@ -9,6 +9,7 @@ import { waterfall } from "./waterfall.js";
 const MAX_TOOL_ROUNDS = 4; // after one question; a model that calls tools for ever must stop
 // Answers to something that had settled itself by the time that the server read it.
 const HARMLESS = new Set(["response_cancel_not_active", "conversation_already_has_active_response"]);
+const START_KNOWN_MS = 400; // behind the start of speech, with its lead-in, the server is sure of it
 const TRUNCATE = "truncate_"; // event ids of truncations: the server may have dropped the item already
 
 export class Dialogue {
@@ -47,6 +48,7 @@ export class Dialogue {
     this.silenceMs = 0; // that ends a turn
     this.sentMs = 0; // audio sent in this session, and when the last of it was captured
     this.sentAt = 0;
+    this.adrift = false; // some of it may be lost
   }
 
   get thinking() {
@@ -160,12 +162,20 @@ export class Dialogue {
     this.onReady(session);
   }
 
+  /** The line was lost and is there again, and the session with it. What was on its way to the server is not. */
+  onResumed() {
+    this.adrift = true;
+    this.asked = false;
+  }
+
   onUpdated({ session }) {
     this.silenceMs = session.audio.input.turn_detection?.silence_duration_ms ?? 0;
   }
 
-  onSpeechStarted({ item_id }) {
+  onSpeechStarted({ item_id, audio_start_ms }) {
     this.hearing = true;
+    if (this.adrift) this.sentMs = Math.min(this.sentMs, audio_start_ms + START_KNOWN_MS);
+    this.adrift = false;
     this.silence();
     this.view.listening(item_id);
   }
@@ -333,6 +343,7 @@ export class Dialogue {
 
 const HANDLERS = {
   "session.created": Dialogue.prototype.onCreated,
+  "session.resumed": Dialogue.prototype.onResumed,
   "session.updated": Dialogue.prototype.onUpdated,
   "input_audio_buffer.speech_started": Dialogue.prototype.onSpeechStarted,
   "response.heard": Dialogue.prototype.onHeard,

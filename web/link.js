@@ -4,11 +4,13 @@ const WAITS_S = [0.5, 1, 2, 4, 8]; // before the first, second, ... attempt in a
 const FINAL_CODES = new Set([1002, 1003, 1007, 1008, 1009]); // trying again would end the same way
 const STUCK_BYTES = 512 * 1024; // eight seconds of audio that the network did not take: the server is gone
 const GAVE_UP = 4000;
+const LOST = 1006;
+const FULL = "The server has no room for another conversation just now. Close one in another tab, or wait.";
 
 /**
  * One lasting connection.
  *
- * States: `off`; `connecting`; `online`; `waiting` (with a reason, and `retryAt` on the clock of performance.now());
+ * States: `off`; `connecting`; `online`; `waiting` (with a reason, and `resumes` if the session may still be there);
  * `refused` (with a reason; `needsKey` if an API key would help).
  */
 export class Link {
@@ -24,6 +26,8 @@ export class Link {
     this.socket = null;
     this.timer = 0;
     this.attempts = 0;
+    this.token = null; // with which the session can be resumed
+    this.received = 0; // messages of the session
     this.state = { name: "off" };
     addEventListener("online", () => this.state.name === "waiting" && this.connect());
   }
@@ -40,6 +44,7 @@ export class Link {
 
   close() {
     clearTimeout(this.timer);
+    this.token = null;
     const { socket } = this;
     this.socket = null;
     socket?.close(1000);
@@ -90,7 +95,9 @@ export class Link {
   }
 
   dial() {
-    const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/realtime`;
+    const query = this.token ? `resume=${this.token}&received=${this.received}` : "resumable=true";
+    const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/realtime?${query}`;
+    if (!this.token) this.received = 0;
     const protocols = this.key ? ["realtime", `openai-insecure-api-key.${this.key}`] : ["realtime"];
     const socket = new WebSocket(url, protocols);
     this.socket = socket;
@@ -103,24 +110,31 @@ export class Link {
       this.attempts = 0;
       this.enter({ name: "online" });
     }
+    if (event.type === "session.resumable") this.token = event.token;
+    if (event.type !== "session.resumed") this.received += 1;
     this.onEvent(event);
   }
 
   lost({ code, reason }) {
     const known = this.online;
     this.socket = null;
-    if (FINAL_CODES.has(code)) {
+    if (!known && this.token) {
+      this.token = null; // the session is gone: a new one, at once
+      this.dial();
+    } else if (FINAL_CODES.has(code)) {
       this.enter({ name: "refused", reason: `The server ended the session: ${reason || `code ${code}`}.` });
     } else {
-      this.wait(known ? "The connection was lost." : "The server has no room for another conversation just now.");
+      this.wait(known ? "The connection was lost." : FULL, known ? code : undefined);
     }
   }
 
-  wait(reason) {
+  /** A server that closes has ended the session; a line that breaks has not. */
+  wait(reason, code = LOST) {
+    if (code !== LOST && code !== GAVE_UP) this.token = null;
     const seconds = WAITS_S[Math.min(this.attempts, WAITS_S.length - 1)] * (1 + Math.random() / 4);
     this.attempts += 1;
     this.timer = setTimeout(() => this.connect(), seconds * 1000);
-    this.enter({ name: "waiting", reason, retryAt: performance.now() + seconds * 1000 });
+    this.enter({ name: "waiting", reason, resumes: this.token !== null });
   }
 
   enter(state) {

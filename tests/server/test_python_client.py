@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bad_network import network
 from self_signed import certificate
 from server_helpers import serving
 from websockets.asyncio.server import ServerConnection, serve
@@ -174,6 +175,45 @@ async def collect(client: RealtimeClient, until: type) -> list[Any]:
             if isinstance(event, until):
                 break
     return seen
+
+
+async def test_a_lost_line_costs_nothing_of_the_session() -> None:
+    async def late(_: dict[str, Any]) -> str:
+        between.reset()
+        await asyncio.sleep(0.05)
+        return "ten past ten"
+
+    tool = Tool("get_time", "The time", late)
+    async with (
+        serving(Script(speech_ids=50)) as site,
+        network(site.port) as between,
+        RealtimeClient(f"127.0.0.1:{between.port}", tools=[tool], backoff=AT_ONCE) as client,
+    ):
+        await client.update(audio={"input": {"turn_detection": None}}, output_lead_ms=200)
+        await client.say("hello")
+        events: list[Event] = []
+        async with asyncio.timeout(PATIENCE_S):
+            async for event in client.stream():
+                events.append(event)
+                if isinstance(event, Sound) and len(events) < 15:
+                    between.reset()
+                if isinstance(event, Done):
+                    break
+        again = [event for event in events if isinstance(event, Reconnected)]
+        assert again
+        assert all(event.resumed for event in again)
+        samples = np.concatenate([event.samples for event in events if isinstance(event, Sound)])
+        assert np.array_equal(samples, numbered(session=1, turn=1, start=0, count=50 * TOKEN_SAMPLES))
+        await client.say("use get_time")  # its result is owed to the session while the line is down
+        said = []
+        async with asyncio.timeout(PATIENCE_S):
+            async for event in client.stream():
+                if isinstance(event, Said) and event.final:
+                    said.append(event.text)
+                if isinstance(event, Done) and not event.calls:
+                    break
+        assert "ten past ten" in said[-1]
+        assert len(site.engine.sessions) == 1
 
 
 @pytest.mark.parametrize("code", [1001, 1005, 1006, 1011, 1012, 1013])

@@ -274,6 +274,24 @@ def test_it_says_that_the_server_is_gone_and_comes_back_by_itself(browser: Brows
         expect(v.page.locator(".turn.agent .words").last).to_contain_text("still there")
 
 
+def test_a_lost_line_costs_neither_the_conversation_nor_a_sample(browser: Browser, serve: Serve) -> None:
+    server = serve(Script(speech_ids=75))
+    with visit(browser, server.url) as v:
+        ask(v.page, "hello")
+        v.wait_played(12_000)
+        server.break_lines()
+        v.wait_status("waiting", "connecting")
+        v.wait_until(lambda: any(e["type"] == "session.resumed" for e in v.received))
+        v.wait_status("typing")
+        v.wait_played(75 * 960 - 2)
+        assert v.heard()["played"] == pytest.approx(75 * 960, abs=2)
+        expect(v.page.locator(".rule")).to_have_count(0)
+        expect(v.page.get_by_role("alert")).to_be_hidden()
+        assert len([e for e in v.received if e["type"] == "session.created"]) == 1
+        ask(v.page, "still there")
+        expect(v.page.locator(".turn.agent .words").last).to_contain_text("You said: still there")
+
+
 def test_it_asks_for_the_key_that_the_server_wants(browser: Browser, serve: Serve) -> None:
     server = serve(Script(speech_ids=5), keys=("open-sesame",))
     with visit(browser, server.url) as v:

@@ -83,6 +83,16 @@ class ServerThread:
             self.run(self._server.stop())
             self._server = None
 
+    def break_lines(self) -> None:
+        """Every connection ends without a word, as when a network goes away."""
+
+        async def cut() -> None:
+            assert self._server is not None
+            for connection in list(self._server._calls._lines._connections):
+                connection.cut()
+
+        self.run(cut())
+
     def stop(self) -> None:
         """Ends it all."""
         self.hang_up()

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from voiceagent.client.tools import Tool
 from voiceagent.units import VOICE_RATE
 
 FRAME_S = 0.04  #: audio is sent in frames of this length
+PING_S = 10.0  #: a line that is dead is known to be after twice this time
 KEY_PROTOCOL = "openai-insecure-api-key."
 
 __all__ = ["FRAME_S", "Answer", "ClientError", "RealtimeClient", "Tool"]
@@ -52,6 +53,7 @@ class RealtimeClient:
         ca: certificate (PEM) to trust beside those of the system.
         key_in_subprotocol: send the key as browsers must, not as a Bearer header.
         backoff: how a lost connection is made again.
+        resumable: ask the server to keep the session for a while when the connection is lost.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class RealtimeClient:
         ca: Path | None = None,
         key_in_subprotocol: bool = False,
         backoff: Backoff | None = None,
+        resumable: bool = True,
     ) -> None:
         self.url = address(url, model)
         self._bearer = {"Authorization": f"Bearer {api_key}"} if api_key and not key_in_subprotocol else {}
@@ -76,6 +79,10 @@ class RealtimeClient:
         self._backoff = backoff or Backoff()
         self._settings: Raw = {"tools": [tool.described for tool in tools]} if tools else {}
         self._memory = Memory()
+        self._resumable = resumable
+        self._token = ""  # of the session, if it can be resumed
+        self._received = 0  # frames of the session
+        self._owed: list[tuple[str, Raw]] = []  # what it waits for, and could not be sent
         self._running: set[asyncio.Task[None]] = set()
         self._socket: ClientConnection | None = None
         self.session: dict[str, Any] = {}
@@ -87,8 +94,7 @@ class RealtimeClient:
             ClientError: nobody listens there, or the server refused.
         """
         try:
-            await self._connect()
-            await self._restore()
+            await self._begin()
         except BaseException:
             await self._hang_up()
             raise
@@ -105,23 +111,47 @@ class RealtimeClient:
 
     # --- the connection -------------------------------------------------------------------------------------
 
-    async def _connect(self) -> None:
+    async def _begin(self) -> None:
+        """A new session."""
+        self._token, self._received, self._owed = "", 0, []
+        await self._connect({"resumable": "true"} if self._resumable else {})
+        created = await self.receive()
+        raise_if_failed(_failure(created))
+        self.session = created["session"]
+        await self._restore()
+
+    async def _resume(self) -> bool:
+        """The session that lost its connection; False if the server does not have it any more."""
+        if not self._token:
+            return False
+        try:
+            await self._connect({"resume": self._token, "received": str(self._received)})
+        except ClientError as error:
+            if not error.code.startswith("resume_"):
+                raise
+            return False
+        await self.receive()
+        owed, self._owed = self._owed, []
+        for kind, fields in owed:
+            await self._owe(kind, **fields)
+        return True
+
+    async def _connect(self, query: dict[str, str]) -> None:
         try:
             self._socket = await connect(
-                self.url,
+                _asking(self.url, query),
                 additional_headers=self._bearer,
                 subprotocols=self._offers,
                 ssl=self._trust(),
                 max_size=None,
                 compression=None,
+                ping_interval=PING_S,
+                ping_timeout=PING_S,
             )
         except InvalidStatus as error:
             raise refused(error) from error
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
             raise unreachable(self.url, error) from error
-        created = await self.receive()
-        raise_if_failed(_failure(created))
-        self.session = created["session"]
 
     def _trust(self) -> ssl.SSLContext | None:
         if not self.url.startswith("wss:"):
@@ -149,14 +179,15 @@ class RealtimeClient:
             await self._hang_up()
             await asyncio.sleep(self._backoff.wait_s(attempt))
             try:
-                await self._connect()
-                await self._restore()
+                resumed = await self._resume()
+                if not resumed:
+                    await self._begin()
             except ClientError as error:
                 if not error.retryable:
                     raise
                 problem = error
             else:
-                return Reconnected(lost.message, attempt + 1)
+                return Reconnected(lost.message, attempt + 1, resumed)
         raise problem
 
     async def _hang_up(self) -> None:
@@ -177,6 +208,9 @@ class RealtimeClient:
             message: Raw = json.loads(await self._open_socket().recv())
         except ConnectionClosed as error:
             raise closed(error) from error
+        if message["type"] == "session.resumable":
+            self._token = message["token"]
+        self._received += message["type"] != "session.resumed"
         self._memory.take(message)
         return message
 
@@ -267,13 +301,17 @@ class RealtimeClient:
 
     async def _answer_calls(self, done: Done) -> None:
         outputs = [await functions.run(call, self._tools) for call in done.calls]
+        for call, output in zip(done.calls, outputs, strict=True):
+            item = {"type": "function_call_output", "call_id": call.call_id, "output": output}
+            await self._owe("conversation.item.create", item=item)
+        await self._owe("response.create")
+
+    async def _owe(self, kind: str, **fields: Any) -> None:
+        """Sends what the session waits for, now or once its connection is there again; with the session it is gone."""
         try:
-            for call, output in zip(done.calls, outputs, strict=True):
-                item = {"type": "function_call_output", "call_id": call.call_id, "output": output}
-                await self.send("conversation.item.create", item=item)
-            await self.send("response.create")
+            await self.send(kind, **fields)
         except ClientError:
-            pass  # the connection went meanwhile, and the call with it; `stream` tells
+            self._owed.append((kind, fields))
 
     # --- questions ------------------------------------------------------------------------------------------
 
@@ -355,6 +393,12 @@ def address(url: str, model: str) -> str:
     if path not in ("", "/v1"):
         return full
     return f"{full.rstrip('/').removesuffix('/v1')}/v1/realtime?model={model}"
+
+
+def _asking(url: str, query: dict[str, str]) -> str:
+    if not query:
+        return url
+    return f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(query)}"
 
 
 def _base64(samples: npt.NDArray[np.int16]) -> str:

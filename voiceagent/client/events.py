@@ -137,10 +137,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Reconnected:
-    """The connection was lost and is there again: a new session with the settings and the words of the old one."""
+    """The connection was lost and is there again, with the same session, if it could be `resumed`.
+
+    Otherwise it is a new one with the settings and the words of the old one.
+    """
 
     reason: str
     attempts: int
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,8 @@ class Conversation:
                     self._show(Line("system", problem[1]))
             case Failed(code, message) if code not in BENIGN:
                 self._show(Line("system", message))
+            case Reconnected(resumed=True):
+                self._show(Line("system", "connected again, where we were"))
             case Reconnected():
                 self._speaker.drop()
                 self._show(Line("system", "connected again"))
