@@ -344,7 +344,9 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = "1"
     args.data.mkdir(parents=True, exist_ok=True)
     corpus = corpus_text.build(**DRY) if args.dry else corpus_text.build()
-    (args.data / "corpus.json").write_text(json.dumps(corpus, ensure_ascii=False))
+    partial = args.data / "corpus.json.tmp"  # others wait for the file: it must be whole when it appears
+    partial.write_text(json.dumps(corpus, ensure_ascii=False))
+    partial.rename(args.data / "corpus.json")
     banks = plan(corpus)
     if args.dry:
         banks = {tag: thinned(items) for tag, items in banks.items()}
