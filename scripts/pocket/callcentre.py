@@ -180,7 +180,7 @@ ERRANDS: dict[str, Errand] = {
         recall=("which color did i say|what color was it", "it was {color}."),
     ),
     "exchange_size": Errand(
-        "i need the {thing} in {size}|can i exchange the {thing} for a {size} one|"
+        "i need the {thing} in {size}|can i exchange the {thing} for size {size}|"
         "the {thing} does not fit i need {size}|"
         "please change my {thing} to {size}|i want the {thing} in size {size}|swap the {thing} for {size}",
         "okay, you will get the {thing} in {size}.", thing_and_size, repair="size",
@@ -340,7 +340,7 @@ ERRANDS: dict[str, Errand] = {
     ),
     "housekeeping": Errand(
         "can i have {thing} in room {room}|please bring {thing} to room {room}|we need {thing} in room {room}|"
-        "there is no {thing} in room {room}|send {thing} to room {room}|room {room} needs {thing}",
+        "could i have {thing} in room {room}|send {thing} to room {room}|room {room} needs {thing}",
         "okay, {thing} for room {room}.", room_and_thing, repair="room",
         follow=(("how long will it take|when do you come", "we will be there in ten minutes."),),
         recall=("which room did i say|what did i ask for", "{thing} for room {room}."),

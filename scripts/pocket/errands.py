@@ -57,7 +57,7 @@ def play(scene: Scene, intent: str, errand: Errand) -> list[Turn]:
         user = scene.ask(errand.full, **slots)
     turns.append(scene.turn(user, errand.reply.format(**slots), intent, slots))
     if errand.repair and scene.chance(0.22):
-        slots = slots | {errand.repair: errand.make(scene.rng)[errand.repair]}
+        slots = slots | {errand.repair: _other(scene, errand, slots[errand.repair])}
         user = scene.pick(REPAIR, x=slots[errand.repair])
         turns.append(
             scene.turn(user, errand.reply.format(**slots), f"{intent}_repair", slots, source="history")
@@ -73,3 +73,10 @@ def play(scene: Scene, intent: str, errand: Errand) -> list[Turn]:
         asks, reply = scene.rng.choice(errand.follow)
         turns.append(scene.turn(scene.ask(asks, **slots), reply.format(**slots), f"{intent}_more"))
     return turns
+
+
+def _other(scene: Scene, errand: Errand, value: str) -> str:
+    """Another value of the slot that is repaired."""
+    while (other := errand.make(scene.rng)[errand.repair]) == value:
+        pass
+    return other

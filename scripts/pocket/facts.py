@@ -127,7 +127,7 @@ FACTS: dict[str, Fact] = {
         "You are at {value}.|The address is {value}.|We are located at {value}.|You find us at {value}.",
         "Address", val.street, "ten river street", "and the address|what about your address|and where are you",
     ),
-    "phone": Fact(
+    "telephone": Fact(
         "what is your phone number|can i have your phone number|which number can i call|give me your number|"
         "what number do i call|how can i reach you by phone|do you have a phone number|tell me your telephone number",
         "our phone number is {value}.",
@@ -191,7 +191,7 @@ FACTS: dict[str, Fact] = {
         "{value}.",
         "About pets: {value}.|Pets: {value}.|Note: {value}.",
         "Pets",
-        one_of("small pets are welcome", "pets are not allowed", "only dogs are allowed", 
+        one_of("small pets are welcome", "pets are not allowed", "only dogs are allowed",
                "pets cost ten dollars a night",
                "only cats are allowed", "all pets are welcome", "pets must stay outside", "guide dogs are allowed",
                "pets cost five dollars a day"),

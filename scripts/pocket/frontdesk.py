@@ -1,144 +1,13 @@
-"""What callers ask for with slots to fill (a table, a price, the weather) and the right answers. Makes no audio."""
+"""What callers ask a front desk for, with slots to fill (a table, a room, an order), and the right answers."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
-from random import Random
-from typing import Any
-
-import grammar
 import lexicon as lex
-
-NO_TOOL = "sorry, i can not check that right now."
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A tool call of the agent: its result (JSON text) and the sentence spoken after it."""
-
-    name: str
-    arguments: dict[str, Any]
-    result: str
-    final: str
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One question and its answer. `kind` says how the caller's audio is made."""
-
-    user: str
-    reply: str
-    intent: str
-    slots: dict[str, str] = field(default_factory=dict)
-    kind: str = "speech"
-    tool: Tool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What the generators share: the random source and the names of the tools offered in this dialogue."""
-
-    rng: Random
-    tools: frozenset[str]
-
-    def pick(self, phrasings: str, **slots: str) -> str:
-        """One of the phrasings (parted by "|") at random with the slots filled in."""
-        return self.rng.choice(phrasings.split("|")).format(**slots)
-
-    def chance(self, probability: float) -> bool:
-        return self.rng.random() < probability
-
-    def ask(self, phrasings: str, **slots: str) -> str:
-        """Like `pick`, with the hesitations and courtesies of a real caller around it."""
-        lead, tail = "", ""
-        if self.chance(0.45):
-            lead = self.rng.choice(LEADS) + " "
-        if self.chance(0.15):
-            tail = " " + self.rng.choice(TAILS)
-        return lead + self.pick(phrasings, **slots) + tail
-
-
-LEADS = (
-    "please",
-    "hey",
-    "hello",
-    "hi",
-    "excuse me",
-    "okay",
-    "um",
-    "uh",
-    "so",
-    "well",
-    "good morning",
-    "sorry",
-    "yes",
-    "hello there",
-    "um hello",
-    "okay so",
-    "oh",
-    "tell me",
-    "hi there um",
-    "actually",
-)
-
-TAILS = ("please", "thank you", "thanks", "if you can", "um please", "for me")
-
-
-def opening_reply(day: str) -> str:
-    if day not in lex.OPENING:
-        return f"on {day} we are closed."
-    start, end = lex.OPENING[day]
-    return f"on {day} we are open from {start} to {end}."
-
-
-def hours(scene: Scene) -> list[Turn]:
-    day, other = scene.rng.choice(lex.DAYS), scene.rng.choice(lex.DAYS)
-    if scene.chance(0.2):
-        opening = scene.ask(
-            "what are your opening hours|when are you open|when do you open|tell me your opening hours|"
-            "when do you close|what are your hours",
-        )
-        user = scene.pick("{day}|on {day}|for {day}|{day} please|um {day}", day=day)
-        return [
-            Turn(opening, "which day would you like to know?", "hours"),
-            Turn(user, opening_reply(day), "hours", {"day": day}),
-        ]
-    user = scene.ask(
-        "what are your opening hours on {day}|when do you open on {day}|are you open on {day}|"
-        "what time do you close on {day}|tell me the hours for {day}|when are you open on {day}|"
-        "is the restaurant open on {day}|is the shop open on {day}|what are the hours on {day}",
-        day=day,
-    )
-    turns = [Turn(user, opening_reply(day), "hours", {"day": day})]
-    if scene.chance(0.35):
-        user = scene.pick(
-            "and on {day}|what about {day}|and {day}|how about {day}|okay and on {day}", day=other
-        )
-        turns.append(Turn(user, opening_reply(other), "hours", {"day": other}))
-    return turns
-
-
-def price_reply(item: str) -> str:
-    return f"the {item} costs {lex.plural(lex.PRICES[item], 'dollar')}."
-
-
-def price(scene: Scene) -> list[Turn]:
-    item, other = scene.rng.choice(list(lex.PRICES)), scene.rng.choice(list(lex.PRICES))
-    user = scene.ask(
-        "how much is the {item}|what does the {item} cost|what is the price of the {item}|"
-        "how much does the {item} cost|how expensive is the {item}|how much for the {item}|"
-        "the price of the {item}|what do i pay for the {item}",
-        item=item,
-    )
-    turns = [Turn(user, price_reply(item), "price", {"item": item})]
-    if scene.chance(0.3):
-        user = scene.pick(
-            "and the {item}|what about the {item}|how about the {item}|and how much is the {item}",
-            item=other,
-        )
-        turns.append(Turn(user, price_reply(other), "price", {"item": other}))
-    return turns
+import values as val
+from facts import UNKNOWN
+from inquiries import many
+from scene import Scene, listing
+from task import Turn
 
 
 def room_price(scene: Scene) -> list[Turn]:
@@ -147,43 +16,86 @@ def room_price(scene: Scene) -> list[Turn]:
     user = scene.ask(
         "how much is a {room} room{span}|what does a {room} room cost{span}|"
         "what is the price of a {room} room{span}|how much for a {room} room{span}|"
-        "how much does a {room} room cost{span}",
+        "how much does a {room} room cost{span}|what do i pay for a {room} room{span}",
         room=room,
         span=span,
     )
-    cost = lex.plural(lex.ROOMS[room] * nights, "dollar")
-    reply = f"a {room} room{span or ' for one night'} is {cost}."
-    return [Turn(user, reply, "room_price", {"room": room, "nights": lex.number_words(nights)})]
+    turns = [_room_price_turn(scene, user, room, nights)]
+    if scene.chance(0.25):
+        nights = scene.rng.choice([n for n in (1, 2, 3, 4) if n != nights])
+        user = scene.pick(
+            "and for {span}|what about {span}|and {span}|how much for {span}|make it {span}",
+            span=lex.plural(nights, "night"),
+        )
+        turns.append(_room_price_turn(scene, user, room, nights, source="history"))
+    return turns
+
+
+def _room_price_turn(scene: Scene, user: str, room: str, nights: int, source: str = "") -> Turn:
+    rooms = scene.house.rooms
+    reply = UNKNOWN
+    if room in rooms:
+        cost = lex.plural(rooms[room] * nights, "dollar")
+        reply = f"a {room} room for {lex.plural(nights, 'night')} is {cost}."
+    slots = {"room": room, "nights": lex.number_words(nights)}
+    return scene.turn(user, reply, "room_price", slots, source=source or scene.house.source("rooms"))
 
 
 def room_booking(scene: Scene) -> list[Turn]:
-    room, nights, when = scene.rng.choice(list(lex.ROOMS)), scene.rng.randint(1, 7), day_phrase(scene)
+    room, nights, when = (
+        scene.rng.choice(list(lex.ROOMS)),
+        scene.rng.randint(1, 7),
+        val.day_phrase(scene.rng),
+    )
     span = lex.plural(nights, "night")
     user = scene.ask(
         "book a {room} room {when} for {span}|i need a {room} room {when} for {span}|"
         "can i get a {room} room for {span} {when}|i would like a {room} room {when} for {span}|"
-        "reserve a {room} room for {span} {when}",
+        "reserve a {room} room for {span} {when}|do you have a {room} room for {span} {when}|"
+        "we want a {room} room for {span} starting {when}",
         room=room,
         when=when,
         span=span,
     )
-    reply = f"okay, a {room} room {when} for {span}."
-    return [Turn(user, reply, "room_booking", {"room": room, "when": when, "nights": span})]
+    slots = {"room": room, "when": when, "nights": span}
+    turns = [scene.turn(user, f"okay, a {room} room {when} for {span}.", "room_booking", slots)]
+    if scene.chance(0.3):
+        if scene.chance(0.5):
+            span = lex.plural(scene.rng.randint(1, 7), "night")
+            user = scene.pick("make it {x}|no {x}|i said {x}|change it to {x}|sorry for {x}", x=span)
+        else:
+            room = scene.rng.choice(list(lex.ROOMS))
+            user = scene.pick(
+                "no i said a {x} room|make it a {x} room|sorry a {x} room|i would rather have a {x} room",
+                x=room,
+            )
+        reply = f"okay, a {room} room {when} for {span}."
+        turns.append(scene.turn(user, reply, "change_room", {"room": room, "nights": span}, source="history"))
+    return turns
 
 
-def day_phrase(scene: Scene) -> str:
-    return (
-        scene.rng.choice(["tomorrow", "today", "tonight"])
-        if scene.chance(0.15)
-        else f"on {scene.rng.choice(lex.DAYS)}"
+def choose_room(scene: Scene) -> list[Turn]:
+    """ "which rooms do you have" -> a list -> "the second one"."""
+    if not scene.house.rooms:
+        return room_price(scene)
+    rooms = scene.rng.sample(list(scene.house.rooms), 1)
+    offered = list(scene.house.rooms)
+    user = scene.ask(
+        "which rooms do you have|what kinds of rooms are there|what rooms can i have|tell me which rooms you have|"
+        "what kind of rooms do you offer"
     )
-
-
-def clock_phrase(scene: Scene) -> str:
-    hour = scene.rng.choice(lex.ONES[1:13])
-    if scene.chance(0.12):
-        return scene.rng.choice(("half past", "quarter past", "quarter to")) + " " + hour
-    return hour + scene.rng.choice(("", "", "", " thirty", " thirty", " fifteen", " forty five", " o'clock"))
+    reply = f"we have {listing([*offered[:-1], offered[-1] + ' rooms'])}. which one would you like?"
+    turns = [scene.turn(user, reply, "rooms")]
+    at = offered.index(rooms[0])
+    user = scene.pick(
+        "the {nth} one|the {nth}|i take the {nth} one|the {nth} one please|give me the {nth} one|"
+        "i would like the {nth} one",
+        nth="last" if at == len(offered) - 1 and scene.chance(0.6) else val.ORDINALS[at],
+    )
+    turns.append(
+        scene.turn(user, f"okay, a {rooms[0]} room.", "choose_room", {"room": rooms[0]}, source="history")
+    )
+    return turns
 
 
 def table_reply(name: str, people: str, when: str, clock: str) -> str:
@@ -191,19 +103,20 @@ def table_reply(name: str, people: str, when: str, clock: str) -> str:
 
 
 def book(scene: Scene) -> list[Turn]:
-    people, when, clock = lex.number_words(scene.rng.randint(2, 12)), day_phrase(scene), clock_phrase(scene)
-    name = scene.rng.choice(lex.NAMES) if scene.chance(0.3) else ""
+    rng = scene.rng
+    people, when, clock = lex.number_words(rng.randint(2, 12)), val.day_phrase(rng), val.clock(rng)
+    name = val.person(rng) if scene.chance(0.3) else ""
     slots = {"people": people, "when": when, "time": clock} | ({"name": name} if name else {})
     turns: list[Turn] = []
     if scene.chance(0.12):
         opening = scene.ask(
             "i want to book a table|can i book a table|book a table|i need a table|"
-            "i would like to make a reservation|can i make a reservation",
+            "i would like to make a reservation|can i make a reservation|i would like to eat at your place",
         )
-        turns.append(Turn(opening, "for how many people, which day, and what time?", "book"))
+        turns.append(scene.turn(opening, "for how many people, which day, and what time?", "book"))
         user = scene.pick(
-            "for {people} {when} at {clock}|{people} people {when} at {clock}|"
-            "{when} at {clock} for {people}|we are {people} {when} at {clock}",
+            "for {people} {when} at {clock}|{people} people {when} at {clock}|{when} at {clock} for {people}|"
+            "we are {people} {when} at {clock}|{people} people at {clock} {when}",
             people=people,
             when=when,
             clock=clock,
@@ -214,59 +127,77 @@ def book(scene: Scene) -> list[Turn]:
             "can i reserve a table for {people} people {when} at {clock}|"
             "a table for {people} at {clock} {when}|reserve a table {when} at {clock} for {people}|"
             "i would like to book a table for {people} {when} at {clock}|"
-            "can i have a table for {people} {when} at {clock}|"
-            "we need a table for {people} {when} at {clock}|"
-            "do you have a table for {people} {when} at {clock}",
+            "can i have a table for {people} {when} at {clock}|we need a table for {people} {when} at {clock}|"
+            "do you have a table for {people} {when} at {clock}|we are {people} and want to come {when} at {clock}",
             people=people,
             when=when,
             clock=clock,
         )
     if name:
-        user += scene.pick(" for {name}| under the name {name}| my name is {name}", name=name)
-    turns.append(Turn(user, table_reply(name, people, when, clock), "book", slots))
-    if scene.chance(0.4):
+        user += scene.pick(
+            " for {name}| under the name {name}| my name is {name}| on the name of {name}", name=name
+        )
+    turns.append(scene.turn(user, table_reply(name, people, when, clock), "book", slots))
+    if scene.chance(0.45):
         turns.append(change_booking(scene, name, people, when, clock))
     return turns
 
 
 def change_booking(scene: Scene, name: str, people: str, when: str, clock: str) -> Turn:
-    """A change, or the cancellation, of the table just booked."""
+    """A change, a repair, the cancellation or a question about the table just booked."""
     pick = scene.rng.random()
-    if pick < 0.15:
-        user = scene.pick("cancel it|please cancel it|cancel that booking|no cancel it again")
-        return Turn(
-            user, f"your booking {when} at {clock} is canceled.", "cancel", {"when": when, "time": clock}
+    if pick < 0.12:
+        user = scene.pick(
+            "cancel it|please cancel it|cancel that booking|no cancel it again|i want to cancel it"
         )
-    if pick < 0.45:
+        reply = f"your booking {when} at {clock} is canceled."
+        return scene.turn(user, reply, "cancel", {"when": when, "time": clock}, source="history")
+    if pick < 0.25:
+        user = scene.pick(
+            "when is my table|what did i book|for when is my booking|can you repeat my booking|tell me my booking"
+        )
+        reply = (
+            table_reply(name, people, when, clock)
+            .replace("okay", "you have", 1)
+            .replace("you have,", "you have")
+        )
+        if name:
+            reply = f"{name}, you have a table for {people} {when} at {clock}."
+        return scene.turn(user, reply, "recall_booking", {"when": when, "time": clock}, source="history")
+    if pick < 0.52:
         people = lex.number_words(scene.rng.randint(2, 12))
         user = scene.pick(
             "make it {people} people|make that {people} people|actually we are {people}|"
-            "change it to {people} people|sorry for {people} people|no for {people}",
+            "change it to {people} people|sorry for {people} people|no for {people}|make it {people}|"
+            "no i said {people} people",
             people=people,
         )
         changed = {"people": people}
-    elif pick < 0.75:
-        when = day_phrase(scene)
+    elif pick < 0.76:
+        when = val.day_phrase(scene.rng)
         bare = when.removeprefix("on ")
         user = scene.pick(
-            "make it {bare}|can we do {bare} instead|change it to {bare}|sorry {when}|no {when} please",
+            "make it {bare}|can we do {bare} instead|change it to {bare}|sorry {when}|no {when} please|"
+            "no i said {bare}",
             bare=bare,
             when=when,
         )
         changed = {"when": when}
     else:
-        clock = clock_phrase(scene)
+        clock = val.clock(scene.rng)
         user = scene.pick(
             "make it at {clock}|change the time to {clock}|can we come at {clock}|sorry at {clock}|"
-            "no at {clock} please",
+            "no at {clock} please|no i said at {clock}",
             clock=clock,
         )
         changed = {"time": clock}
-    return Turn(user, table_reply(name, people, when, clock), "change_booking", changed)
+    return scene.turn(
+        user, table_reply(name, people, when, clock), "change_booking", changed, source="history"
+    )
 
 
 def cancel(scene: Scene) -> list[Turn]:
-    when, clock = day_phrase(scene), clock_phrase(scene)
+    when, clock = val.day_phrase(scene.rng), val.clock(scene.rng)
     slots, reply = {"when": when, "time": clock}, f"your booking {when} at {clock} is canceled."
     if scene.chance(0.2):
         opening = scene.ask("cancel my booking|i want to cancel my booking|i have to cancel my table")
@@ -274,202 +205,102 @@ def cancel(scene: Scene) -> list[Turn]:
             "it is {when} at {clock}|{when} at {clock}|for {clock} {when}", when=when, clock=clock
         )
         return [
-            Turn(opening, "which day and what time is your booking?", "cancel"),
-            Turn(user, reply, "cancel", slots),
+            scene.turn(opening, "which day and what time is your booking?", "cancel"),
+            scene.turn(user, reply, "cancel", slots),
         ]
     user = scene.ask(
         "cancel my booking {when} at {clock}|cancel the table {when} at {clock}|"
         "i want to cancel my table {when} at {clock}|i have to cancel my booking {when} at {clock}|"
-        "cancel my reservation {when} at {clock}|can you cancel my table at {clock} {when}",
+        "cancel my reservation {when} at {clock}|can you cancel my table at {clock} {when}|"
+        "we can not come {when} at {clock} please cancel",
         when=when,
         clock=clock,
     )
-    return [Turn(user, reply, "cancel", slots)]
+    return [scene.turn(user, reply, "cancel", slots)]
 
 
-def order_turn(scene: Scene, phrasings: str, *, hesitate: bool = True) -> Turn:
-    digits = [scene.rng.choice(lex.ONES[:10]) for _ in range(4)]
+def order_turn(scene: Scene, phrasings: str, *, hesitate: bool = True, source: str = "") -> Turn:
+    digits = val.digits(scene.rng, 4)
     spoken = ["oh" if digit == "zero" and scene.chance(0.3) else digit for digit in digits]
     say = scene.ask if hesitate else scene.pick
     number = " ".join(digits)
     reply = f"order {number} {lex.ORDER_STATUS[digits[-1]]}."
-    return Turn(say(phrasings, number=" ".join(spoken)), reply, "order", {"number": number})
+    return scene.turn(
+        say(phrasings, number=" ".join(spoken)), reply, "order", {"number": number}, source=source
+    )
 
 
 def order(scene: Scene) -> list[Turn]:
     if scene.chance(0.2):
         opening = scene.ask(
             "where is my order|i want to ask about my order|what is the status of my order|"
-            "can you check my order|i am waiting for my order",
+            "can you check my order|i am waiting for my order|my order did not come",
         )
+        number = "{number}|it is {number}|number {number}|order {number}|um {number}|the number is {number}"
         return [
-            Turn(opening, "please tell me your order number.", "order"),
-            order_turn(
-                scene, "{number}|it is {number}|number {number}|order {number}|um {number}", hesitate=False
-            ),
+            scene.turn(opening, "please tell me your order number.", "order"),
+            order_turn(scene, number, hesitate=False),
         ]
     turns = [
         order_turn(
             scene,
-            "where is my order {number}|"
-            "what is the status of order {number}|"
-            "track order number {number}|"
-            "check order {number}|"
-            "my order number is {number}|"
-            "can you check order {number}|"
-            "when does order {number} arrive|"
-            "what about my order {number}",
+            "where is my order {number}|what is the status of order {number}|track order number {number}|"
+            "check order {number}|my order number is {number}|can you check order {number}|"
+            "when does order {number} arrive|what about my order {number}|i am calling about order {number}|"
+            "has order {number} been sent",
         )
     ]
-    if scene.chance(0.25):
-        turns.append(
-            order_turn(
-                scene,
-                "and order {number}|what about {number}|and number {number}|and {number}",
-                hesitate=False,
+    if scene.chance(0.3):
+        again = "and order {number}|what about {number}|and number {number}|and {number}|no i said {number}"
+        turns.append(order_turn(scene, again, hesitate=False))
+    return turns
+
+
+def meal(scene: Scene) -> list[Turn]:
+    """Things ordered by number, "make it three", another thing, and what it was."""
+    rng = scene.rng
+    item, count = rng.choice(MEALS), rng.randint(1, 9)
+    user = scene.ask(
+        "i would like {x}|can i order {x}|i want {x} please|can i have {x}|bring me {x}|{x} please|we take {x}|"
+        "could you bring us {x}|i will have {x}",
+        x=_portion(item, count),
+    )
+    turns = [_meal_turn(scene, user, [(item, count)], source="")]
+    ordered = [(item, count)]
+    if scene.chance(0.6):
+        pick = rng.random()
+        if pick < 0.5:
+            count = rng.choice([n for n in range(2, 10) if n != count])
+            user = scene.pick(
+                "make it {n}|make that {n}|no {n}|no i said {n}|sorry {n} please|actually {n}|change it to {n}",
+                n=lex.number_words(count),
             )
+            ordered = [(item, count)]
+        else:
+            other = rng.choice([each for each in MEALS if each != item])
+            ordered.append((other, rng.randint(1, 9)))
+            user = scene.pick("and {x}|and also {x}|plus {x}|and {x} please|add {x}", x=_portion(*ordered[1]))
+        turns.append(_meal_turn(scene, user, ordered, source="history"))
+    if scene.chance(0.3):
+        user = scene.pick(
+            "what did i order|can you repeat my order|what do i have so far|tell me what i ordered|repeat that please"
         )
+        said = listing([_portion(*each) for each in ordered])
+        turns.append(scene.turn(user, f"you ordered {said}.", "recall_meal", source="history"))
     return turns
 
 
-def weather_tool(scene: Scene, city: str) -> Tool:
-    weather, degrees = scene.rng.choice(lex.WEATHER), scene.rng.randint(-10, 38)
-    shown = city.title() if scene.chance(0.3) else city
-    results: tuple[dict[str, Any], ...] = (
-        {"city": shown, "weather": weather, "temperature": degrees},
-        {"weather": weather, "temperature": degrees},
-        {"city": shown, "temperature": degrees, "condition": weather},
-        {"location": shown, "forecast": weather, "temp_c": degrees},
-        {"conditions": weather, "degrees": degrees, "unit": "celsius"},
-    )
-    final = f"it is {weather} in {city}, {lex.plural(degrees, 'degree')}."
-    return Tool("get_weather", {"city": city}, dump(scene, scene.rng.choice(results)), final)
+MEALS = (
+    "pizza", "salad", "burger", "sandwich", "steak", "coffee", "tea", "beer", "soup", "cake", "omelet", "muffin",
+    "bagel", "cookie", "pancake", "salad", "lobster", "orange juice", "apple pie", "cheese plate", "towel", "pillow",
+    "blanket",
+)  # fmt: skip
 
 
-def weather(scene: Scene) -> list[Turn]:
-    city = scene.rng.choice(lex.CITIES)
-    able = "get_weather" in scene.tools
-    if scene.chance(0.12):
-        opening = scene.ask(
-            "what is the weather|how is the weather|tell me the weather|what is the weather like"
-        )
-        if not able:
-            return [Turn(opening, NO_TOOL, "weather")]
-        user = scene.pick("in {city}|{city}|for {city}|{city} please", city=city)
-        return [Turn(opening, "which city do you mean?", "weather"), weather_turn(scene, user, city)]
-    user = scene.ask(
-        "what is the weather in {city}|how is the weather in {city}|is it raining in {city}|"
-        "tell me the weather in {city}|what is the weather like in {city}|is it cold in {city}|"
-        "how warm is it in {city}|weather in {city}|is it sunny in {city}|"
-        "what is the temperature in {city}",
-        city=city,
-    )
-    turns = [weather_turn(scene, user, city)]
-    if able and scene.chance(0.25):
-        other = scene.rng.choice(lex.CITIES)
-        user = scene.pick("and in {city}|what about {city}|how about {city}", city=other)
-        turns.append(weather_turn(scene, user, other))
-    return turns
+def _portion(item: str, count: int) -> str:
+    return f"{lex.number_words(count)} {item if count == 1 else many(item)}"
 
 
-def weather_turn(scene: Scene, user: str, city: str) -> Turn:
-    if "get_weather" not in scene.tools:
-        return Turn(user, NO_TOOL, "weather", {"city": city})
-    filler = f"let me check the weather in {city}."
-    return Turn(user, filler, "weather", {"city": city}, tool=weather_tool(scene, city))
-
-
-def spoken_time(hour: int, minute: int) -> str:
-    """14, 30 -> "two thirty in the afternoon"."""
-    part = "in the morning" if hour < 12 else "in the afternoon" if hour < 18 else "in the evening"
-    tail = ("oh " if minute < 10 else "") + lex.number_words(minute) if minute else "o'clock"
-    return f"{lex.number_words((hour - 1) % 12 + 1)} {tail} {part}"
-
-
-def time_tool(scene: Scene, city: str) -> Tool:
-    hour, minute = scene.rng.randrange(24), scene.rng.randrange(60)
-    if scene.chance(0.5):
-        minute -= minute % 5
-    spoken = spoken_time(hour, minute)
-    twelve = f"{(hour - 1) % 12 + 1}:{minute:02d} {'am' if hour < 12 else 'pm'}"
-    results: tuple[dict[str, Any], ...] = (
-        {"time": f"{hour:02d}:{minute:02d}"},
-        {"time": f"{hour:02d}:{minute:02d}"},
-        {"time": twelve},
-        {"hour": hour, "minute": minute},
-        {"time": spoken},
-    )
-    result = scene.rng.choice(results)
-    if scene.chance(0.4):
-        result = {"city": city or "here"} | result
-    final = f"it is {spoken}{' in ' + city if city else ''}."
-    return Tool("get_time", {"city": city} if city else {}, dump(scene, result), final)
-
-
-def clock_time(scene: Scene) -> list[Turn]:
-    city = scene.rng.choice(lex.CITIES) if scene.chance(0.5) else ""
-    if city:
-        user = scene.ask(
-            "what time is it in {city}|what is the time in {city}|tell me the time in {city}|"
-            "how late is it in {city}|do you know what time it is in {city}",
-            city=city,
-        )
-    else:
-        user = scene.ask(
-            "what time is it|what is the time|can you tell me the time|what time is it now|"
-            "tell me the time|do you have the time|do you know what time it is",
-        )
-    slots = {"city": city} if city else {}
-    if "get_time" not in scene.tools:
-        return [Turn(user, NO_TOOL, "time", slots)]
-    filler = f"let me check the time{' in ' + city if city else ''}."
-    return [Turn(user, filler, "time", slots, tool=time_tool(scene, city))]
-
-
-def dump(scene: Scene, value: object) -> str:
-    """JSON as tools really write it: with and without spaces."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":") if scene.chance(0.4) else None)
-
-
-def repeat(scene: Scene) -> list[Turn]:
-    phrase = grammar.phrase(scene.rng)
-    user = scene.pick(
-        "repeat after me {phrase}|say {phrase}|please say {phrase}|repeat {phrase}|"
-        "please repeat after me {phrase}|can you say {phrase}",
-        phrase=phrase,
-    )
-    return [Turn(user, f"{phrase}.", "repeat", {"phrase": phrase})]
-
-
-def spell(scene: Scene) -> list[Turn]:
-    word = scene.rng.choice(lex.SPELLABLE)
-    user = scene.ask(
-        "spell {word}|how do you spell {word}|spell the word {word}|can you spell {word}", word=word
-    )
-    return [Turn(user, f"{word} is spelled {', '.join(word)}.", "spell", {"word": word})]
-
-
-def count(scene: Scene) -> list[Turn]:
-    first = scene.rng.randint(0, 10)
-    last = first + scene.rng.randint(2, 5)
-    low, high = lex.number_words(first), lex.number_words(last)
-    user = scene.ask("count from {low} to {high}|can you count from {low} to {high}", low=low, high=high)
-    reply = ", ".join(lex.number_words(value) for value in range(first, last + 1)) + "."
-    return [Turn(user, reply, "count", {"from": low, "to": high})]
-
-
-def add(scene: Scene) -> list[Turn]:
-    first, second = scene.rng.randint(0, 12), scene.rng.randint(0, 12)
-    operation = "plus" if scene.chance(0.6) else "minus"
-    if operation == "minus" and first < second:
-        first, second = second, first
-    value = first + second if operation == "plus" else first - second
-    left, right = lex.number_words(first), lex.number_words(second)
-    user = scene.ask(
-        "what is {a} {op} {b}|how much is {a} {op} {b}|calculate {a} {op} {b}",
-        a=left,
-        b=right,
-        op=operation,
-    )
-    reply = f"{left} {operation} {right} is {lex.number_words(value)}."
-    return [Turn(user, reply, "sum", {"a": left, "operation": operation, "b": right})]
+def _meal_turn(scene: Scene, user: str, ordered: list[tuple[str, int]], source: str) -> Turn:
+    said = listing([_portion(*each) for each in ordered])
+    return scene.turn(user, f"okay, {said}. anything else?", "meal", {"order": said}, source=source)

@@ -5,60 +5,88 @@ from __future__ import annotations
 from random import Random
 
 import lexicon as lex
+import values as val
+import vocabulary as voc
 
 VOWELS = "aeiou"
-ALL_WORDS = lex.vocabulary()
+ALL_WORDS = voc.vocabulary()
+CORE = 0.55  # of the words: from the lists of lexicon.py, which are the commoner ones
+
+
+def _pick(rng: Random, core: list[str], all_words: list[str]) -> str:
+    return rng.choice(core if rng.random() < CORE else all_words)
+
+
+def noun(rng: Random) -> str:
+    return _pick(rng, lex.NOUNS, voc.NOUNS)
+
+
+def adjective(rng: Random) -> str:
+    return _pick(rng, lex.ADJECTIVES, voc.ADJECTIVES)
+
+
+def verb(rng: Random) -> str:
+    return _pick(rng, lex.VERBS, voc.VERBS)
+
+
+def past(rng: Random) -> str:
+    return _pick(rng, lex.PAST, voc.PAST)
+
+
+def adverb(rng: Random) -> str:
+    return _pick(rng, lex.ADVERBS, voc.ADVERBS)
 
 
 def noun_phrase(rng: Random) -> str:
     """A name, or determiner + optional adjective + noun."""
     if rng.random() < 0.08:
         return rng.choice(lex.NAMES)
-    determiner, noun = rng.choice(lex.DETERMINERS), rng.choice(lex.NOUNS)
-    words = [rng.choice(lex.ADJECTIVES), noun] if rng.random() < 0.45 else [noun]
-    if rng.random() < 0.08:
-        return f"{rng.choice(lex.ONES[2:13])} {' '.join(words)}s"
+    determiner, thing = rng.choice(lex.DETERMINERS), noun(rng)
+    words = [adjective(rng), thing] if rng.random() < 0.45 else [thing]
+    if rng.random() < 0.16:
+        many = rng.choice((*lex.ONES[2:13], "some", "many", "the", "my", "these", "all"))
+        return " ".join([many, *words[:-1], voc.plural(thing)])
     if determiner == "a" and words[0][0] in VOWELS:
         determiner = "an"
     return " ".join([determiner, *words])
 
 
 def _of(rng: Random) -> str:
-    return f"the {rng.choice(lex.NOUNS)} of {noun_phrase(rng)}"
+    return f"the {noun(rng)} of {noun_phrase(rng)}"
 
 
 def clause(rng: Random) -> str:
     """One statement of 3 to 9 words."""
     pick, np = rng.random(), noun_phrase
     if pick < 0.25:
-        return f"{np(rng)} {rng.choice(lex.PAST)} {np(rng)}"
+        return f"{np(rng)} {past(rng)} {np(rng)}"
     if pick < 0.45:
-        return f"{rng.choice(lex.PRONOUNS)} {rng.choice(lex.AUXILIARIES)} {rng.choice(lex.VERBS)} {np(rng)}"
+        return f"{rng.choice(lex.PRONOUNS)} {rng.choice(lex.AUXILIARIES)} {verb(rng)} {np(rng)}"
     if pick < 0.60:
         return f"{np(rng)} {rng.choice(lex.INTRANSITIVE)} {rng.choice(lex.PREPOSITIONS)} {np(rng)}"
     if pick < 0.72:
-        return f"{_of(rng)} is {rng.choice(lex.ADJECTIVES)} and {rng.choice(lex.ADJECTIVES)}"
-    if pick < 0.84:
-        return f"{rng.choice(lex.PRONOUNS)} {rng.choice(lex.PAST)} {_of(rng)} {rng.choice(lex.ADVERBS)}"
-    return (
-        f"{rng.choice(lex.THIRD)} {rng.choice(lex.PAST)} {np(rng)} {rng.choice(lex.PREPOSITIONS)} {np(rng)}"
-    )
+        return f"{_of(rng)} is {adjective(rng)} and {adjective(rng)}"
+    if pick < 0.82:
+        return f"{rng.choice(lex.PRONOUNS)} {past(rng)} {_of(rng)} {adverb(rng)}"
+    if pick < 0.86:
+        return f"{rng.choice(('i am', 'we are', 'she is', 'he was', 'they were'))} {voc.ing(verb(rng))} {np(rng)}"
+    if pick < 0.90:
+        return f"{rng.choice(lex.THIRD)} {adverb(rng)} {voc.third_person(verb(rng))} {np(rng)}"
+    return f"{rng.choice(lex.THIRD)} {past(rng)} {np(rng)} {rng.choice(lex.PREPOSITIONS)} {np(rng)}"
 
 
 def question(rng: Random) -> str:
     """A question that no front desk can answer."""
     forms = (
-        lambda: f"why did {noun_phrase(rng)} {rng.choice(lex.VERBS)} {noun_phrase(rng)}",
-        lambda: f"who {rng.choice(lex.PAST)} {_of(rng)}",
+        lambda: f"why did {noun_phrase(rng)} {verb(rng)} {noun_phrase(rng)}",
+        lambda: f"who {past(rng)} {_of(rng)}",
         lambda: f"do you think that {clause(rng)}",
         lambda: f"what is {_of(rng)}",
-        lambda: (
-            f"can you {rng.choice(lex.VERBS)} {noun_phrase(rng)} {rng.choice(lex.PREPOSITIONS)} {noun_phrase(rng)}"
-        ),
-        lambda: f"how do i {rng.choice(lex.VERBS)} {noun_phrase(rng)}",
+        lambda: f"can you {verb(rng)} {noun_phrase(rng)} {rng.choice(lex.PREPOSITIONS)} {noun_phrase(rng)}",
+        lambda: f"how do i {verb(rng)} {noun_phrase(rng)}",
         lambda: f"where is {_of(rng)}",
         lambda: f"tell me about {_of(rng)}",
-        lambda: f"i want to {rng.choice(lex.VERBS)} {noun_phrase(rng)}",
+        lambda: f"i want to {verb(rng)} {noun_phrase(rng)}",
     )
     return rng.choice(forms)()
 
@@ -69,23 +97,74 @@ def words(rng: Random, low: int, high: int) -> str:
 
 
 def sentence(rng: Random) -> str:
-    """A generic sentence of 2 to about 25 words, mostly short."""
+    """A generic sentence of 2 to about 32 words, mostly short."""
     pick = rng.random()
-    if pick < 0.40:
+    if pick < 0.32:
         return clause(rng)
-    if pick < 0.55:
+    if pick < 0.43:
         return question(rng)
-    if pick < 0.70:
+    if pick < 0.55:
         return f"{clause(rng)} {rng.choice(lex.CONJUNCTIONS)} {clause(rng)}"
+    if pick < 0.63:
+        return long_sentence(rng)
     if pick < 0.75:
-        connect = lex.CONJUNCTIONS
-        return f"{rng.choice(connect)} {clause(rng)} {rng.choice(connect)} {clause(rng)} {clause(rng)}"
-    if pick < 0.85:
-        return words(rng, 2, 7)
-    if pick < 0.92:
+        return words(rng, 2, 8)
+    if pick < 0.82:
         return phrase(rng)
-    digits = " ".join(rng.choice(lex.ONES[:10]) for _ in range(rng.randint(2, 6)))
-    return rng.choice([digits, f"{digits} {rng.choice(lex.NOUNS)}", lex.number_words(rng.randint(0, 1999))])
+    return dictation(rng)
+
+
+def long_sentence(rng: Random) -> str:
+    """Three to five clauses: 8 to 12 s of speech."""
+    connect = lex.CONJUNCTIONS
+    said = clause(rng)
+    for _ in range(rng.randint(2, 4)):
+        said += f" {rng.choice(connect)} {clause(rng)}"
+    return said
+
+
+def dictation(rng: Random) -> str:
+    """Numbers, letters, addresses and dates: what no context helps to hear."""
+    pick = rng.random()
+    if pick < 0.2:
+        said = " ".join(val.digits(rng, rng.randint(2, 9)))
+        return rng.choice((said, said, f"my number is {said}", f"{said} {noun(rng)}", f"the code is {said}"))
+    if pick < 0.38:
+        number = rng.randint(0, 9999) if rng.random() < 0.6 else rng.randint(0, 199)
+        said = lex.number_words(number)
+        if number > 100 and number % 100 and rng.random() < 0.3:
+            said = said.replace("hundred ", "hundred and ", 1)
+        return rng.choice(
+            (said, f"{said} {voc.plural(noun(rng))}", f"it costs {said} dollars", f"room {said}")
+        )
+    if pick < 0.58:
+        name = rng.choice((*lex.NAMES, *val.LAST_NAMES))
+        letters = val.spelled(name)
+        return rng.choice(
+            (letters, f"{name} {letters}", f"my name is {name} {letters}", f"that is spelled {letters}")
+        )
+    if pick < 0.66:
+        letters = " ".join(rng.choice(lex.LETTERS) for _ in range(rng.randint(3, 7)))
+        mixed = " ".join(
+            rng.choice((rng.choice("bcdfghjklmnpqrstvwxz"), rng.choice(lex.ONES[:10])))
+            for _ in range(rng.randint(3, 7))
+        )
+        return rng.choice((letters, f"the code is {mixed}", f"the letters {letters}"))
+    if pick < 0.78:
+        said = val.email(rng).said
+        return rng.choice((said, f"my email is {said}", f"write to {said}", f"send it to {said} please"))
+    if pick < 0.86:
+        return rng.choice(
+            ("it is on {x}", "my birthday is {x}", "we meet on {x}", "{x}", "from {x} on")
+        ).format(x=val.date(rng))
+    if pick < 0.93:
+        return rng.choice(("i live at {x}", "the address is {x}", "{x}", "{x} in {c}")).format(
+            x=val.street(rng).said, c=rng.choice(lex.CITIES)
+        )
+    name = val.full_name(rng)
+    return rng.choice(("my name is {x}", "this is {x}", "{x}", "i spoke to {x} at {t}")).format(
+        x=name, t=val.clock(rng)
+    )
 
 
 def phrase(rng: Random) -> str:
@@ -93,9 +172,9 @@ def phrase(rng: Random) -> str:
     forms = (
         lambda: noun_phrase(rng),
         lambda: f"{noun_phrase(rng)} {rng.choice(lex.INTRANSITIVE)}",
-        lambda: f"{rng.choice(lex.PRONOUNS)} {rng.choice(lex.PAST)} {noun_phrase(rng)}",
-        lambda: f"{rng.choice(lex.VERBS)} {noun_phrase(rng)}",
-        lambda: f"{rng.choice(lex.ADJECTIVES)} {rng.choice(lex.NOUNS)} and {rng.choice(lex.NOUNS)}",
+        lambda: f"{rng.choice(lex.PRONOUNS)} {past(rng)} {noun_phrase(rng)}",
+        lambda: f"{verb(rng)} {noun_phrase(rng)}",
+        lambda: f"{adjective(rng)} {noun(rng)} and {noun(rng)}",
         lambda: words(rng, 2, 4),
     )
     return rng.choice(forms)()
@@ -126,7 +205,7 @@ def spoken_exercise(rng: Random, *, word: str) -> str:
     if pick < 0.60:
         return f"{words(rng, 1, 3)} {word} {words(rng, 0, 2)}".strip() + "."
     if pick < 0.68:
-        if len(word) <= 6:
+        if len(word) <= 6 and word.isalpha():
             return f"{word} is spelled {', '.join(word)}."
         return f"the letters {', '.join(rng.choice(lex.LETTERS) for _ in range(rng.randint(2, 6)))}, {word}."
     if pick < 0.76:
@@ -134,6 +213,8 @@ def spoken_exercise(rng: Random, *, word: str) -> str:
     if pick < 0.82:
         return f"{question(rng)} {word}?"
     if pick < 0.90:
-        digits = " ".join(rng.choice(lex.ONES[:10]) for _ in range(4))
+        digits = " ".join(val.digits(rng, rng.randint(3, 6)))
         return f"okay {rng.choice(lex.NAMES)}, {word} {digits}."
+    if pick < 0.95:
+        return f"{word}, {dictation(rng)}."
     return f"{phrase(rng)} {rng.choice(lex.PREPOSITIONS)} {word}."

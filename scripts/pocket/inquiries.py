@@ -31,6 +31,8 @@ def _hours_turn(scene: Scene, user: str, day: str) -> Turn:
 
 def hours(scene: Scene) -> list[Turn]:
     told = [day for day in lex.DAYS if day in scene.house.told]
+    if scene.house.foreign and not told and scene.chance(0.8):
+        return fact(scene)
     day = scene.rng.choice(told if told and scene.chance(0.7) else lex.DAYS)
     other = scene.rng.choice([each for each in lex.DAYS if each != day])
     if scene.chance(0.15):
@@ -91,6 +93,8 @@ def _price_turn(scene: Scene, user: str, item: str, count: int = 1) -> Turn:
 def price(scene: Scene) -> list[Turn]:
     goods = [*lex.PRICES, *val.GOODS]
     told = sorted(set(goods) & scene.house.told)
+    if scene.house.foreign and not told and scene.chance(0.8):
+        return fact(scene)
     item = scene.rng.choice(told if told and scene.chance(0.85) else list(lex.PRICES))
     other = scene.rng.choice(told if len(told) > 1 and scene.chance(0.8) else list(lex.PRICES))
     user = scene.ask(

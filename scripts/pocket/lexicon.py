@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
+    """The words of a text."""
     return text.split()
 
 
-ONES = _split(
+ONES = split(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen"
 )
-TENS = _split("zero ten twenty thirty forty fifty sixty seventy eighty ninety")
+TENS = split("zero ten twenty thirty forty fifty sixty seventy eighty ninety")
 
 
 def number_words(value: int) -> str:
@@ -32,7 +33,7 @@ def plural(count: int, noun: str) -> str:
     return f"{number_words(count)} {noun}" + ("" if count == 1 else "s")
 
 
-DAYS = _split("monday tuesday wednesday thursday friday saturday sunday")
+DAYS = split("monday tuesday wednesday thursday friday saturday sunday")
 OPENING = {
     "monday": ("nine", "five"),
     "tuesday": ("nine", "six"),
@@ -41,7 +42,7 @@ OPENING = {
     "friday": ("ten", "nine"),
     "saturday": ("ten", "four"),
 }
-NAMES = _split(
+NAMES = split(
     "anna ben carla david emma frank grace henry irene jack karen leo maria nick olivia peter rachel sam tina "
     "victor wendy alice bob clara daniel eva george helen ivan julia kevin laura martin nora oscar paul rosa "
     "simon thomas linda james john robert michael william mary susan sarah lisa nancy sandra ashley emily kim "
@@ -49,14 +50,14 @@ NAMES = _split(
     "jonathan justin scott samuel gregory jordan walter kyle sofia lucas ella hannah lily max felix oliver "
     "amy diana philip charles"
 )
-CITIES = _split(
+CITIES = split(
     "paris london berlin madrid rome tokyo boston chicago dublin vienna oslo lisbon athens cairo delhi moscow "
     "sydney toronto seattle denver miami dallas prague warsaw zurich new_york los_angeles san_francisco "
     "amsterdam brussels stockholm helsinki copenhagen budapest istanbul beijing shanghai mumbai bangkok "
     "singapore mexico_city montreal barcelona munich hamburg milan venice geneva edinburgh manchester"
 )
 CITIES = [city.replace("_", " ") for city in CITIES]
-WEATHER = _split("sunny cloudy rainy windy foggy snowy stormy warm cold clear hot freezing")
+WEATHER = split("sunny cloudy rainy windy foggy snowy stormy warm cold clear hot freezing")
 PRICES = {
     "pizza": 12,
     "pasta": 11,
@@ -102,7 +103,7 @@ ORDER_STATUS = {
     "eight": "is on the way",
     "nine": "was canceled",
 }
-SPELLABLE = _split(
+SPELLABLE = split(
     "cat dog house apple table river green water music paper light world happy chair bread money night plant "
     "smile train horse beach cloud stone tiger lemon piano robot sugar zebra queen mouse snake sheep fruit "
     "glass heart juice knife mango ocean party radio storm truck uncle voice wheel youth bird fish milk moon "
@@ -110,24 +111,24 @@ SPELLABLE = _split(
 )
 
 # Words of the generic sentences. They make the ear and the mouth general, and serve as speech that is out of domain.
-DETERMINERS = _split("the the the a a my your his her our their this that every another some no each")
-PRONOUNS = _split("i you he she we they")
-THIRD = _split("he she it nobody everyone someone")
-OBJECTS = _split("me you him her it us them")
-AUXILIARIES = _split("can will should must could would might may shall")
-PREPOSITIONS = _split(
+DETERMINERS = split("the the the a a my your his her our their this that every another some no each")
+PRONOUNS = split("i you he she we they")
+THIRD = split("he she it nobody everyone someone")
+OBJECTS = split("me you him her it us them")
+AUXILIARIES = split("can will should must could would might may shall")
+PREPOSITIONS = split(
     "in on under near behind above below beside with without for from into over through across around after "
     "before during against between toward inside beyond among along past upon within"
 )
-CONJUNCTIONS = _split("because when while although if but and so since until unless though whenever where")
-ADVERBS = _split(
+CONJUNCTIONS = split("because when while although if but and so since until unless though whenever where")
+ADVERBS = split(
     "slowly quickly quietly happily sadly carefully often always never sometimes usually today tomorrow again "
     "together alone outside inside upstairs downstairs already almost really suddenly finally early late "
     "yesterday forever maybe perhaps soon later once twice everywhere nowhere somewhere gladly badly deeply "
     "exactly nearly hardly mostly truly simply clearly proudly bravely gently loudly softly ahead apart away "
     "back forward abroad indeed instead otherwise rather quite very too enough still yet ever just only even"
 )
-ADJECTIVES = _split(
+ADJECTIVES = split(
     "big small old new red blue green black white little long short happy sad good bad warm cold quiet loud "
     "clean dirty fast slow heavy light young strong empty full early late rich poor bright dark soft hard "
     "sweet fresh strange simple famous gentle narrow wide broken golden silver wooden modern ancient lovely "
@@ -140,7 +141,7 @@ ADJECTIVES = _split(
     "royal northern southern eastern western distant nearby central personal natural physical medical legal "
     "curious careful busy ready afraid alive awake asleep alone sick healthy weak mighty tiny huge giant tall"
 )
-NOUNS = _split(
+NOUNS = split(
     "man woman boy girl child dog cat bird horse house car train bus street city village river lake mountain "
     "forest garden tree flower table chair door window room kitchen book letter paper phone computer picture "
     "story song movie game ball shirt shoe hat coat bag box bottle cup plate knife spoon bread cheese apple "
@@ -175,7 +176,7 @@ NOUNS = _split(
     "support surface symbol task term thought threat touch tradition treaty trial trouble trust unit victory "
     "view visit vote wealth weapon weight wish witness wonder zone liberty justice burden ally tyranny poverty"
 )
-VERBS = _split(
+VERBS = split(
     "see like find take bring buy sell open close clean paint break fix build move carry hold drop throw catch "
     "kick push pull cut cook eat drink want need love know remember forget follow lead help call visit watch "
     "hear read write draw sing play win lose keep hide show give send get make use try start stop leave enter "
@@ -188,7 +189,7 @@ VERBS = _split(
     "repeat replace reply report respect return save search serve share support teach thank touch trade train "
     "travel trust understand wash waste wear welcome wish wonder"
 )
-PAST = _split(
+PAST = split(
     "saw liked found took brought bought sold opened closed cleaned painted broke fixed built moved carried "
     "held dropped threw caught kicked pushed pulled cut cooked ate drank wanted needed loved knew remembered "
     "forgot followed led helped called visited watched heard read wrote drew sang played won lost kept hid "
@@ -202,12 +203,12 @@ PAST = _split(
     "repaired replaced reported saved searched served shared supported taught thanked touched traded trusted "
     "understood washed wasted wore welcomed"
 )
-INTRANSITIVE = _split(
+INTRANSITIVE = split(
     "sleeps runs walks jumps swims flies laughs cries smiles works waits sits stands talks listens dances "
     "travels arrives returns falls grows shines burns freezes melts rests comes goes happens lives dies rises "
     "shakes speaks thinks dreams hopes fails breathes disappears moves turns stays begins ends matters exists"
 )
-EXTRA = _split(
+EXTRA = split(
     "not what why how who whom whose which whether than then there here these those any all both either "
     "neither nor such own same other others more most less least few many much several first second third "
     "last next hello yes please thanks sorry okay well oh cannot do does did done doing has had have having is "

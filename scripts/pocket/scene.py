@@ -7,6 +7,7 @@ training: a hash of their text decides. It knows no domain.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
@@ -80,7 +81,7 @@ class Scene:
     Attributes:
         rng: the random source.
         house: what is true here (houses.House).
-        tools: names of the tools offered.
+        tools: what is known of the tools offered, by name (toolbox.py).
         split: "train": no held-out form or value; "template": held-out forms as often as there are some; "value":
             held-out values.
         notes: what was used.
@@ -88,7 +89,7 @@ class Scene:
 
     rng: Random
     house: Any = None
-    tools: frozenset[str] = frozenset()
+    tools: Mapping[str, Any] = field(default_factory=dict)
     split: str = "train"
     notes: Notes = field(default_factory=Notes)
 

@@ -16,9 +16,9 @@ generic sentences. `heard_of` gives it. What the agent says (`said_of`): every s
 Items that `Dialogue.history` holds have no audio.
 
 Spelling: all words to be heard or said are lower case without digits. English has a-z and the apostrophe, Spanish
-also á é í ó ú ü ñ. What is heard has no punctuation (a transcript has none); replies have "." "," "?" ":" and no
-other mark. Letters to be said by their names stand in runs ("c a t"), which `letter_runs` finds; a letter alone is a
-word (a, i; Spanish a, e, o, u, y).
+also á é í ó ú ü ñ. What is heard has no punctuation (a transcript has none); replies have "." "," "?" ":", in Spanish
+"¿" too, and no other mark. Letters to be said by their names stand in runs ("c a t"), which `letter_runs` finds; a
+letter alone is a word (a, i; Spanish a, e, o, u, y).
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ class Task:
     Attributes:
         name: one of NAMES. "base" is rendered without roles, as the Base variant's prompts are.
         instructions: the system prompt (for "base" the leading string).
-        heard: the human turn's audio, or None: then
-        typed: its text.
+        heard: the human turn's audio, or None.
+        typed: its text; with audio, a question about it that stands behind the audio in the same turn.
         reply: what the model writes or says.
         spoken: whether the reply is speech with its text, else it is text.
         language: of the reply.

@@ -1,4 +1,4 @@
-"""The corpus keeps its promises: held-out sentences, slots read back, tools that fit, words the tokenizer can say."""
+"""The corpus keeps its promises: nothing held out leaks, answers are true, every string can be said and written."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import importlib
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
-ASSETS = ROOT / "voiceagent" / "assets" / "pocket"
+HEARD = {"en": r"[a-z' ]*", "es": r"[a-záéíóúüñ' ]*"}
+SAID = {"en": r"[a-z' .,?:]+", "es": r"[a-záéíóúüñ' .,?¿:]+"}
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,7 @@ def scripts() -> Any:
 
 @pytest.fixture(scope="module")
 def corpus(scripts: Any) -> dict[str, Any]:
-    return scripts("corpus").build(dialogues=4000, generic=600, agent=1800)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.from_file(str(ASSETS / "tokenizer.json"))
+    return scripts("corpus").build(dialogues=6000, generic=5000, agent=6000)
 
 
 def turns_of(dialogues: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -43,129 +38,219 @@ def spoken(turn: dict[str, Any]) -> list[str]:
     return [turn["reply"], *([turn["tool"]["final"]] if turn["tool"] else [])]
 
 
+def heard(corpus: dict[str, Any], *parts: str) -> Iterator[dict[str, Any]]:
+    """Every sound of these parts of the corpus but for the generic sentences."""
+    for part in parts:
+        for made in corpus[part]:
+            if "turns" in made:
+                yield from (turn["heard"] for turn in made["turns"])
+            elif made["heard"]:
+                yield made["heard"]
+
+
+def core(text: str, scene: Any) -> str:
+    """What a caller said without courtesies around it."""
+    for lead in sorted(scene.LEADS, key=len, reverse=True):
+        if text.startswith(lead + " "):
+            text = text.removeprefix(lead + " ")
+            break
+    for tail in sorted(scene.TAILS, key=len, reverse=True):
+        if text.endswith(" " + tail):
+            return text.removesuffix(" " + tail)
+    return text
+
+
+# --- the same again -------------------------------------------------------------------------------------------------
+
+
 def test_the_same_seed_gives_the_same_corpus(scripts: Any) -> None:
     build = scripts("corpus").build
-    small = {"dialogues": 50, "generic": 20, "agent": 20}
+    small = {"dialogues": 60, "generic": 20, "agent": 20}
     assert build(**small) == build(**small)
     assert build(**small) != build(**small, seed=2)
 
 
+def test_what_is_tested_does_not_hang_on_what_is_trained(scripts: Any) -> None:
+    text = scripts("corpus")
+    whole = text.build(dialogues=60, generic=20, agent=20)
+    alone = text.build_test(dialogues=40, generic=20, scale=0.15)
+    assert alone == {name: whole[name] for name in alone}
+
+
+# --- leaks ----------------------------------------------------------------------------------------------------------
+
+
 def test_training_never_holds_a_held_out_sentence(scripts: Any, corpus: dict[str, Any]) -> None:
-    text, dialogue = scripts("corpus"), scripts("dialogue")
-    trained = [turn["user"] for turn in turns_of(corpus["train"]) if turn["intent"] not in dialogue.FIXED]
-    assert not any(text.held_out(user) for user in trained if user)
-    assert not any(text.held_out(sentence) for sentence in corpus["generic"])
-    assert all(text.held_out(sentence) for sentence in corpus["generic_test"])
-    with_slots = [made for made in corpus["test"] if any(turn["slots"] for turn in made["turns"])]
-    assert with_slots
-    assert all(any(text.held_out(turn["user"]) for turn in made["turns"]) for made in with_slots)
+    scene, dialogue = scripts("scene"), scripts("dialogue")
+    trained = [
+        turn["heard"]["text"]
+        for turn in turns_of(corpus["train"])
+        if turn["intent"] not in dialogue.FIXED_INTENTS - {"unclear"}
+    ]
+    trained += [said for made in corpus["train"] for said, _ in made["history"]]
+    trained += [said for made in corpus["tasks"] if made["name"] == "summary" for said, _ in made["history"]]
+    trained += corpus["generic"] + corpus["agent_generic"]
+    trained += [made["heard"]["text"] for made in corpus["tasks"] if made["name"] == "asr_part"]
+    assert not [text for text in trained if text and scene.held_out(text)]
+    assert all(scene.held_out(sentence) for sentence in corpus["generic_test"])
 
 
-def test_there_are_at_least_sixteen_intents_and_one_to_three_turns(corpus: dict[str, Any]) -> None:
-    assert len({turn["intent"] for turn in turns_of(corpus["train"])}) >= 16
-    assert {len(made["turns"]) for made in corpus["train"]} == {1, 2, 3}
-
-
-def test_every_sentence_is_plain_words(corpus: dict[str, Any]) -> None:
-    for turn in turns_of(corpus["train"]):
-        assert re.fullmatch(r"[a-z' ]*", turn["user"])
-        for sentence in spoken(turn):
-            assert re.fullmatch(r"[a-z' .,?]+", sentence)
-            assert len(sentence.split()) <= 14
-    for sentence in corpus["agent_generic"]:
-        assert re.fullmatch(r"[a-z' .,?]+", sentence)
-
-
-def test_slots_are_read_back(corpus: dict[str, Any]) -> None:
-    checked = {
-        "book": ("people", "when", "time"),
-        "order": ("number",),
-        "cancel": ("when", "time"),
-        "name": ("name",),
+def test_sentences_of_the_test_are_not_heard_in_training(scripts: Any, corpus: dict[str, Any]) -> None:
+    scene = scripts("scene")
+    trained = {sound["text"] for sound in heard(corpus, "train", "tasks")} | set(corpus["generic"])
+    held = {
+        sound["text"]
+        for sound in heard(corpus, "test", "task_test")
+        if sound["language"] == "en" and scene.held_out(sound["text"]) and not sound["words"]
     }
+    assert len(held) > 60
+    open_words = {text for text in held & trained if text}
+    fixed = {form for phrasings in scene.REGISTRY for form in phrasings.split("|")}
+    assert not [text for text in open_words if core(text, scene) not in fixed and text not in fixed]
+
+
+def test_translations_of_the_test_are_in_no_task_of_training(scripts: Any, corpus: dict[str, Any]) -> None:
+    names = ("asr_es", "s2tt", "s2st", "t2tt")
+
+    def pairs(part: str) -> set[str]:
+        made = [task for task in corpus[part] if task["name"] in names]
+        return {re.sub(r"[¿?.]", "", task["reply"]) for task in made} | {
+            task["heard"]["text"] for task in made if task["heard"]
+        }
+
+    assert not {text for text in pairs("tasks") & pairs("task_test") if text}
+
+
+def test_training_uses_no_held_out_wording(scripts: Any, corpus: dict[str, Any]) -> None:
+    scene = scripts("scene")
+    kept = {form for forms, _ in scene.REGISTRY.values() for form in forms}
+    out = {form for _, forms in scene.REGISTRY.values() for form in forms} - kept
+    assert len(out) > 150
+    plain = {form for form in out if "{" not in form}
+    slotted = [
+        re.compile(re.sub(r"\\\{\w+\\\}", r"[a-z' ]+", re.escape(form)))
+        for form in out
+        if "{" in form and len(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", "", form))) >= 5
+    ]
+    assert len(slotted) > 20
+    also = [re.compile(re.sub(r"\\\{\w+\\\}", r"[a-z' ]+", re.escape(form))) for form in kept if "{" in form]
     for turn in turns_of(corpus["train"]):
-        for slot in checked.get(turn["intent"], ()):
-            assert turn["slots"].get(slot, "") in turn["reply"]
+        said = core(turn["heard"]["text"], scene)
+        assert said not in plain or turn["heard"]["text"] in kept, said
+        if any(form.fullmatch(said) for form in slotted):
+            assert turn["intent"] == "unclear" or any(form.fullmatch(said) for form in also), said
 
 
-def test_tools_are_called_only_where_they_are_offered(scripts: Any, corpus: dict[str, Any]) -> None:
-    refusal = scripts("frontdesk").NO_TOOL
-    refused = called = 0
-    for made in corpus["train"]:
-        offered = {tool["function"]["name"] for tool in made["tools"] or []}
-        for turn in made["turns"]:
-            if turn["tool"]:
-                called += 1
-                assert turn["tool"]["name"] in offered
-                json.loads(turn["tool"]["result"])
-            elif turn["reply"] == refusal:
-                refused += 1
-                assert {"weather": "get_weather", "time": "get_time"}[turn["intent"]] not in offered
-    assert called > 200
-    assert refused > 100
+def test_training_never_reads_a_held_out_value(scripts: Any, corpus: dict[str, Any]) -> None:
+    scene, facts = scripts("scene"), scripts("facts")
+    free = ("parking", "pets", "payment", "today", "gym")
+    for turn in turns_of(corpus["train"]):
+        name = turn["intent"].removeprefix("fact_")
+        if (
+            turn["intent"].startswith("fact_")
+            and turn["source"] == "prompt"
+            and turn["slots"]
+            and name not in free
+        ):
+            value = turn["slots"]["value"]
+            assert value == facts.FACTS[name].default or not scene.value_held_out(f"{name}/{value}"), value
+    tested = [made for made in corpus["test"] if made["tested"] == "value"]
+    assert tested
+    for made in tested:
+        assert any(turn["source"] == "prompt" or turn["tool"] for turn in made["turns"])
 
 
-def test_what_is_no_question_gets_the_one_wording(scripts: Any, corpus: dict[str, Any]) -> None:
-    unclear = [turn for turn in turns_of(corpus["train"]) if turn["intent"] == "unclear"]
-    assert {turn["kind"] for turn in unclear} == {"speech", "noise", "silence", "babble", "foreign"}
-    assert {turn["reply"] for turn in unclear} == {scripts("dialogue").UNCLEAR}
-    assert all((turn["user"] == "") == (turn["kind"] != "speech") for turn in turns_of(corpus["train"]))
-    share = sum(any(turn["intent"] == "unclear" for turn in made["turns"]) for made in corpus["train"]) / 4000
-    assert 0.07 < share < 0.14
+# --- what there is --------------------------------------------------------------------------------------------------
+
+
+def test_there_are_intents_turns_and_words_enough(scripts: Any, corpus: dict[str, Any]) -> None:
+    turns = turns_of(corpus["train"])
+    whole = {
+        turn["intent"].removesuffix("_more").removesuffix("_repair").removesuffix("_recall") for turn in turns
+    }
+    assert len(whole) >= 100
+    assert {len(made["turns"]) for made in corpus["train"]} == {1, 2, 3, 4}
+    said = re.findall(r"[a-z']+", " ".join(sound["text"] for sound in heard(corpus, "train")))
+    assert len(set(said)) > 1500
+    assert len(scripts("grammar").ALL_WORDS) >= 3000
+    assert len(scripts("corpus").vocabulary(corpus)) >= 3000
+
+
+def test_every_task_is_trained_and_tested(scripts: Any, corpus: dict[str, Any]) -> None:
+    names = set(scripts("task").NAMES)
+    assert {made["name"] for made in corpus["tasks"]} == names
+    assert {made["name"] for made in corpus["task_test"]} == names
 
 
 def test_the_agent_speaks_every_word(scripts: Any, corpus: dict[str, Any]) -> None:
     said = set(re.findall(r"[a-z']+", " ".join(corpus["agent_generic"])))
-    assert set(scripts("lexicon").vocabulary()) <= said
+    assert len(set(scripts("grammar").ALL_WORDS) - said) < 0.03 * len(scripts("grammar").ALL_WORDS)
 
 
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (0, "zero"),
-        (-3, "minus three"),
-        (21, "twenty one"),
-        (360, "three hundred sixty"),
-        (1005, "one thousand five"),
-    ],
-)
-def test_numbers_are_spelled(scripts: Any, value: int, words: str) -> None:
-    assert scripts("lexicon").number_words(value) == words
+def test_long_sentences_numbers_and_letters_are_heard(scripts: Any, corpus: dict[str, Any]) -> None:
+    generic = corpus["generic"]
+    assert sum(len(sentence) > 150 for sentence in generic) > 20
+    assert sum(bool(list(scripts("task").letter_runs(sentence))) for sentence in generic) > 100
+    assert sum(" at " in sentence and " dot " in sentence for sentence in generic) > 30
+    assert max(map(len, generic)) <= scripts("corpus").LONGEST
 
 
-@pytest.mark.parametrize(
-    ("hour", "minute", "words"),
-    [
-        (14, 30, "two thirty in the afternoon"),
-        (0, 5, "twelve oh five in the morning"),
-        (12, 0, "twelve o'clock in the afternoon"),
-        (23, 59, "eleven fifty nine in the evening"),
-    ],
-)
-def test_times_are_spelled(scripts: Any, hour: int, minute: int, words: str) -> None:
-    assert scripts("frontdesk").spoken_time(hour, minute) == words
+# --- what can be said -----------------------------------------------------------------------------------------------
 
 
-def test_the_tokenizer_reads_back_what_it_wrote(corpus: dict[str, Any], tokenizer: Tokenizer) -> None:
-    texts = [json.dumps(made["tools"]) for made in corpus["test"]] + [
-        made["system"] for made in corpus["test"]
-    ]
-    texts += [sentence for turn in turns_of(corpus["test"]) for sentence in spoken(turn)]
-    for text in [*texts, "请记录下你所听到的语音内容。", "déjà vu\n\n🙂 'tis"]:
-        assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
-
-
-def test_special_tokens_stand_behind_the_text_in_the_real_order(scripts: Any, tokenizer: Tokenizer) -> None:
-    build: ModuleType = scripts("build_tokenizer")
-    first = build.TEXT_TOKENS
-    names = [*build.SPECIAL, "<audio_0>", "<audio_1>"]
-    assert [tokenizer.token_to_id(name) for name in names] == list(range(first, first + len(names)))
-    assert tokenizer.token_to_id("<audio_6561>") == tokenizer.get_vocab_size() - 1
-    assert len(tokenizer.encode("<|BOT|>human\nhello<|EOT|>").ids) == 5
-
-
-def test_text_leaves_room_for_its_speech(corpus: dict[str, Any], tokenizer: Tokenizer) -> None:
-    """One text token goes with four of speech (0.16 s): a sentence may not have more tokens than letters / 2.5."""
-    for turn in turns_of(corpus["train"]):
+def test_every_sentence_is_plain_words(corpus: dict[str, Any]) -> None:
+    for sound in heard(corpus, "train", "test", "tasks", "task_test"):
+        assert re.fullmatch(HEARD[sound["language"]], sound["text"]), sound
+        assert sound["text"] == " ".join(sound["text"].split())
+    for turn in [*turns_of(corpus["train"]), *turns_of(corpus["test"])]:
         for sentence in spoken(turn):
-            assert len(tokenizer.encode(sentence).ids) <= 3 + len(sentence) / 2.2
+            assert re.fullmatch(SAID[turn["language"]], sentence), sentence
+            assert len(sentence.split()) <= 26
+    for made in [*corpus["tasks"], *corpus["task_test"]]:
+        if made["reply"] and made["name"] not in ("asr", "asr_part", "asr_es"):
+            # Descriptions are English whatever is spoken in them.
+            assert re.fullmatch(SAID["es" if not made["spoken"] else made["language"]], made["reply"]), made
+        assert re.fullmatch(SAID["en"], made["thought"]) or not made["thought"]
+    for sentence in corpus["agent_generic"]:
+        assert re.fullmatch(SAID["en"], sentence), sentence
+    for sentence in corpus["agent_spanish"]:
+        assert re.fullmatch(SAID["es"], sentence), sentence
+
+
+def test_forms_have_no_empty_alternative(scripts: Any, corpus: dict[str, Any]) -> None:
+    assert corpus
+    for phrasings in scripts("scene").REGISTRY:
+        forms = phrasings.split("|")
+        assert all(forms[1:]), phrasings
+        assert forms == list(dict.fromkeys(forms)), phrasings
+
+
+def test_only_what_is_no_speech_has_no_text(scripts: Any, corpus: dict[str, Any]) -> None:
+    for sound in heard(corpus, "train", "test", "tasks", "task_test"):
+        assert bool(sound["text"]) == (sound["kind"] == "speech"), sound
+        if sound["words"]:
+            assert sound["text"] == " ".join(sound["whole"].split()[: sound["words"]])
+            assert sound["words"] < len(sound["whole"].split())
+        assert sound["style"] in scripts("task").STYLES
+        assert sound["background"] in ("", *scripts("task").BACKGROUNDS)
+
+
+def test_reading_back_gives_the_same_objects(scripts: Any, corpus: dict[str, Any]) -> None:
+    task, as_json = scripts("task"), json.loads(json.dumps(corpus))
+    from dataclasses import asdict
+
+    assert [asdict(task.dialogue_of(made)) for made in as_json["train"][:200]] == as_json["train"][:200]
+    assert [asdict(task.task_of(made)) for made in as_json["tasks"][::20]] == as_json["tasks"][::20]
+    bank = sum(1 for _ in task.heard_of(corpus))
+    assert bank == sum(1 for _ in heard(corpus, "train", "tasks")) + len(corpus["generic"])
+
+
+def test_prompts_are_those_that_the_server_sends(scripts: Any) -> None:
+    from voiceagent.models.step_audio2.dictation import ASR_INSTRUCTIONS
+    from voiceagent.server import tasks
+
+    task = scripts("task")
+    assert ASR_INSTRUCTIONS == task.ASR
+    sent = (tasks.TRANSLATE, tasks.TRANSLATE_ALOUD, tasks.DESCRIBE)
+    assert sent == (task.TRANSLATE, task.TRANSLATE_ALOUD, task.DESCRIBE)
+    assert any(form.startswith(tasks.READ_ALOUD) for form in scripts("reading").READ)
