@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from voiceagent.core import bystanders
 from voiceagent.core.asides import MAX_ASIDES
 from voiceagent.core.bargein import FAINT, LOUD, ORDINARY, QUICK, SETTLE, SOFT
 from voiceagent.core.condense import HIGH, RECENT
 from voiceagent.core.ear import STARVED_S, TAIL
 from voiceagent.core.endpoint import ONSET_WINDOWS, WINDOW
 from voiceagent.core.guess import MOST, PATIENCE
+from voiceagent.core.loudness import WELL_KNOWN
 from voiceagent.core.mouth import MOST_AHEAD
 from voiceagent.core.playout import WAY_S
 from voiceagent.core.questions import FIRST_SIGN
@@ -62,6 +64,10 @@ def draw() -> str:
             quick=milliseconds(QUICK), loud=milliseconds(LOUD), ordinary=milliseconds(ORDINARY),
             soft=milliseconds(SOFT), faint=milliseconds(FAINT), settle=milliseconds(SETTLE),
             lead=f"{MOST_AHEAD * 1000 // VOICE_RATE} ms", asides=MAX_ASIDES, way=f"{WAY_S * 1000:g} ms",
+            well_known=f"{WELL_KNOWN * 32} ms", far=f"{bystanders.FAR_DB:g}", plain=f"{bystanders.PLAIN_DB:g}",
+            doubt=f"{bystanders.DOUBT_DB:g}", span=f"{bystanders.SPAN * 32} ms", soon=f"{bystanders.SOON * 32} ms",
+            waited=milliseconds(bystanders.WAITED), forgotten=milliseconds(bystanders.FORGOTTEN),
+            long=f"{bystanders.LONG * 32} ms",
             patience=milliseconds(PATIENCE), guesses=MOST, high=f"{HIGH * 100:g} %", recent=RECENT,
         ),
     ]  # fmt: skip
@@ -85,13 +91,19 @@ RULES = """## Rules between them
   on, so the pacing lead is how long we are still heard. Then it is confirmed (`SpeechStarted`, `CancelTurn`, `Flush`,
   `TurnClosed`, `ItemTruncated`) or dismissed: we go on at the exact sample, and the noise is forgotten, it is in no
   history and no transcript. Each is told with its reason.
-- **How long that takes depends on what the line can do.** Where our audio is paced, at most {lead} ahead, we are silent
-  while we wait, and can be patient (`barge_in` "patient"): {ordinary} of speech, {loud} if it is raised above what is
-  usual for this person, {soft} if it is softer, falling or hardly speech, {faint} if it is so soft that it may be the
-  rest of an echo; {settle} of silence end it before that. Several short voices without such a silence between them are
-  one. Where audio is not paced, or farther ahead, the client has it all, holding back silences nobody, and {quick} of
-  unbroken speech interrupt; the first silent window dismisses. So it is too where there is nothing to go on with:
-  before we are to be heard at all.
+- **How long that takes depends on what the line can do.** Where our audio is paced, at most {lead} ahead, we are
+  silent while we wait, and can be patient (`barge_in` "patient"): {ordinary} of speech, {loud} if it is raised above
+  what is usual for this person, {soft} if it is softer, falling or hardly speech, {faint} if it is so soft that it
+  may be somebody else's or the rest of an echo; {settle} of silence end it before that. Several short voices without
+  such a silence between them are one. Where audio is not paced, or farther ahead, the client has it all, holding back
+  silences nobody, and {quick} of unbroken speech interrupt; the first silent window dismisses. So it is too where
+  there is nothing to go on with: before we are to be heard at all.
+- **Voices in the background are passed over** (bystanders.py, `barge_in` "patient"), over ours and while nobody
+  speaks, once {well_known} of the caller's speech were heard: a voice that is {far} dB weaker over its last {span},
+  or {plain} dB over its first {soon}. Until that is clear, one that is {doubt} dB weaker is not announced, and
+  interrupts nobody. What is passed over is in no utterance (`PassedOver`; of a voice that was weighed, `Interruption`
+  "faint"). Who is weak and insists is the caller, and how loudly they speak is learnt anew: who begins for the third
+  time, each time {waited} to {forgotten} after the last, or speaks for {long} without a pause.
 - **Protected**: `protected_ms` of a reply, once it is to be heard, are heard before a voice may hold it. Who speaks on
   behind them interrupts at once.
 - **Who speaks again while we think** interrupts in the same way. What they said before stays in the history as its

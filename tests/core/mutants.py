@@ -224,9 +224,22 @@ MUTANTS = (
     ),
     Mutant("a short gap ends the voice", "bargein", "waits = voice.patient and", "waits = False and"),
     Mutant("a voice that is over is waited for", "bargein", "at - voice.last < SETTLE and", ""),
+    Mutant("nobody is in the background", "bystanders", "self.far, self._presumed = True, False", "pass"),
+    Mutant("who insists is passed over", "bystanders", "if self._again >= INSISTS:", "if False:"),
+    Mutant("who speaks on is passed over", "bystanders", "self._length >= LONG", "False"),
+    Mutant(
+        "once in the background, always", "bystanders", "not self._presumed and silence <= WAITED", "True"
+    ),
+    Mutant("a doubt is none", "bystanders", "self._length < SPAN and self._below() >= DOUBT_DB", "False"),
+    Mutant("the background holds us", "controller", "if unheard and self._interruptions.far:", "if False:"),
+    Mutant(
+        "the background is learnt for the caller",
+        "interruptions",
+        "theirs = announced and not self.doubtful",
+        "theirs = True",
+    ),
     Mutant("a raised voice waits like any other", "bargein", "voice.speech >= LOUD", "voice.speech >= FAINT"),
     Mutant("a raised voice is believed at once", "bargein", "voice.speech >= LOUD", "voice.speech >= 0"),
-    Mutant("an echo is believed like a voice", "bargein", "return FAINT", "return SOFT"),
     Mutant("a soft voice is believed like any other", "bargein", "return SOFT if", "return ORDINARY if"),
     Mutant(
         "the level over ours is taken for the usual",

@@ -34,9 +34,17 @@ PATIENT = {
     0.0: 19,
     10.0: 10,
     -8.0: 22,
-    -20.0: 32,
+    -11.0: 32,
 }  # windows that confirm, by decibels above the person's level
 LONGEST_PATIENCE = 32
+FAR = -20.0  # decibels below the person, at which a voice is somebody's in the background
+FAR_WINDOWS = 10  # of it, after which that is clear
+INSISTS, WAITED, FORGOTTEN, LONG = (
+    2,
+    16_000,
+    160_000,
+    156,
+)  # who begins anew so often, so soon, or speaks so long
 SETTLE_WINDOWS = 6  # of silence, that dismiss
 USUAL = -30.0  # decibels
 ONSET_WINDOWS = 3
@@ -62,6 +70,8 @@ class Run:
     excused: bool = False  # it was weighed, and found to be none
     busy: bool = False  # we had a turn open or sounding at some time of it
     disturbed: bool = False  # the client or the line interfered
+    far: bool = False  # it is somebody's in the background, and does not insist
+    shaded: bool = False  # it follows on such a one, and it takes a while to tell them apart
 
 
 @dataclass
@@ -160,6 +170,9 @@ class World:
     bounds: tuple[int, int] = (0, 0)  # windows from which on it may, and must, be confirmed
     weighed_from: Run | None = None  # with which it began, for as long as it is not dismissed
     known: int = 0  # windows by which the person's level may be known
+    again: int = 0  # how often somebody in the background began anew
+    afar: bool = False  # whoever speaks does so in the background
+    believed: bool = False  # somebody insisted: from there on nobody knows how loud the person is
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -281,6 +294,8 @@ class World:
             self.request()
         if self.tone.random() < 0.03:
             self.hold_forth()
+        if self.wary and self.tone.random() < 0.01:
+            self.call_from_afar()
         if self.controller.mouth.name == "SPEAKING" and self.tone.random() < 0.5:
             self.talk_over()
         dice = rng.random()
@@ -318,6 +333,19 @@ class World:
                 self.give(event)
             job.plan = [ev.TurnEnded(job.turn, "stop", ev.Usage(), (1, 2))]
             self.pass_time(0.2)
+
+    def call_from_afar(self) -> None:
+        """Somebody speaks in the background, again and again or on and on."""
+        self.plan, self.afar = self.plan[: self.judged] + [False] * 20, True
+        for voice, silence in self.tone.choice(
+            (((20, 35), (12, 35), (40, 20)), ((200, 20),), ((30, 20), (30, 20)))
+        ):
+            self.plan += [True] * voice + [False] * silence
+        for _ in range(self.judged, len(self.plan)):
+            self.speak(WINDOW)
+            self.judge(1)
+            self.pass_time(0.032)
+        self.afar = False
 
     def talk_over(self) -> None:
         """A short voice or two while we are to be heard, and silence around them."""
@@ -366,15 +394,19 @@ class World:
             if fresh:
                 blind = self.config.turn_detection is None or self.judged * WINDOW < self.blind_until
                 near = self.runs and self.judged - self.runs[-1].end < 10
-                above = self.runs[-1].above if near else self.tone.choice(list(PATIENT))
+                above = (
+                    self.runs[-1].above if near else self.tone.choice([*PATIENT, FAR if self.wary else 0.0])
+                )
+                above = FAR if self.afar and self.wary else above
                 self.runs.append(Run(self.judged, self.judged, above, disturbed=blind))
+                self.insist()
             inside = voice and self.judged - self.runs[-1].start >= ONSET_WINDOWS
             self.judged += 1
             if voice:
                 run = self.runs[-1]
                 run.end = self.judged
                 run.busy = run.busy or self.busy()
-            open_before = self.live
+            open_before, announced = self.live, self.speaking is not None
             p = (0.42 if inside and self.rng.random() < 0.2 else 0.9) if voice else 0.05
             if voice:
                 run.doubtful += p < 0.5
@@ -388,11 +420,29 @@ class World:
             assert self.weighed is None or not over, "a voice that is over is still weighed"
             if voice:
                 idle = self.controller.ear.name == "SPEECH" and self.controller.mouth.name == "IDLE"
-                self.known += idle and p > 0.5
+                self.known += announced and idle and p > 0.5 and self.runs[-1].above != FAR
                 self.runs[-1].busy = self.runs[-1].busy or self.busy()
+                self.check_far()
                 self.check_interrupted(open_before)
                 assert self.hunch is None or self.is_said(self.hunch), "a guess about somebody who goes on"
                 self.meddle(self.judged - self.runs[-1].start)
+
+    def check_far(self) -> None:
+        """Who speaks in the background is passed over, and holds nobody for long; but not for ever."""
+        run = self.runs[-1]
+        length = run.end - run.start
+        if run.far and not run.disturbed and length >= LONG + LONGEST_PATIENCE:
+            assert self.speaking is not None, "who speaks on and on is passed over"
+        if run.far and length >= LONG - ONSET_WINDOWS:
+            self.believed, run.excused = True, True
+        run.excused = run.excused or run.far
+        clear = (
+            run.far
+            and FAR_WINDOWS + run.doubtful < length < LONG - ONSET_WINDOWS
+            and not run.disturbed
+            and self.speaking is None
+        )
+        assert not clear or self.weighed is None, "a voice in the background holds us"
 
     def check_asked(self) -> None:
         """Whoever may have finished is asked about, once, and afterwards nothing of it is left."""
@@ -424,9 +474,34 @@ class World:
             return None
         if not voice:
             return 2 * USUAL
-        if self.controller.mouth.name != "IDLE":
+        if self.controller.mouth.name != "IDLE" or self.runs[-1].above == FAR:
             return USUAL + self.runs[-1].above
         return USUAL
+
+    @property
+    def wary(self) -> bool:
+        """Whether somebody may be in the background: it is known how loud the person is."""
+        patient = self.config.barge_in == "patient" and self.config.replies
+        return patient and self.leveled and self.known >= 40 and not self.believed
+
+    def insist(self) -> None:
+        """Somebody begins: in the background, unless that happens again and again."""
+        run, before = self.runs[-1], self.runs[-2] if len(self.runs) > 1 else None
+        run.far = run.above == FAR and self.wary
+        if before is None:
+            return
+        silence = (run.start - before.end + 1) * WINDOW
+        goes_on = before.shaded and silence <= SETTLE_WINDOWS * WINDOW
+        run.shaded = run.above != FAR and (goes_on or (before.above == FAR and silence <= WAITED))
+        run.disturbed = run.disturbed or run.shaded
+        if before.above != FAR:
+            self.again = 0
+            return
+        self.again = 0 if silence > FORGOTTEN else self.again + (silence > WAITED)
+        if before.disturbed:  # nobody knows what was heard of them
+            self.believed, run.far, run.disturbed = True, False, True
+        if self.again >= INSISTS:
+            self.believed, run.far = True, False
 
     def meddle(self, windows: int) -> None:
         """What a client may do at a bad moment: while somebody has spoken for so many windows."""
@@ -897,6 +972,9 @@ class World:
                 assert run.disturbed or first.end - first.start >= ONSET_WINDOWS, (
                     "a click is taken for a voice"
                 )
+                assert run.disturbed or self.believed or not run.far, (
+                    "a voice in the background is taken for the caller's"
+                )
                 self.speaking, self.weighed_from = (item_id, start), None
             case act.JudgeEnd(at, piece):
                 vad = self.config.turn_detection
@@ -1050,7 +1128,7 @@ class World:
         assert self.weighed is None, "audio while a voice is weighed"
         vad, run = self.config.turn_detection, self.runs[-1] if self.runs else Run(0, 0)
         over = vad is not None and vad.interrupt_response and not self.shielded()
-        over = over and not run.disturbed and not self.disturbing
+        over = over and not run.disturbed and not self.disturbing and not run.far
         if over and run.end == self.judged and self.opened_at[action.turn] <= run.start:
             assert run.end - run.start <= ONSET_WINDOWS, "we speak on over a voice"
         size = self.take_sound(job, action)
@@ -1266,7 +1344,7 @@ class World:
         for run in self.runs:
             gone = action.reason != "reply_over" or self.controller.ear.name == "TRAILING"
             run.excused = run.excused or (run.end > self.began and action.status == "dismissed" and gone)
-        judged = isinstance(event, ev.SpeechProb) and action.status == "dismissed"
+        judged = isinstance(event, ev.SpeechProb) and action.status == "dismissed" and not self.runs[-1].far
         if judged and not any(run.disturbed for run in self.runs[-4:]) and self.began < self.opened_idle:
             assert self.speaking is not None, "who was there before us is not told of"
         if action.status == "confirmed":
@@ -1278,21 +1356,26 @@ class World:
                     assert not job.sent or played >= job.protected - 2, "what is protected was cut"
         elif isinstance(event, ev.SpeechProb) and action.reason != "reply_over":
             assert self.weight <= self.bounds[1], "an interruption was dismissed"
+            if self.runs[-1].far or (self.runs[-1].above == FAR and self.runs[-1].disturbed):
+                return
             silence, voice = self.judged - self.runs[-1].end, self.runs[-1].end - self.began
             assert silence >= (SETTLE_WINDOWS if self.bounds[0] > CONFIRM_WINDOWS and voice < 40 else 1)
 
     def weighing(self) -> tuple[int, int]:
         """From how many windows on the voice that is weighed may be, and must be, an interruption."""
         run, lead = self.runs[-1], self.config.lead_ms
+        if run.far:
+            return (PATIENT[10.0], LONGEST_PATIENCE) if self.believed else (10**6, 10**6)
         if run.disturbed or any(opened > run.start for opened in self.opened_at.values()):
             return CONFIRM_WINDOWS, 10**6  # it counts from later on
         if self.config.barge_in == "quick" or lead is None or lead > 500 or self.speaking is not None:
-            return CONFIRM_WINDOWS, CONFIRM_WINDOWS
+            doubted = run.above == -11.0 and self.config.barge_in == "patient"
+            return CONFIRM_WINDOWS, LONGEST_PATIENCE if doubted else CONFIRM_WINDOWS
         if self.live is not None and not self.jobs[self.live].sent:
             return CONFIRM_WINDOWS, LONGEST_PATIENCE  # perhaps there is nothing to be heard of us
         if not self.leveled:
             return PATIENT[0.0], PATIENT[-8.0]
-        if self.known < 20:
+        if self.known < 20 or self.believed or run.above == FAR:
             return PATIENT[10.0], LONGEST_PATIENCE
         return PATIENT[run.above], max(PATIENT[run.above], PATIENT[-8.0])
 
@@ -1306,7 +1389,7 @@ class World:
 
     def check_interrupted(self, open_before: int | None) -> None:
         vad, run = self.config.turn_detection, self.runs[-1]
-        if vad is None or not vad.interrupt_response or run.disturbed or self.live != open_before:
+        if vad is None or not vad.interrupt_response or run.disturbed or self.live != open_before or run.far:
             return
         sounding = [job for job in self.replies() if job.sent and not job.flushed]
         last = self.jobs[self.live] if self.live is not None else sounding[-1] if sounding else None
@@ -1317,7 +1400,8 @@ class World:
                 assert run.end - run.start <= ONSET_WINDOWS, "a voice over ours was not noticed"
             else:
                 assert self.weight <= self.bounds[1], "a voice over ours was ignored"
-                surely = self.bounds[0] == PATIENT[run.above] and self.leveled and self.known >= 20
+                surely = self.bounds[0] == PATIENT.get(run.above) and self.leveled and self.known >= 20
+                surely = surely and not self.believed
                 if surely and run.doubtful * 4 <= run.end - run.start:
                     assert run.end - run.start <= self.bounds[0], "a voice over ours was believed late"
 

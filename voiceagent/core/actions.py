@@ -195,6 +195,16 @@ class Interruption:
 
 
 @dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A voice so far below the caller's that it is in the background (bystanders.py); told when that is clear.
+
+    Of one that was weighed over ours, an `Interruption` tells that instead.
+    """
+
+    voice_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechStopped:
     """The person has finished; their audio ends at `audio_end_ms` (the silence included).
 
@@ -530,6 +540,7 @@ EngineAction = (
 Notice = (
     SpeechStarted
     | Interruption
+    | PassedOver
     | SpeechStopped
     | IdleTimedOut
     | Committed

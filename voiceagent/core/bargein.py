@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from voiceagent.core.events import SpeechProb
+from voiceagent.core.loudness import Loudness, decibels, power
 from voiceagent.units import MODEL_RATE, ms_to_samples
 
 Confirmed = Literal["length", "loud"]
@@ -22,16 +23,14 @@ ORDINARY = ms_to_samples(608, rate=MODEL_RATE)  #: of any other speech: "okay" t
 SOFT = ms_to_samples(704, rate=MODEL_RATE)  #: that is softer than usual, falls, or may be none
 FAINT = ms_to_samples(
     1024, rate=MODEL_RATE
-)  #: that is so soft that it may be an echo, or a voice in the background
+)  #: that is so soft that it may be somebody else's (bystanders.py)
 SETTLE = ms_to_samples(192, rate=MODEL_RATE)  #: of silence: that was all ("mm-hm" has a gap within)
 LONGEST = ms_to_samples(1600, rate=MODEL_RATE)  #: from the first sound on, silence is not waited for any more
 NOISE = ms_to_samples(160, rate=MODEL_RATE)  #: what is shorter is no word
 SURE = 0.6  #: mean probability of speech, below which it may be none
-RAISED_DB, RISING_DB, SOFT_DB, FAINT_DB = 6.0, 3.0, 6.0, 12.0  #: differences of level that count
+RAISED_DB, RISING_DB, SOFT_DB, FAINT_DB = 6.0, 3.0, 6.0, 10.0  #: differences of level that count
 FADE_DB = 0.003  #: per window, of the loudest that somebody has spoken: 3 dB in half a minute of speech
 SHARE = 5  #: windows over which a level is taken, 160 ms
-KNOWN = 16  #: windows of a person's speech, from which on their level is known
-MEMORY = 100  #: windows over which it is taken, 3 s
 
 
 @dataclass(slots=True)
@@ -46,7 +45,7 @@ class _Voice:
         run: samples of speech in that.
         last: sample at which the last speech ended.
         sureness: sum of the probabilities of `windows` windows.
-        levels: sum of the levels of `leveled` windows.
+        power: sum of the powers of `leveled` windows.
     """
 
     patient: bool
@@ -57,7 +56,7 @@ class _Voice:
     last: int = 0
     sureness: float = 0.0
     windows: int = 0
-    levels: float = 0.0
+    power: float = 0.0
     leveled: int = 0
 
     @property
@@ -72,11 +71,15 @@ class _Voice:
 
 
 class BargeIn:
-    """The voice over ours that is being weighed, if there is one, and how loudly this person usually speaks."""
+    """The voice over ours that is being weighed, if there is one.
 
-    def __init__(self) -> None:
+    Args:
+        caller: how loudly this person usually speaks.
+    """
+
+    def __init__(self, caller: Loudness) -> None:
         self._voice: _Voice | None = None
-        self._usual, self._learnt = 0.0, 0
+        self._caller = caller
         # The loudest 160 ms of their usual speech: a word of one syllable is as loud as that, and not raised.
         self._loudest = float("-inf")
         self._stretch: deque[float] = deque(maxlen=SHARE)
@@ -95,8 +98,7 @@ class BargeIn:
     def learn(self, event: SpeechProb) -> None:
         """The person speaks and we do not: so loud are they."""
         if event.level is not None and event.p >= SURE:
-            self._learnt = min(self._learnt + 1, MEMORY)
-            self._usual += (event.level - self._usual) / self._learnt
+            self._caller.learn(event.level)
             self._stretch.append(event.level)
             level = sum(self._stretch) / SHARE
             if len(self._stretch) == SHARE:
@@ -122,7 +124,7 @@ class BargeIn:
         voice.sureness += event.p
         if event.level is not None:
             voice.leveled += 1
-            voice.levels += event.level
+            voice.power += power(event.level)
         if not voice.patient:
             return "length" if voice.run >= QUICK else None
         if voice.speech >= LOUD and voice.sure and self._raised():
@@ -160,13 +162,11 @@ class BargeIn:
 
     def _below_usual(self, voice: _Voice) -> float:
         """Decibels by which it is softer than usual; 0 if that is not known."""
-        if self._learnt < KNOWN or not voice.leveled:
-            return 0.0
-        return self._usual - voice.levels / voice.leveled
+        return self._caller.above(decibels(voice.power / voice.leveled)) if voice.leveled else 0.0
 
     def _raised(self) -> bool:
         """Whether the last that was said is much louder than they usually get, or louder and rising."""
-        if self._learnt < KNOWN or len(self._recent) < 2 * SHARE:
+        if not self._caller.known or len(self._recent) < 2 * SHARE:
             return False
         above = sum(list(self._recent)[SHARE:]) / SHARE - self._loudest
         return above >= RAISED_DB or (above >= RISING_DB and self._rise() >= RISING_DB)

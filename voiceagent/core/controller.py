@@ -57,6 +57,7 @@ class Controller:
         self._guesses = Guesses(self._talk, self._making, self._ear, self._replies)
         self._questions = Questions()
         self._interruptions = Interruptions(self._ear, self._replies)
+        self._interruptions.configure(config)
         self._transcripts = Transcripts(self._talk, keep_audio=config.replies, how=config.dictation)
         self._condenser = Condenser(self._talk, self._making, self._transcripts)
         self._latency = Latency()
@@ -228,6 +229,7 @@ class Controller:
                 made = self._transcripts.abandon() if begins_anew else []
                 made += self._guesses.unsettle("changed")
                 self._config, self._transcripts.how = config, config.dictation
+                self._interruptions.configure(config)
                 self._ear.configure(config.turn_detection)
                 self._replies.mouth.configure(config.lead_ms)
                 return made if self._interruptions.possible(self._now) else made + self._let_go("request")
@@ -271,7 +273,8 @@ class Controller:
         if mouth.idle:
             mouth.held = False
             made += self._interruptions.end("dismissed", "reply_over")
-        if self._ear.state is Ear.SPEECH and self._utterance_id is None and not mouth.held:
+        unheard = self._utterance_id is None and not mouth.held
+        if unheard and self._ear.state is Ear.SPEECH and not self._interruptions.doubtful:
             made.append(self._announce())
         made += self._on_errands()
         if self._due and mouth.live is None and self._ear.state is Ear.QUIET:
@@ -334,14 +337,19 @@ class Controller:
         voice, full = self._ear.judge(event.at, event.p, self._now, event.level)
         self._ahead = self._ahead or bool(full)
         made = self._full(full)
+        unheard = self._utterance_id is None
         if fresh:
-            self._interruptions.note(event)
+            self._interruptions.note(event, announced=not unheard)
         if voice is Voice.ENDED:
             return made + self._on_utterance_over(self._ear.reason)
+        if unheard and self._interruptions.far:
+            return made + self._pass_over()
         if self._ear.state is Ear.SPEECH and fresh:
             return made + self._weigh(event)
         if self._ear.state is Ear.TRAILING and self._interruptions.pending:
             return made + self._weigh_pause()
+        if unheard and voice is Voice.OFF:  # it was too soft to be believed at once
+            return made + (self._pass_over() if self._interruptions.too_far else [self._announce()])
         if self._ear.state is Ear.TRAILING:
             made += self._guesses.consider(self._config, self._utterance_id, self._unanswered, self._now)
         return made
@@ -354,7 +362,7 @@ class Controller:
         patient = self._config.barge_in == "patient" and not early and self._utterance_id is None
         start = max(self._ear.run_start, self._opened_at)
         made, sure = self._interruptions.weigh(event, start=start, patient=patient, now=self._now)
-        if self._utterance_id is None and (sure or early):
+        if self._utterance_id is None and (sure or (early and not self._interruptions.doubtful)):
             made.append(self._announce())
         return made + self._silence("turn_detected") if sure else made
 
@@ -366,6 +374,13 @@ class Controller:
         if self._utterance_id is None:
             self._ear.forget(everything=False)
         return self._let_go(reason)
+
+    def _pass_over(self) -> list[act.Action]:
+        """The voice that we hear is in the background: what came of it is forgotten."""
+        if self._ear.state is Ear.QUIET:
+            return []
+        self._ear.forget(everything=False)
+        return self._interruptions.pass_over() + self._replies.let_go(self._now)
 
     def _prepare(self) -> act.Prepare:
         """What can be read of the next prompt: the conversation, and the full pieces of what is being said."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
 from voiceagent.core.bargein import BargeIn
+from voiceagent.core.bystanders import Bystanders
 from voiceagent.core.ear import Listener
+from voiceagent.core.loudness import Loudness
 from voiceagent.core.replies import Replies
 from voiceagent.core.tables import Ear, Mouth
 from voiceagent.units import MODEL_RATE, VOICE_RATE, samples_to_ms
@@ -21,7 +23,10 @@ class Interruptions:
 
     def __init__(self, ear: Listener, replies: Replies) -> None:
         self._ear, self._replies = ear, replies
-        self._weigher = BargeIn()
+        caller = Loudness()
+        self._weigher, self._bystanders = BargeIn(caller), Bystanders(caller)
+        self._wary = True
+        self._passed = 0  # the last voice of which it was told that it was passed over
         self._over = (0, 0)  # the turn that a voice is weighed over, and milliseconds heard of it by then
 
     @property
@@ -29,15 +34,36 @@ class Interruptions:
         """Whether a voice is being weighed."""
         return self._weigher.pending
 
+    def configure(self, config: ev.SessionConfig) -> None:
+        """Where anybody may speak, nobody is in the background."""
+        self._wary = config.barge_in == "patient" and config.replies and not config.alone
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the voice that is heard may be somebody's in the background; it is not clear yet, or it is one."""
+        return self._wary and self._bystanders.doubtful
+
+    @property
+    def far(self) -> bool:
+        """Whether the voice that is heard is one in the background, for sure."""
+        return self._wary and self._bystanders.far
+
+    @property
+    def too_far(self) -> bool:
+        """Whether it was one, if that was all of it."""
+        return self._wary and self._bystanders.too_far
+
     @property
     def nature(self) -> str:
         """What the voice that is weighed was, if nothing more comes of it."""
         return "no_news" if self._ear.state is Ear.SPEECH else self._weigher.nature
 
-    def note(self, event: ev.SpeechProb) -> None:
-        """Any window of the input, in order, behind the ear."""
+    def note(self, event: ev.SpeechProb, *, announced: bool) -> None:
+        """Any window of the input, in order, behind the ear. `announced`: it is in an utterance of the caller's."""
         self._weigher.note(event)
-        if self._ear.state is Ear.SPEECH and self._replies.mouth.state is Mouth.IDLE:
+        self._bystanders.hear(event)
+        theirs = announced and not self.doubtful
+        if theirs and self._ear.state is Ear.SPEECH and self._replies.mouth.state is Mouth.IDLE:
             self._weigher.learn(event)
 
     def possible(self, now: float) -> bool:
@@ -58,7 +84,8 @@ class Interruptions:
         begins = not self._weigher.pending
         if begins:
             self._hold(start, patient=patient, now=now)
-        reason = self._weigher.hear(event, start=start)
+        enough = self._weigher.hear(event, start=start)
+        reason = None if self.doubtful else enough
         if begins:
             made.append(self._told("pending", None))
         return made + ([] if reason is None else self.end("confirmed", reason)), reason is not None
@@ -74,6 +101,14 @@ class Interruptions:
         told = self._told(status, reason)
         self._weigher.end()
         return [told]
+
+    def pass_over(self) -> list[act.Action]:
+        """The voice that is heard is not for us. Told once of each; where it was weighed, by that."""
+        if self._passed == self._bystanders.voices or self.pending:
+            self._passed = self._bystanders.voices
+            return self.end("dismissed", "faint")
+        self._passed = self._bystanders.voices
+        return [act.PassedOver(self._bystanders.speech_ms)]
 
     def _hold(self, start: int, *, patient: bool, now: float) -> None:
         mouth = self._replies.mouth

@@ -270,6 +270,8 @@ class RealtimeDialect:
             case act.Committed(item_id, previous):
                 name, previous = "input_audio_buffer.committed", self._tools.previous(previous)
                 yield self._event(name, previous_item_id=previous, item_id=item_id)
+            case act.PassedOver(voice_ms):
+                yield self._event("input_audio_buffer.passed_over", voice_ms=voice_ms)
             case act.BufferCleared():
                 yield self._event("input_audio_buffer.cleared")
             case act.InputTranscriptDelta() | act.InputTranscript() | act.InputTranscriptFailed():
