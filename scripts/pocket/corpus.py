@@ -57,9 +57,7 @@ KNOWN_WORDS = dialogue.FIXED_INTENTS - {"unclear"}  # training knows all that is
 def _held_turns(made: Dialogue) -> list[bool]:
     """Of every turn that may be held out: whether it is."""
     return [
-        held_out(turn.heard.text)
-        for turn in made.turns
-        if turn.heard.text and turn.intent not in KNOWN_WORDS
+        held_out(turn.heard.text) for turn in made.turns if turn.heard.text and turn.intent not in KNOWN_WORDS
     ]
 
 
