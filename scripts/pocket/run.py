@@ -1,22 +1,16 @@
-"""Trains the whole pocket checkpoint on a machine with 1 to 4 GPUs: data, then every stage on its own GPU.
+"""Trains the whole pocket checkpoint on a machine with 1 or 2 GPUs: data, every stage, and the packaged folder.
 
     python3 scripts/pocket/run.py start --data /tmp/data --out /tmp/ck [--dry]  # in the background; returns at once
     python3 scripts/pocket/run.py wait --out /tmp/ck --seconds 500      # shows progress, ends early when all is done
-    python3 scripts/pocket/run.py export --out /tmp/ck --to DIR --what speech      # results in parts of 15 MiB
+    python3 scripts/pocket/run.py export --out /tmp/ck --to DIR --what pocket      # results in parts of 15 MiB
 
-The stages wait for each other's files, so they may share a GPU; on one GPU they take about 40 % longer in all. A stage
-that fails leaves its log and its non-zero status, and ends a `wait` at once; the others go on, for another `wait`.
+Every stage starts as soon as the files that it begins with are there and then waits for the others that it needs, so
+data and learning overlap; README.md has the plan by minute. A stage that fails leaves its log and its non-zero status,
+ends those that need it and ends a `wait` at once; the others go on, for another `wait`. `start` again with `--resume`
+goes on with what is not done. `--only NAME` runs some stages alone, for example the language model beside the speech
+tokenizer and the speech decoder that are shipped, on all GPUs that there are:
 
-The language model alone, from the weights that are shipped, beside the speech tokenizer and the speech decoder that
-are shipped (about 20 minutes; the language model takes all GPUs that there are):
-
-    start --data /tmp/data --out /tmp/ck --only lm --init voiceagent/assets/pocket --hear 270 --joint 720
-    wait --out /tmp/ck --seconds 560         # until it says "all done"; then, or whenever the machine may go:
-    export --out /tmp/ck --to DIR --what lm
-
-It makes the data (100 s on 64 cores) and, with the shipped tokenizer, the ids of the agent's speech (tokenise.py). A
-run that was broken off goes on elsewhere with `--init lm16.pt`, which every export holds; with CK still there, with
-the same `start` and `--resume`.
+    start --only data --only text --only tokens --only lm --gpus 1 --seconds lm=720 --out /tmp/ck
 """
 
 from __future__ import annotations
@@ -29,29 +23,98 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SHIPPED = ROOT / "voiceagent" / "assets" / "pocket"
 PART_BYTES = 15 * 1024 * 1024
 LOOK_SECONDS = 20.0
 
-# stage -> (script, seconds of training, GPU on a machine of 4, of 2, of 1)
-STAGES = {
-    "speech_tokenizer": ("train_speech_tokenizer", 290, (0, 0, 0)),
-    "lm": ("train_lm", 780, (1, 1, 0)),
-    "hift": ("train_hift", 760, (2, 0, 0)),
-    "speaker": ("train_speaker", 90, (3, 0, 0)),
-    "flow": ("train_flow", 700, (3, 0, 0)),
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One script of the recipe.
+
+    Attributes:
+        script: its name.
+        options: its command line behind the common part (see `command`).
+        seconds: of training; 0: it is no training.
+        gpu: which of two it uses; -1: none.
+        begins_with: files that must be there before it is started, relative to DATA or CK.
+        uses: stages without whose success it cannot end well.
+    """
+
+    script: str
+    options: Callable[[argparse.Namespace], list[str]]
+    seconds: float = 0.0
+    gpu: int = -1
+    begins_with: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+
+
+def _warm(*names: str) -> Callable[[argparse.Namespace], list[str]]:
+    """The weights that ship are the start, unless --cold."""
+    return lambda args: [] if args.cold else ["--init", str(SHIPPED.joinpath(*names))]
+
+
+def _lm(args: argparse.Namespace) -> list[str]:
+    return ["--assets", str(args.out / "base"), "--hear-seconds", str(args.hear), *_warm()(args)]
+
+
+STAGES: dict[str, Stage] = {
+    "data": Stage("gen_data", lambda args: ["--data", str(args.data), "--procs", str(args.procs)]),
+    "text": Stage(
+        "build_tokenizer",
+        lambda args: ["--corpus", str(args.data / "corpus.json"), "--out", str(args.out / "base")],
+        begins_with=("corpus.json",),
+        uses=("data",),
+    ),
+    "tokens": Stage(
+        "tokenise",
+        lambda args: ["--data", str(args.data), "--out", str(args.out), "--procs", str(args.procs)],
+        begins_with=("agent.json", "agent_es.json"),
+        uses=("data",),
+    ),
+    "speaker": Stage("train_speaker", lambda args: [], 150, 1, ("corpus.json",), ("data",)),
+    "speech_tokenizer": Stage(
+        "train_speech_tokenizer",
+        _warm("token2wav", "speech_tokenizer_v2_25hz.onnx"),
+        280,
+        0,
+        ("corpus.json",),
+        ("data",),
+    ),
+    "hift": Stage("train_hift", _warm("token2wav"), 700, 0, ("corpus.json",), ("data",)),
+    "flow": Stage(
+        "train_flow", _warm("token2wav"), 800, 0, ("corpus.json",), ("data", "speech_tokenizer", "speaker")
+    ),
+    "lm": Stage(
+        "train_lm", _lm, 960, 1, ("base/config.json",), ("data", "text", "speech_tokenizer", "tokens")
+    ),
+    "package": Stage(
+        "package",
+        lambda args: [
+            "--from",
+            str(args.out),
+            "--base",
+            str(args.out / "base"),
+            "--to",
+            str(args.out / "pocket"),
+        ],
+        uses=("text", "speech_tokenizer", "speaker", "hift", "flow", "lm"),
+    ),
 }
-SPEECH = ["speech_tokenizer.onnx", "speech_tokenizer.pt", "campplus.onnx", "hift.pt", "hift.yaml"]
+WHOLE = tuple(name for name in STAGES if name != "tokens")  # the tokenizer that is trained writes them itself
 EXPORTS = {
-    "speech": [*SPEECH, "*.log", "*_eval.json"],
-    "lm": ["lm16.pt", "ctc16.pt", "lm_eval.json", "lm_misses.json", "*.log"],
-    "flow": ["flow16.pt", "flow.yaml", "flow_eval.json", "flow.log"],
+    "pocket": ["pocket", "ctc16.pt", "speech_tokenizer.pt", "*.log", "*_eval.json", "lm_misses.json", "hift_*.wav"],
+    "raw": ["base", "lm16.pt", "ctc16.pt", "flow16.pt", "flow.yaml", "hift.pt", "hift.yaml", "speech_tokenizer.onnx",
+            "campplus.onnx", "*.log", "*_eval.json"],
+    "lm": ["base", "lm16.pt", "ctc16.pt", "lm_eval.json", "lm_misses.json", "*.log"],
     "logs": ["*.log", "*_eval.json"],
-    "ear": ["encoder_ctc.pt"],
-    "lm_state": ["lm.pt"],
-}
+}  # fmt: skip
 
 
 def main() -> int:
@@ -64,29 +127,34 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=["start", "wait", "export", "pipeline"])
-    parser.add_argument("--data", type=Path, default=Path("/tmp/data"))
-    parser.add_argument("--out", type=Path, default=Path("/tmp/ck"))
-    parser.add_argument("--to", type=Path, default=Path("export"), help="export: folder for the parts")
-    parser.add_argument("--what", choices=sorted(EXPORTS), action="append", help="export: which results")
-    parser.add_argument("--seconds", type=float, default=500, help="wait: give up after this long")
-    parser.add_argument("--scale", type=float, default=1.0, help="multiplies every stage's training time")
-    parser.add_argument("--only", choices=sorted(STAGES), action="append", help="run only these stages")
-    parser.add_argument("--procs", type=int, default=os.cpu_count() or 2)
-    parser.add_argument("--gpus", type=int, help="default: as many as there are")
-    parser.add_argument("--init", type=Path, help="lm: checkpoint folder or .pt file of its first weights")
-    parser.add_argument("--resume", action="store_true", help="lm: go on from CK/lm.pt")
-    parser.add_argument("--hear", type=float, default=300, help="lm: longest seconds of the encoder alone")
-    parser.add_argument("--joint", type=float, help="lm: seconds of joint training")
-    parser.add_argument("--dry", action="store_true", help="tiny data, a few steps: proves that stages run")
+    option = parser.add_argument
+    option("action", choices=["start", "wait", "export", "pipeline"])
+    option("--data", type=Path, default=Path("/tmp/data"))
+    option("--out", type=Path, default=Path("/tmp/ck"))
+    option("--to", type=Path, default=Path("export"), help="export: folder for the parts")
+    option("--what", choices=sorted(EXPORTS), action="append", help="export: which results")
+    option(
+        "--seconds",
+        action="append",
+        default=[],
+        help="wait: give up after N; else STAGE=N: its training time",
+    )
+    option("--scale", type=float, default=1.0, help="multiplies every stage's training time")
+    option("--hear", type=float, default=300, help="lm: longest seconds of the encoder alone")
+    option("--only", choices=sorted(STAGES), action="append", help="run only these stages")
+    option("--procs", type=int, default=os.cpu_count() or 2)
+    option("--gpus", type=int, help="default: as many as there are; 1: every stage sees all")
+    option("--cold", action="store_true", help="begin with random weights, not with those that ship")
+    option("--resume", action="store_true", help="go on with what an earlier run left in CK")
+    option("--dry", action="store_true", help="tiny data, a few steps: proves that everything runs")
     return parser.parse_args(argv)
 
 
 def start(args: argparse.Namespace) -> int:
     """Starts `pipeline` in a session of its own, so that it outlives this command."""
-    for stale in [*args.out.glob("*.done"), *args.out.glob("*.failed")]:
-        stale.unlink()
-    with (args.out / "pipeline.log").open("w") as log:
+    for stale in [*args.out.glob("*.failed"), args.out / "all.done"]:
+        stale.unlink(missing_ok=True)
+    with (args.out / "pipeline.log").open("a") as log:
         subprocess.Popen(
             [sys.executable, str(HERE / "run.py"), "pipeline", *sys.argv[2:]],
             stdout=log,
@@ -98,86 +166,107 @@ def start(args: argparse.Namespace) -> int:
 
 
 def pipeline(args: argparse.Namespace) -> int:
-    """Data, then the stages; `all.done` is written however it ends."""
+    """All chosen stages; `all.done` is written however it ends."""
     status: dict[str, int] = {"pipeline": 1}
     try:
-        status = run_all(args)
+        status = Pipeline(args).run()
     finally:
         (args.out / "all.done").write_text(json.dumps(status))
     return max(map(abs, status.values()), default=0)
 
 
-def run_all(args: argparse.Namespace) -> dict[str, int]:
-    """Exit status by stage."""
-    began = time.time()
-    env = dict(os.environ, PYTHONPATH=str(HERE.parent.parent), PYTHONUNBUFFERED="1")
-    gpus = args.gpus if args.gpus is not None else count_gpus()
-    status: dict[str, int] = {}
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    if not (args.data / "caller.json").exists():
-        dry = ["--dry"] if args.dry else []
-        arguments = ["--data", str(args.data), "--procs", str(args.procs), *dry]
-        running["gen_data"] = run_stage("gen_data", "gen_data", arguments, env, args.out)
-        watch(running, status, args.out, began)
-        if status["gen_data"]:
-            return status
-    chosen = [name for name in STAGES if not args.only or name in args.only]
-    if chosen == ["lm"] and not (args.out / "agent_tokens.npz").exists():
-        arguments = ["--data", str(args.data), "--out", str(args.out), "--procs", str(args.procs)]
-        running["tokenise"] = run_stage("tokenise", "tokenise", arguments, env, args.out)
-    for name in chosen:
-        script, _, placement = STAGES[name]
-        stage_env = dict(env)
+@dataclass
+class Pipeline:
+    """Starts stages when they can begin, notes how they end, ends those that wait in vain."""
+
+    args: argparse.Namespace
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    status: dict[str, int] = field(default_factory=dict)
+    began: float = field(default_factory=time.time)
+
+    def run(self) -> dict[str, int]:
+        """Exit status by stage; 1 for one that could not begin."""
+        args = self.args
+        gpus = args.gpus if args.gpus is not None else count_gpus()
+        chosen = [name for name in STAGES if name in (args.only or WHOLE)]
+        for name in [n for n in chosen if args.resume and self._done(n)]:
+            self.status[name] = 0
+        waiting = [name for name in chosen if name not in self.status]
+        while waiting or self.running:
+            for name in [n for n in waiting if self._can_begin(n, chosen)]:
+                waiting.remove(name)
+                self.running[name] = self._start(name, gpus)
+            self._look()
+            if not self.running and not any(self._can_begin(name, chosen) for name in waiting):
+                for name in waiting:
+                    self._ended(name, 1, "cannot begin: what it begins with never came")
+                break
+            time.sleep(0.3)
+        return self.status
+
+    def _done(self, name: str) -> bool:
+        mark = self.args.out / f"{name}.done"
+        return mark.exists() and mark.read_text() == "0"
+
+    def _can_begin(self, name: str, chosen: list[str]) -> bool:
+        stage, args = STAGES[name], self.args
+        there = all((args.data / file).exists() or (args.out / file).exists() for file in stage.begins_with)
+        if not stage.begins_with:  # it begins when all that it uses has ended well
+            there = all(self.status.get(used) == 0 for used in stage.uses if used in chosen)
+        return there and not any(self.status.get(used) for used in stage.uses)
+
+    def _start(self, name: str, gpus: int) -> subprocess.Popen[bytes]:
+        """Its output goes to `name`.log."""
+        stage = STAGES[name]
+        env = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1")
         if not gpus:
-            stage_env["OMP_NUM_THREADS"] = "1"
-        elif chosen != ["lm"]:  # alone, the language model takes all GPUs
-            stage_env["CUDA_VISIBLE_DEVICES"] = str(placement[0 if gpus >= 4 else 1 if gpus >= 2 else 2])
-        running[name] = run_stage(name, script, stage_arguments(args, name), stage_env, args.out)
-    watch(running, status, args.out, began)
-    return status
+            env["OMP_NUM_THREADS"] = "1"
+        elif gpus > 1 and stage.gpu >= 0:
+            env["CUDA_VISIBLE_DEVICES"] = str(stage.gpu)
+        self._say(name, "started")
+        with (self.args.out / f"{name}.log").open("a") as log:
+            command = [sys.executable, str(HERE / f"{stage.script}.py"), *arguments(self.args, name)]
+            return subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=ROOT)
+
+    def _look(self) -> None:
+        """Notes what has ended."""
+        for name in [n for n, process in self.running.items() if process.poll() is not None]:
+            code = self.running.pop(name).returncode
+            self._ended(name, code, "done" if code == 0 else f"FAILED ({code})")
+            for other in [n for n in self.running if code and name in STAGES[n].uses]:
+                self.running[other].terminate()  # it would wait in vain
+
+    def _ended(self, name: str, code: int, said: str) -> None:
+        self.status[name] = code
+        self._say(name, said)
+        (self.args.out / f"{name}.done").write_text(str(code))
+
+    def _say(self, name: str, said: str) -> None:
+        print(f"{time.time() - self.began:6.0f} s  {name}: {said}", flush=True)
 
 
-def stage_arguments(args: argparse.Namespace, name: str) -> list[str]:
-    """The command line of a training stage."""
-    seconds = args.joint if name == "lm" and args.joint else STAGES[name][1] * args.scale
-    out = ["--data", str(args.data), "--out", str(args.out), "--seconds", str(seconds)]
-    if args.dry:
-        out += ["--dry"]
-    if name == "lm":
-        out += ["--hear-seconds", str(args.hear)]
-        out += ["--init", str(args.init)] if args.init else []
+def arguments(args: argparse.Namespace, name: str) -> list[str]:
+    """The command line of a stage."""
+    stage = STAGES[name]
+    out = stage.options(args)
+    if stage.seconds:
+        seconds = times(args).get(name, stage.seconds * args.scale)
+        out = ["--data", str(args.data), "--out", str(args.out), "--seconds", str(seconds), *out]
         out += ["--resume"] if args.resume else []
+    if args.dry and (stage.seconds or name == "data"):
+        out += ["--dry"]
     return out
 
 
-def run_stage(
-    name: str, script: str, arguments: list[str], env: dict[str, str], out: Path
-) -> subprocess.Popen[bytes]:
-    """Starts a script with its output in `name`.log."""
-    with (out / f"{name}.log").open("w") as log:
-        return subprocess.Popen(
-            [sys.executable, str(HERE / f"{script}.py"), *arguments], env=env, stdout=log, stderr=log
-        )
-
-
-def watch(
-    running: dict[str, subprocess.Popen[bytes]], status: dict[str, int], out: Path, began: float
-) -> None:
-    """Until all have ended: says so and leaves `name`.done with the exit status. A failed tokenise ends lm too."""
-    while running:
-        for name in [n for n, p in running.items() if p.poll() is not None]:
-            code = status[name] = running.pop(name).returncode
-            said = "done" if code == 0 else f"FAILED ({code})"
-            print(f"{time.time() - began:6.0f} s  {name}: {said}", flush=True)
-            (out / f"{name}.done").write_text(str(code))
-            if name == "tokenise" and code and "lm" in running:
-                running["lm"].terminate()  # it would wait for the ids in vain
-        time.sleep(0.3)
+def times(args: argparse.Namespace) -> Mapping[str, float]:
+    """Training times that were given by a stage's name."""
+    pairs = [text.split("=", 1) for text in args.seconds if "=" in text]
+    return {name: float(value) for name, value in pairs}
 
 
 def wait(args: argparse.Namespace) -> int:
     """Shows every log's last line now and then; ends when all is done, a stage has failed, or the time is over."""
-    deadline, look = time.time() + args.seconds, 0.0
+    deadline, look = time.time() + patience(args), 0.0
     shown: dict[Path, str] = {}
     while time.time() < deadline and not (args.out / "all.done").exists():
         if show_failures(args.out):
@@ -196,6 +285,11 @@ def wait(args: argparse.Namespace) -> int:
     for log in sorted(args.out.glob("*.log")):
         print("\n".join([f"--- {log.name}", *tail(log, 8)]))
     return int(any(args.out.glob("*.failed")))
+
+
+def patience(args: argparse.Namespace) -> float:
+    """Seconds of a `wait`."""
+    return float(next((text for text in args.seconds if "=" not in text), 500))
 
 
 def show_failures(out: Path) -> bool:

@@ -252,11 +252,58 @@ def test_a_failed_stage_shows_at_once(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "all done" in capsys.readouterr().out
 
 
-def test_the_language_model_alone_is_told_all(tmp_path: Path, pocket_dir: Path) -> None:
-    words = f"start --only lm --init {pocket_dir} --hear 270 --joint 720 --out {tmp_path}".split()
-    arguments = run.stage_arguments(run.parse_args(words), "lm")
-    args = train_lm.parse_args(arguments)
-    assert (args.hear_seconds, args.seconds, args.init) == (270, 720, pocket_dir)
+def test_a_stage_is_told_all(tmp_path: Path, pocket_dir: Path) -> None:
+    words = f"start --hear 270 --seconds lm=720 --scale 0.5 --data {tmp_path} --out {tmp_path}".split()
+    args = run.parse_args(words)
+    told = train_lm.parse_args(run.arguments(args, "lm"))
+    assert (told.hear_seconds, told.seconds) == (270, 720)
+    assert (told.init, told.assets) == (pocket_dir, tmp_path / "base")
+    assert run.arguments(args, "hift")[5] == "350.0"
+    cold = run.parse_args([*words, "--cold", "--dry", "--resume"])
+    assert "--init" not in run.arguments(cold, "lm")
+    assert run.arguments(cold, "flow")[-2:] == ["--resume", "--dry"]
+
+
+class Scripts:
+    """Stages that are over at once."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str = "") -> None:
+        self.began: list[str] = []
+
+        def start(pipeline: run.Pipeline, name: str, _gpus: int) -> subprocess.Popen[bytes]:
+            self.began.append(name)
+            if name == "data":
+                (tmp_path / "corpus.json").write_text("{}")
+            if name == "text":
+                (tmp_path / "base").mkdir()
+                (tmp_path / "base" / "config.json").write_text("{}")
+            status = "1" if name == failing else "0"
+            return subprocess.Popen([sys.executable, "-c", f"raise SystemExit({status})"])
+
+        monkeypatch.setattr(run.Pipeline, "_start", start)
+
+    def status(self, tmp_path: Path, *more: str) -> dict[str, int]:
+        words = ["pipeline", "--data", str(tmp_path), "--out", str(tmp_path), "--gpus", "0", *more]
+        return run.Pipeline(run.parse_args(words)).run()
+
+
+def test_every_stage_runs_once_what_it_begins_with_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = Scripts(tmp_path, monkeypatch)
+    assert set(scripts.status(tmp_path).items()) == {(name, 0) for name in run.WHOLE}
+    assert scripts.began[0] == "data"
+    assert scripts.began[-1] == "package"
+    again = Scripts(tmp_path, monkeypatch)
+    assert set(again.status(tmp_path, "--resume").values()) == {0}
+    assert again.began == []
+
+
+def test_what_a_failed_stage_feeds_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = Scripts(tmp_path, monkeypatch, failing="text")
+    status = scripts.status(tmp_path)
+    assert [name for name, code in status.items() if code] == ["text", "lm", "package"]
+    assert "package" not in scripts.began
 
 
 def test_weights_of_a_folder_fit_the_model(pocket_dir: Path) -> None:
