@@ -9,7 +9,6 @@ import { waterfall } from "./waterfall.js";
 const MAX_TOOL_ROUNDS = 4; // after one question; a model that calls tools for ever must stop
 // Answers to something that had settled itself by the time that the server read it.
 const HARMLESS = new Set(["response_cancel_not_active", "conversation_already_has_active_response"]);
-const START_KNOWN_MS = 400; // behind the start of speech, with its lead-in, the server is sure of it
 const TRUNCATE = "truncate_"; // event ids of truncations: the server may have dropped the item already
 
 export class Dialogue {
@@ -45,10 +44,6 @@ export class Dialogue {
     this.measured = new Map(); // of items that were heard: the parts of their latency
     this.waterfalls = new Map(); // of items: what the server says of it
     this.turn = null; // times of the question that is being answered, for its latency
-    this.silenceMs = 0; // that ends a turn
-    this.sentMs = 0; // audio sent in this session, and when the last of it was captured
-    this.sentAt = 0;
-    this.adrift = false; // some of it may be lost
   }
 
   get thinking() {
@@ -59,9 +54,7 @@ export class Dialogue {
 
   /** One 40 ms frame of the microphone, in base64. */
   hear(audio) {
-    if (!this.link.send({ type: "input_audio_buffer.append", audio })) return;
-    this.sentMs += 40;
-    this.sentAt = performance.now();
+    this.link.send({ type: "input_audio_buffer.append", audio });
   }
 
   /** Sends the settings; they hold from the next turn on. */
@@ -164,18 +157,11 @@ export class Dialogue {
 
   /** The line was lost and is there again, and the session with it. What was on its way to the server is not. */
   onResumed() {
-    this.adrift = true;
     this.asked = false;
   }
 
-  onUpdated({ session }) {
-    this.silenceMs = session.audio.input.turn_detection?.silence_duration_ms ?? 0;
-  }
-
-  onSpeechStarted({ item_id, audio_start_ms }) {
+  onSpeechStarted({ item_id }) {
     this.hearing = true;
-    if (this.adrift) this.sentMs = Math.min(this.sentMs, audio_start_ms + START_KNOWN_MS);
-    this.adrift = false;
     this.silence();
     this.view.listening(item_id);
   }
@@ -184,7 +170,7 @@ export class Dialogue {
    * A voice over the agent's. Until it is clear whether somebody means to interrupt, the agent is silent; if nobody
    * did, it goes on where it stopped.
    */
-  onInterruption(event) {
+  async onInterruption(event) {
     const { response_id, status } = event;
     this.onDecision(status);
     if (status === "pending") {
@@ -193,7 +179,7 @@ export class Dialogue {
       return;
     }
     this.weighing = null;
-    if (status === "confirmed") this.silence();
+    if (status === "confirmed") await this.silence();
     else this.speaker?.resume();
     const [id] = [...this.responses].find(([, response]) => response === response_id) ?? [];
     this.view.note(id, status, interruption(event));
@@ -205,15 +191,13 @@ export class Dialogue {
   }
 
   onSpeechStopped(event) {
-    const { audio_end_ms, item_id } = event;
+    const heardAt = performance.now();
+    const { item_id, silence_ms = 0 } = event;
     this.hearing = false;
     this.onDecision("turn");
     this.view.note(item_id, "turn", turnEnd(event));
     this.rounds = 0;
-    // audio_end_ms counts the silence that the server waited for; the person had finished before it.
-    const finishedMs = audio_end_ms - this.silenceMs;
-    const spokenAt = this.sentAt - Math.max(0, this.sentMs - finishedMs);
-    this.turn = { spokenAt, heardAt: performance.now(), typed: false };
+    this.turn = { spokenAt: heardAt - silence_ms, heardAt, typed: false };
   }
 
   onCommitted({ item_id }) {
@@ -344,7 +328,6 @@ export class Dialogue {
 const HANDLERS = {
   "session.created": Dialogue.prototype.onCreated,
   "session.resumed": Dialogue.prototype.onResumed,
-  "session.updated": Dialogue.prototype.onUpdated,
   "input_audio_buffer.speech_started": Dialogue.prototype.onSpeechStarted,
   "response.heard": Dialogue.prototype.onHeard,
   "response.interruption": Dialogue.prototype.onInterruption,

@@ -90,7 +90,7 @@ export class Link {
       this.onServer(body.data[0]);
       return {};
     } catch {
-      return { trouble: "The server cannot be reached." };
+      return { trouble: "The server cannot be reached. Is it running, and are you online?" };
     }
   }
 

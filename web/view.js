@@ -93,7 +93,9 @@ export class View {
   note(id, kind, text) {
     const bubble = this.bubbles.get(id);
     if (!bubble || text === "") return;
-    bubble.foot.append(element("span", `mark ${kind}`, text));
+    const mark = element("span", `mark ${kind}`, text);
+    if (kind === "turn") mark.setAttribute("aria-hidden", "true"); // of every turn: too much to be read aloud
+    bubble.foot.append(mark);
     this.follow();
   }
 

@@ -209,6 +209,37 @@ def test_a_pause_before_anything_plays_holds_it_and_a_flush_ends_the_pause(evalu
     assert after["block"] == ramp(1, 11)
 
 
+# --- decisions ------------------------------------------------------------------------------------------------------
+
+DECISIONS = "async ([name, event]) => (await import('/web/decisions.js'))[name](event)"
+
+
+@pytest.mark.parametrize(
+    ("name", "event", "words"),
+    [
+        ("turnEnd", {"reason": "silence", "silence_ms": 512}, "0.51 s of silence"),
+        ("turnEnd", {"reason": "spelled", "silence_ms": 1216}, "numbers or letters, so it waited 1.22 s"),
+        ("turnEnd", {"reason": "committed", "silence_ms": 0}, ""),
+        (
+            "interruption",
+            {"status": "confirmed", "reason": "length", "voice_ms": 608},
+            "because you spoke on for 0.61 s",
+        ),
+        (
+            "interruption",
+            {"status": "dismissed", "reason": "noise", "voice_ms": 96},
+            "went on: that was a noise",
+        ),
+        ("interruption", {"status": "dismissed", "reason": "request", "voice_ms": 96}, ""),
+        ("guess", {"saved_ms": 240.2}, "begun on a guess, 240 ms sooner"),
+        ("guess", {"saved_ms": 0}, ""),
+        ("guess", None, ""),
+    ],
+)
+def test_decisions_in_words(evaluate: Evaluate, name: str, event: dict[str, Any] | None, words: str) -> None:
+    assert evaluate(DECISIONS, [name, event]) == words
+
+
 # --- tools ----------------------------------------------------------------------------------------------------------
 
 

@@ -235,6 +235,46 @@ def test_muted_frames_are_silent_and_m_toggles(driver: Playwright, serve: Serve,
         assert v.complaints == []
 
 
+def test_space_held_down_lets_the_muted_speak(driver: Playwright, serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    wav = write_wav(tmp_path / "noise.wav", babble(20))
+    with chromium(driver, *listening_to(wav)) as browser, visit(browser, server.url) as v:
+        v.page.keyboard.press("m")
+        v.page.get_by_role("button", name="Talk").click()
+        v.wait_status("muted")
+        v.page.locator("body").click(
+            position={"x": 5, "y": 400}
+        )  # the button has the focus, and space presses it
+        v.page.keyboard.down(" ")
+        v.wait_until(lambda: any(appended(e).any() for e in v.of("input_audio_buffer.append")))
+        v.page.keyboard.up(" ")
+        v.wait_status("muted")
+        expect(v.page.locator("#mute-label")).to_have_text("Unmute")
+        assert v.complaints == []
+
+
+def test_a_microphone_that_is_switched_off_is_told(driver: Playwright, serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    wav = write_wav(tmp_path / "nothing.wav", quiet(20))
+    with chromium(driver, *listening_to(wav)) as browser, visit(browser, server.url) as v:
+        v.page.get_by_role("button", name="Talk").click()
+        expect(v.page.get_by_role("alert")).to_contain_text("gives no sound at all", timeout=15_000)
+        v.wait_status("listening")
+
+
+def test_the_conversation_can_be_kept_as_text(browser: Browser, serve: Serve) -> None:
+    server = serve(Script(speech_ids=5))
+    with visit(browser, server.url) as v:
+        ask(v.page, "hello")
+        v.wait_played(4800)
+        v.page.get_by_role("button", name="Settings").click()
+        with v.page.expect_download() as saved:
+            v.page.get_by_role("button", name="Save the conversation").click()
+        assert saved.value.suggested_filename.endswith(".txt")
+        assert saved.value.path().read_text() == "You: hello\nAgent: You said: hello\n"
+        assert v.complaints == []
+
+
 def test_settings_are_sent_and_kept(browser: Browser, serve: Serve) -> None:
     server = serve(Script(speech_ids=5))
     with visit(browser, server.url) as v:
@@ -244,6 +284,7 @@ def test_settings_are_sent_and_kept(browser: Browser, serve: Serve) -> None:
         v.page.get_by_label("Voice", exact=True).select_option(label="Male")
         v.page.get_by_label("Instructions").fill("Be brief.")
         v.page.get_by_label("Sensitivity").fill("70")
+        v.page.get_by_label("Volume").fill("40")
         v.page.get_by_label("Demo tools").uncheck()
         v.page.get_by_role("button", name="Done").click()
         session = v.of("session.update")[-1]["session"]
@@ -255,6 +296,14 @@ def test_settings_are_sent_and_kept(browser: Browser, serve: Serve) -> None:
         ask(v.page, "again")
         v.wait_played(4800)
         assert v.of("session.update")[-1]["session"] == session
+        v.page.get_by_role("button", name="Settings").click()
+        expect(v.page.get_by_label("Volume")).to_have_value("40")
+        v.page.get_by_label("Your turn ends").select_option(label="when it sounds complete")
+        v.wait_until(lambda: len(v.of("session.update")) > 2)
+        detection = v.of("session.update")[-1]["session"]["audio"]["input"]["turn_detection"]
+        assert (detection["type"], detection["eagerness"]) == ("semantic_vad", "medium")
+        v.wait_until(lambda: sum(e["type"] == "session.updated" for e in v.received) > 2)
+        assert not [e for e in v.received if e["type"] == "error"]
         assert v.complaints == []
 
 
