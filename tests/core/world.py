@@ -334,8 +334,15 @@ class World:
             job.plan = [ev.TurnEnded(job.turn, "stop", ev.Usage(), (1, 2))]
             self.pass_time(0.2)
 
+    def catch_up(self) -> None:
+        """What was sent and not judged yet is silence, and is judged."""
+        behind = self.mic // WINDOW - self.judged
+        self.plan = self.plan[: self.judged] + [False] * behind
+        self.judge(behind)
+
     def call_from_afar(self) -> None:
         """Somebody speaks in the background, again and again or on and on."""
+        self.catch_up()
         self.plan, self.afar = self.plan[: self.judged] + [False] * 20, True
         for voice, silence in self.tone.choice(
             (((20, 35), (12, 35), (40, 20)), ((200, 20),), ((30, 20), (30, 20)))
@@ -349,6 +356,7 @@ class World:
 
     def talk_over(self) -> None:
         """A short voice or two while we are to be heard, and silence around them."""
+        self.catch_up()
         self.plan = self.plan[: self.judged] + [False] * self.tone.randint(1, 12)
         for _ in range(self.tone.choice((1, 1, 2, 3))):
             self.plan += [True] * self.tone.choice((2, 4, 6, 8, 9, 12, 15, 18, 20, 23, 33))
