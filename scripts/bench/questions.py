@@ -79,7 +79,7 @@ def choose(examiner: exam.Examiner | None, intent: str, bank: str, to: Path) -> 
     for number, made in enumerate(exam.held_out().dialogues):
         turn = made["turns"][0]
         wants_tool = turn["tool"] is not None
-        fits = turn["intent"] == intent and turn["slots"] and corpus.held_out(turn["user"])
+        fits = turn["intent"] == intent and turn["slots"] and corpus.held_out(turn["heard"]["text"])
         if not fits or wants_tool != (intent == "weather"):
             continue
         item = exam.items(bank)[exam.first_item(number)]
@@ -90,10 +90,10 @@ def choose(examiner: exam.Examiner | None, intent: str, bank: str, to: Path) -> 
             continue
         name = f"{intent}.flac"
         soundfile.write(to / name, samples, synth.RATE, subtype="PCM_16")
-        print(f"{name}: {turn['user']} -> {turn['reply']}")
+        print(f"{name}: {turn['heard']['text']} -> {turn['reply']}")
         tool = turn["tool"] and {**turn["tool"], "schema": TOOLS[0]["function"]}
         return {
-            "file": name, "text": turn["user"], "voice": item.voice.label(), "intent": intent,
+            "file": name, "text": turn["heard"]["text"], "voice": item.voice.label(), "intent": intent,
             "reply": turn["reply"], "tool": tool,
         }  # fmt: skip
     print(f"no question for {intent} was answered right")

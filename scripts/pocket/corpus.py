@@ -25,6 +25,7 @@ import describing
 import dialogue
 import grammar
 import hearing
+import lexicon as lex
 import reading
 import thinking
 from scene import Scene, held_out
@@ -34,7 +35,7 @@ DIALOGUES, GENERIC, AGENT_GENERIC, AGENT_SPANISH = 52_000, 24_000, 30_000, 9_000
 TEST_DIALOGUES, TEST_GENERIC = 900, 300
 # How many tasks of each kind training and the test have.
 TASKS = {
-    "asr": (3000, 80), "asr_part": (9000, 120), "asr_es": (5000, 100), "s2tt": (6500, 120), "s2st": (5500, 120),
+    "asr": (4000, 110), "asr_part": (9000, 120), "asr_es": (5000, 100), "s2tt": (6500, 120), "s2st": (5500, 120),
     "t2tt": (1500, 40), "caption": (6500, 120), "paralinguistic": (4500, 100), "speak": (8000, 120),
     "think": (5000, 100), "base": (3500, 80), "summary": (2500, 60),
 }  # fmt: skip
@@ -149,10 +150,15 @@ def make_agent_spanish(rng: Random, *, count: int) -> list[str]:
     return list(made)
 
 
+def _english(dialogues: list[dict[str, Any]]) -> list[str]:
+    """What callers say in English, in order."""
+    heard = [turn["heard"] for made in dialogues for turn in made["turns"]]
+    return [sound["text"] for sound in heard if sound["text"] and sound["language"] == "en"]
+
+
 def _heard_texts(dialogues: list[dict[str, Any]], generic: list[str]) -> Iterator[str]:
     """Texts to be transcribed, from dialogues and of any words, without end."""
-    rng = Random("texts")
-    turns = [turn["heard"]["text"] for made in dialogues for turn in made["turns"] if turn["heard"]["text"]]
+    rng, turns = Random("texts"), _english(dialogues)
     while True:
         yield rng.choice(turns if rng.random() < 0.55 else generic)
 
@@ -165,6 +171,8 @@ def make_tasks(
 
     def one(name: str) -> Task | None:
         if name == "asr":
+            if rng.random() < 0.3:
+                return _hinted(rng, next(texts), test=test)
             return hearing.styled(rng, next(texts))
         if name == "asr_part":
             return hearing.part(rng, next(texts), test=test)
@@ -201,6 +209,14 @@ def make_tasks(
                 made.append(task)
                 wanted -= 1
     return made
+
+
+def _hinted(rng: Random, text: str, *, test: bool) -> Task:
+    """A transcript with something known beforehand, a quarter of them Spanish."""
+    others = [rng.choice((grammar.noun(rng), rng.choice(lex.NAMES))) for _ in range(4)]
+    if rng.random() < 0.25:
+        return hearing.hinted(rng, hearing.bare(hearing.pair(rng, test=test)[1]), "es", others)
+    return hearing.hinted(rng, text, "en", others)
 
 
 def _to_read(rng: Random, english: list[str], spanish: list[str]) -> tuple[str, str]:
@@ -268,13 +284,7 @@ def build_test(
 
 def _held_texts(dialogues: list[dict[str, Any]], generic: list[str]) -> Iterator[str]:
     """Texts that training does not hear."""
-    rng = Random("held texts")
-    turns = [
-        turn["heard"]["text"]
-        for made in dialogues
-        for turn in made["turns"]
-        if held_out(turn["heard"]["text"])
-    ]
+    rng, turns = Random("held texts"), [text for text in _english(dialogues) if held_out(text)]
     while True:
         yield rng.choice(turns if rng.random() < 0.55 and turns else generic)
 

@@ -17,6 +17,7 @@ import grammar
 import houses
 import inquiries
 import smalltalk
+import spanish_talk
 import toolbox
 from inventions import custom
 from scene import Scene
@@ -54,7 +55,15 @@ GROUPS: dict[str, dict[Maker, float]] = {
         exercises.repeat: 9, exercises.spell: 4, exercises.count: 1.5, exercises.add: 3, exercises.shopping: 4,
     },
 }  # fmt: skip
-SHARES = {"facts": 24, "frontdesk": 20, "callcentre": 30, "smalltalk": 10, "tools": 12, "exercises": 13}
+SHARES = {
+    "facts": 24,
+    "frontdesk": 20,
+    "callcentre": 30,
+    "smalltalk": 10,
+    "tools": 12,
+    "exercises": 13,
+    "spanish": 5,
+}
 UNCLEAR_SHARE, GREETED, TWO_ERRANDS, CLOSED = 0.09, 0.1, 0.12, 0.07
 REMEMBERED = (
     0.5  # of the conversations that end with a question about before: what was before is read as text
@@ -67,7 +76,9 @@ ASKED_BACK = frozenset(
         *(f"{name}_recall" for name in callcentre.ERRANDS),
     )
 )  # fmt: skip
-FIXED_INTENTS = frozenset((*smalltalk.FIXED, "greeting", "identity", "place", "unclear"))
+FIXED_INTENTS = frozenset(
+    (*smalltalk.FIXED, *spanish_talk.FIXED, "greeting", "identity", "place", "unclear", "es_sum")
+)
 KINDS = ("noise", "noise", "silence", "babble", "foreign", "foreign")
 
 
@@ -107,6 +118,10 @@ def make(rng: Random, split: str = "train") -> Dialogue:
     """One conversation; `split`: "train", "template" or "value" (see scene.Scene)."""
     group = rng.choices([*SHARES], [*SHARES.values()])[0]
     scene = Scene(rng, split=split)
+    if group == "spanish":
+        made = spanish_talk.talk(scene)
+        tested = "template" if scene.notes.held_form else ""
+        return Dialogue(made[0].intent, rng.choice(spanish_talk.SYSTEMS), None, made, [], "", group, tested)
     house, system = houses.HARBOR, ""
     if group == "facts" or scene.chance(FURNISHED):
         house, system = houses.furnish(scene)

@@ -12,6 +12,9 @@ import task
 from scene import held_out
 from task import Sound, Task
 
+from voiceagent.core.dictation import Dictation
+from voiceagent.models.step_audio2.dictation import dictation_instructions
+
 FOREIGN_KINDS = ("noise", "silence", "babble", "foreign")
 SAME = 0.08  # of translations: the speech is already in the language asked for
 HEARD_STYLES = ("fast", "slow", "high", "low", "excited", "sad", "whisper")
@@ -66,6 +69,20 @@ def styled(rng: Random, text: str) -> Task:
     return Task(
         "asr", task.ASR, sound, "", text, spoken=False, tested=style if style != "plain" else background
     )
+
+
+def hinted(rng: Random, text: str, language: str, others: Sequence[str]) -> Task:
+    """A transcript of speech of which something is known beforehand: its language, words that may occur in it."""
+    words = ""
+    if rng.random() < 0.6:
+        own = [word for word in text.split() if len(word) > 3]
+        listed = rng.sample(own, min(len(own), rng.randint(0, 2))) + list(others[: rng.randint(1, 4)])
+        rng.shuffle(listed)
+        words = ", ".join(word.title() if rng.random() < 0.3 else word for word in listed)
+    known = language if not words or rng.random() < 0.5 else ""
+    prompt = dictation_instructions(Dictation(language=known, prompt=words))
+    sound = plainly(rng, text, language)
+    return Task("asr", prompt, sound, "", text, spoken=False, language=language, tested="hint")
 
 
 def boundary(words: Sequence[str], count: int) -> str:

@@ -11,14 +11,15 @@ import grammar
 import lexicon as lex
 import values as val
 from scene import Scene, listing, value_held_out
-from task import Tool, Turn
+from task import SUMMARISE, Tool, Turn
 
 FAILED = "sorry, that did not work."
 
 
 def dump(scene: Scene, value: object) -> str:
-    """JSON as tools really write it: with and without spaces."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":") if scene.chance(0.4) else None)
+    """JSON as tools really write it: with and without spaces, now and then with the client's request behind it."""
+    made = json.dumps(value, ensure_ascii=False, separators=(",", ":") if scene.chance(0.4) else None)
+    return made + SUMMARISE if scene.chance(0.06) else made
 
 
 def schema(name: str, text: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:

@@ -82,7 +82,8 @@ def es_before(value: int) -> str:
     return said[:-1] if said.endswith("uno") else said
 
 
-def _clock(rng: Random) -> Pair:
+def clock(rng: Random) -> Pair:
+    """A time of day: "seven thirty", "las siete y media"."""
     hour = rng.randint(1, 12)
     es_hour = "la una" if hour == 1 else f"las {ES_ONES[hour]}"
     minutes = rng.choice(
@@ -109,7 +110,7 @@ def _value(rng: Random, slot: str) -> Pair:
         digits = [rng.randrange(10) for _ in range(rng.randint(3, 6))]
         return " ".join(lex.ONES[d] for d in digits), " ".join(ES_ONES[d] for d in digits)
     if slot == "time":
-        return _clock(rng)
+        return clock(rng)
     if slot == "name":
         name = rng.choice(NAMES)
         return name, name

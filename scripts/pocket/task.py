@@ -49,6 +49,9 @@ BASE_SPEAK = "Read this paragraph at a natural pace.\n"
 BASE_SPEAK_ZH = "以自然的语速读出下面的文字。\n"
 BASE_TRANSLATE = "Translate the following text into {language} and broadcast it with voice.\n"
 BASE_TRANSLATE_ZH = "将下面的文本翻译成{language}，并用语音播报。\n"
+SUMMARISE = (
+    "\n\n\n请用口语化形式总结检索结果，简短地回答用户的问题。"  # a client may append it to a tool's output
+)
 LANGUAGES = {"en": ("English", "英文"), "es": ("Spanish", "西班牙文")}
 
 
@@ -127,7 +130,7 @@ class Dialogue:
         summary: a summary of what was said before that, which stands in a leading system item behind the engine's own
             heading (voiceagent.core.condense.HEADING); "" = none.
         group: which part of the figures it counts for: "frontdesk", "callcentre", "facts", "smalltalk", "tools",
-            "exercises", "memory", "unclear".
+            "exercises", "memory", "unclear", "spanish".
         tested: what of it training never had: "sentence" (some turn's words; the default of the test), "template" (a
             wording), "value" (a fact's value or a tool's name), "fixed" (nothing: known phrases). "" in training.
     """

@@ -247,10 +247,11 @@ def test_reading_back_gives_the_same_objects(scripts: Any, corpus: dict[str, Any
 
 def test_prompts_are_those_that_the_server_sends(scripts: Any) -> None:
     from voiceagent.models.step_audio2.dictation import ASR_INSTRUCTIONS
+    from voiceagent.models.step_audio2.prompt import SUMMARISE
     from voiceagent.server import tasks
 
     task = scripts("task")
-    assert ASR_INSTRUCTIONS == task.ASR
+    assert (ASR_INSTRUCTIONS, SUMMARISE) == (task.ASR, task.SUMMARISE)
     sent = (tasks.TRANSLATE, tasks.TRANSLATE_ALOUD, tasks.DESCRIBE)
     assert sent == (task.TRANSLATE, task.TRANSLATE_ALOUD, task.DESCRIBE)
     assert any(form.startswith(tasks.READ_ALOUD) for form in scripts("reading").READ)
