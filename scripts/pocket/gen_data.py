@@ -359,8 +359,8 @@ def main() -> int:
 
 
 def thinned(items: list[Item]) -> list[Item]:
-    """The personas' banks for a dry run: some of them; the others must stay whole, their order is the corpus's."""
-    return items[:: len(items) // 160] if items and items[0].seed.startswith("voices/") else items
+    """The personas' bank for a dry run: a few of them; the other banks must stay whole, their order is the corpus's."""
+    return items[: 5 * UTTERANCES] if items and items[0].seed.startswith("voices/") else items
 
 
 if __name__ == "__main__":
