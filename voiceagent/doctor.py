@@ -209,8 +209,9 @@ def _memory(engine: EngineConfig, folder: Path) -> Finding:
         f"{device} needs {needed / GB:.1f} GB and has {where.free[device] / GB:.1f} GB free"
         for device, needed in where.needed.items()
     ]
-    said.append(f"{where.kv_bytes / GB:.1f} GB for conversations")
-    said.append(f"{where.speech_bytes / GB:.1f} GB for speech streams")
+    positions, streams = where.kv_bytes // where.position_bytes, where.speech_streams
+    said.append(f"{where.kv_bytes / GB:.1f} GB for conversations ({positions:,} tokens in all)")
+    said.append(f"{where.speech_bytes / GB:.1f} GB for speech ({streams} replies at once, and the voices)")
     return Finding("ok", "Memory", "; ".join(said))
 
 

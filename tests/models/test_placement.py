@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from voiceagent.errors import CapacityError, ConfigError
 from voiceagent.models import placement
 from voiceagent.models.placement import Needs, Placement, place
 from voiceagent.models.step_audio2.checkpoint import Stored
+from voiceagent.models.step_audio2.t2w_room import SpeechRoom
 
 GB = 1_000_000_000
 
@@ -53,7 +55,9 @@ def test_the_published_sizes(mini: Path) -> None:
     needs = Needs.of(mini)
     assert 2 * needs.language == 16_630_358_528
     assert (needs.flow, needs.position * 2, needs.positions) == (155_802_352, 57_344, 16384)
-    assert 60e6 < 2 * needs.stream < 80e6
+    room = SpeechRoom.of(needs.speech, torch.bfloat16)
+    assert 60e6 < room.stream < 80e6
+    assert room.least < 0.9 * GB
 
 
 def test_one_large_card(mini: Path) -> None:
@@ -65,12 +69,28 @@ def test_one_large_card(mini: Path) -> None:
     assert total(where) < 0.951 * 140 * GB
 
 
-@pytest.mark.parametrize("card", [24, 32, 40, 48, 80])
-def test_smaller_cards_hold_shorter_conversations(mini: Path, card: int) -> None:
+@pytest.mark.parametrize(
+    ("card", "positions", "streams"),
+    [(22, 24_000, 1), (25, 60_000, 12), (32, 130_000, 25), (40, 260_000, 32)],
+)
+def test_smaller_cards_hold_shorter_conversations(
+    mini: Path, card: int, positions: int, streams: int
+) -> None:
+    """24 sessions of some length on 25 GB, 32 long ones on 40: what is there is shared out to the last."""
     where = place(mini, max_sessions=32, machine=Imagined([card * GB]))
-    assert where.kv_bytes >= 57_344 * 16384
-    assert where.speech_bytes >= 60_000_000
+    assert where.kv_bytes // where.position_bytes >= positions
+    assert where.speech_streams >= streams
     assert total(where) <= 0.951 * card * GB
+
+
+@pytest.mark.parametrize("card", [24, 25, 40, 48, 80])
+def test_what_is_planned_for_speech_is_what_speech_makes_of_it(mini: Path, card: int) -> None:
+    where = place(mini, max_sessions=16, machine=Imagined([card * GB]))
+    room = SpeechRoom.of(Needs.of(mini).speech, where.speech_dtype)
+    found = room.divide(where.speech_bytes)
+    assert found["slots"] == where.speech_streams
+    assert found["prompt_tokens"] >= 500
+    assert (found["slots"] + 1) * room.stream + found["prompt_tokens"] * room.token <= where.speech_bytes
 
 
 def total(where: Placement) -> int:
@@ -84,8 +104,10 @@ def test_a_card_that_is_too_small_names_both_numbers(mini: Path) -> None:
     ) as caught:
         place(mini, machine=Imagined([16 * GB]))
     assert caught.value.code == "out_of_memory"
-    assert "engine.speech_device" in caught.value.remedy
-    with pytest.raises(CapacityError, match=r"40\.0 GB are needed"):
+    assert "17.5 GB for the language model and its work, 0.9 GB for one conversation" in caught.value.message
+    assert caught.value.remedy.endswith("or use a device with 22 GB free.")
+    place(mini, machine=Imagined([22 * GB]))  # the advice is right
+    with pytest.raises(CapacityError, match=r"38\.\d GB are needed"):
         place(mini, dtype="float32", machine=Imagined([30 * GB]))
 
 
@@ -120,8 +142,83 @@ def test_budgets_that_are_named_are_kept_or_refused(mini: Path) -> None:
     machine = Imagined([40 * GB])
     where = place(mini, kv_memory_mb=8000, speech_memory_mb=2000, machine=machine)
     assert (where.kv_bytes, where.speech_bytes) == (8 * GB, 2 * GB)
-    with pytest.raises(CapacityError, match=r"engine\.kv_memory_mb"):
+    with pytest.raises(
+        CapacityError, match=r"30\.0 GB for conversations \(engine\.kv_memory_mb\)"
+    ) as refused:
         place(mini, kv_memory_mb=30_000, machine=machine)
+    follow(refused.value, mini, machine, kv_memory_mb=30_000)
+    with pytest.raises(
+        CapacityError, match=r"speech streams and voices \(engine\.speech_memory_mb\)"
+    ) as refused:
+        place(mini, speech_memory_mb=25_000, machine=machine)
+    follow(refused.value, mini, machine, speech_memory_mb=25_000)
+    with pytest.raises(CapacityError) as refused:
+        place(mini, kv_memory_mb=30_000, speech_memory_mb=25_000, machine=machine)
+    assert "Set engine.kv_memory_mb and engine.speech_memory_mb to 0" in refused.value.remedy
+
+
+def follow(refused: CapacityError, folder: Path, machine: Imagined, **settings: Any) -> None:
+    """Does what the remedy says, after which everything fits; and one megabyte more does not."""
+    found = re.fullmatch(r"Set engine\.(\w+) to (\d+) or less; 0 works it out\.", refused.remedy)
+    assert found is not None, refused.remedy
+    key, most = found[1], int(found[2])
+    place(folder, machine=machine, **{**settings, key: most})
+    with pytest.raises(CapacityError):
+        place(folder, machine=machine, **{**settings, key: most + 1})
+    place(folder, machine=machine, **{**settings, key: 0})
+
+
+def test_budgets_that_are_too_small_say_how_much_there_must_be(mini: Path) -> None:
+    machine = Imagined([40 * GB])
+    with pytest.raises(
+        ConfigError, match=r"100\.0 MB are too little for speech: two streams take 148\.0 MB"
+    ) as refused:
+        place(mini, speech_memory_mb=100, machine=machine)
+    assert refused.value.param == "engine.speech_memory_mb"
+    least = int(re.findall(r"to (\d+) or more", refused.value.remedy)[0])
+    assert place(mini, speech_memory_mb=least, machine=machine).speech_streams == 1
+    with pytest.raises(ConfigError, match="too little for speech"):
+        place(mini, speech_memory_mb=least - 1, machine=machine)
+    with pytest.raises(ConfigError, match=r"engine\.kv_memory_mb = 2 is too little") as refused:
+        place(mini, kv_memory_mb=2, machine=machine)
+    assert refused.value.param == "engine.kv_memory_mb"
+    assert place(mini, kv_memory_mb=4, machine=machine).kv_bytes == 4_000_000
+
+
+def test_another_card_is_named_if_it_would_do(mini: Path) -> None:
+    with pytest.raises(CapacityError) as refused:
+        place(mini, machine=Imagined([20 * GB, 8 * GB]))
+    assert "Set engine.speech_device to cuda:1, which has room for speech." in refused.value.remedy
+    place(mini, speech_device="cuda:1", machine=Imagined([20 * GB, 8 * GB]))
+    with pytest.raises(CapacityError) as refused:
+        place(mini, machine=Imagined([20 * GB, 1 * GB, 40 * GB]))
+    assert "Set engine.device to cuda:2, which has room for all of it." in refused.value.remedy
+    with pytest.raises(CapacityError) as refused:
+        place(mini, speech_device="cuda:1", machine=Imagined([24 * GB, 1 * GB, 8 * GB]))
+    assert "Set engine.speech_device to cuda:2" in refused.value.remedy
+    with pytest.raises(CapacityError) as refused:
+        place(mini, dtype="float32", machine=Imagined([30 * GB]))
+    assert "Set engine.dtype to bfloat16" in refused.value.remedy
+    with pytest.raises(CapacityError) as refused:
+        place(mini, device="cpu", machine=Imagined(memory=8 * GB))
+    assert "cuda" not in str(refused.value)
+
+
+@pytest.mark.parametrize("head_dim", [96, 8, 80])
+def test_sizes_that_no_kernel_can_be_cut_for_run_on_a_cpu_only(mini: Path, head_dim: int) -> None:
+    config = json.loads((mini / "config.json").read_text())
+    config["text_config"]["head_dim"] = head_dim
+    (mini / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ConfigError, match=f"head_dim is {head_dim}; its kernels take powers of two"
+    ) as refused:
+        place(mini, machine=Imagined([140 * GB]))
+    assert refused.value.code == "device_unavailable"
+    assert "--device cpu" in refused.value.remedy
+    place(mini, device="cpu", machine=Imagined([140 * GB]))
+    (mini / "token2wav" / "flow.yaml").write_text(FLOW_YAML.replace("num_heads: 8", "num_heads: 6"))
+    with pytest.raises(ConfigError, match=r"heads of"):
+        place(mini, device="cpu", speech_device="cuda:0", machine=Imagined([140 * GB]))
 
 
 def test_a_cpu_and_an_old_card(mini: Path) -> None:

@@ -14,18 +14,20 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from voiceagent.errors import CapacityError, ConfigError
+from voiceagent.errors import ConfigError
+from voiceagent.models import admission
+from voiceagent.models.admission import KV_KEY, MB, SPARE, SPEECH_KEY, Part, check_room, total
 from voiceagent.models.step_audio2.checkpoint import read_headers, sizes_only, weight_count
-from voiceagent.models.step_audio2.config import StepAudio2Config
-from voiceagent.models.step_audio2.flow import ODE_STEPS, PROMPT_TOKENS, FlowNet
+from voiceagent.models.step_audio2.config import StepAudio2Config, TextConfig
+from voiceagent.models.step_audio2.flow import FlowNet
 from voiceagent.models.step_audio2.flow_config import FlowConfig
 from voiceagent.models.step_audio2.hift_net import HiftConfig, HiftNet
-from voiceagent.models.step_audio2.t2w_pool import FlowPool
+from voiceagent.models.step_audio2.kv import page_bytes
+from voiceagent.models.step_audio2.t2w_room import SpeechRoom
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-MB = 1_000_000
 
-_SPARE = 0.95  # share of the free memory that is planned with; allocators lose some to rounding
+_LANGUAGE = "the language model and its work"
 _LANGUAGE_WORK = (0.05, 512 * MB)  # activations and graphs: share of the weights, and at least
 _SPEECH_WORK = (2.0, 256 * MB)
 _SPEECH_SHARE = 1 / 3  # of the memory left on a GPU that speech and language share
@@ -75,8 +77,8 @@ class Needs:
         vocoder: weights of HiFT, always float32.
         position: keys and values of one position.
         positions: the longest conversation.
-        stream: state of one speech stream.
-        voices: what the speech decoder keeps of the voices' prompts.
+        text: the language model's sizes.
+        speech: the flow's.
     """
 
     language: int
@@ -84,8 +86,8 @@ class Needs:
     vocoder: int
     position: int
     positions: int
-    stream: int
-    voices: int
+    text: TextConfig
+    speech: FlowConfig
 
     @classmethod
     def of(cls, folder: Path | str) -> Needs:
@@ -105,8 +107,8 @@ class Needs:
             vocoder=_size(vocoder),
             position=2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim,
             positions=text.max_position_embeddings,
-            stream=FlowPool.slot_bytes(config, steps=ODE_STEPS, dtype=torch.int8),
-            voices=FlowPool.token_bytes(config, steps=ODE_STEPS, dtype=torch.int8) * PROMPT_TOKENS,
+            text=text,
+            speech=config,
         )
 
 
@@ -130,7 +132,10 @@ class Placement:
         kv_bytes: for the keys and values of all conversations, as far as can be said before loading.
         speech_bytes: for the state of all speech streams.
         kv_range: least and most of `kv_bytes`.
+        kv_named: what the operator said of it; 0 = nothing.
         language_bytes: weights and working memory of the language model.
+        position_bytes: keys and values of one position.
+        speech_streams: that `speech_bytes` hold at once.
         fixed: per device what weights and working memory take.
         needed: per device what weights, working memory, and at least one conversation and stream take.
         free: per device what was free.
@@ -143,7 +148,10 @@ class Placement:
     kv_bytes: int
     speech_bytes: int
     kv_range: tuple[int, int]
+    kv_named: int
     language_bytes: int
+    position_bytes: int
+    speech_streams: int
     fixed: dict[str, int]
     needed: dict[str, int]
     free: dict[str, int]
@@ -160,8 +168,12 @@ class Placement:
             return self.kv_bytes
         least, most = self.kv_range
         free = (machine or ThisMachine()).free(self.device)
-        _check_room(self.device, wanted=self.language_bytes + least, fixed=self.language_bytes, free=free)
-        return min(most, int(free * _SPARE) - self.language_bytes)
+        parts = [Part(_LANGUAGE, self.language_bytes), _conversations(self.kv_named, talk=least)]
+        remedy = admission.remedy(self.device, {self.device: parts}, free={self.device: free}, half="")
+        if self.speech_device == self.device:
+            remedy += " Speech is there already: engine.speech_memory_mb is what it may take."
+        check_room(self.device, parts, free=free, remedy=remedy)
+        return min(most, int(free * SPARE) - self.language_bytes)
 
 
 def choose(
@@ -217,21 +229,25 @@ def place(
     )
     (where, number), (speech, speech_number) = stages.language, stages.speech
     needs = Needs.of(folder)
+    _check_shapes(needs, language_device=where, speech_device=speech)
+    room = SpeechRoom.of(needs.speech, speech_number)
+    kv_bytes, speech_bytes = kv_memory_mb * MB, speech_memory_mb * MB
     talk = needs.position * needs.positions * number.itemsize
-    stream = needs.stream * speech_number.itemsize
-    spare = stream + needs.voices * speech_number.itemsize  # a stream that is nobody's, and the prompts
+    if kv_bytes:
+        _check_conversations(kv_bytes, page=page_bytes(needs.text, number))
+    if speech_bytes:
+        room.check(speech_bytes)
     fixed = _fixed(needs, stages)
-    needed = dict(fixed)
-    needed[where] += kv_memory_mb * MB or talk
-    needed[speech] += speech_memory_mb * MB or stream + spare
-    free = {name: machine.free(name) for name in needed}
-    for name, wanted in needed.items():
-        _check_room(name, wanted=wanted, fixed=fixed[name], free=free[name])
+    parts = _parts(needs, stages, kv_bytes=kv_bytes, speech_bytes=speech_bytes, talk=talk, room=room)
+    free = {name: machine.free(name) for name in parts}
+    for name, listed in parts.items():
+        everywhere = {f"cuda:{i}": machine.free(f"cuda:{i}") for i in range(machine.gpus())} | free
+        remedy = admission.remedy(name, parts, free=everywhere, half=_half(name, stages, machine))
+        check_room(name, listed, free=free[name], remedy=remedy)
     left = {name: _left(name, free=free[name], fixed=fixed[name]) for name in fixed}
-    speech_bytes, kv_bytes = speech_memory_mb * MB, kv_memory_mb * MB
     if not speech_bytes:
         most = int(left[speech] * (_SPEECH_SHARE if where == speech else 1.0))
-        speech_bytes = max(stream + spare, min(max_sessions * stream + spare, most))
+        speech_bytes = max(room.least, min(room.wanted(max_sessions), most))
     left[speech] -= speech_bytes
     kv_range = (kv_bytes, kv_bytes) if kv_bytes else (talk, max_sessions * talk)
     return Placement(
@@ -242,11 +258,75 @@ def place(
         kv_bytes=max(kv_range[0], min(kv_range[1], left[where])),
         speech_bytes=speech_bytes,
         kv_range=kv_range,
+        kv_named=kv_memory_mb * MB,
         language_bytes=_language_bytes(needs, number),
+        position_bytes=needs.position * number.itemsize,
+        speech_streams=room.divide(speech_bytes)["slots"],
         fixed=fixed,
-        needed=needed,
+        needed={name: total(listed) for name, listed in parts.items()},
         free=free,
     )
+
+
+def _check_shapes(needs: Needs, *, language_device: str, speech_device: str) -> None:
+    """Refuses sizes that the kernels of a GPU cannot be cut for; on a CPU any will do."""
+    wrong = ""
+    if language_device != "cpu" and not _power_of_2(needs.text.head_dim, least=16):
+        wrong = f"text_config.head_dim is {needs.text.head_dim}"
+    dit = needs.speech.dit
+    if speech_device != "cpu" and not (_power_of_2(dit.heads) and _power_of_2(dit.head_size, least=16)):
+        wrong = f"flow.yaml has {dit.heads} heads of {dit.head_size}"
+    if wrong:
+        raise ConfigError(
+            f"This checkpoint does not run on a GPU: {wrong}; its kernels take powers of two, and heads "
+            "of 16 or wider.",
+            code="device_unavailable",
+            remedy="Run it with --device cpu.",
+            param="engine.device",
+        )
+
+
+def _check_conversations(kv_bytes: int, *, page: int) -> None:
+    if kv_bytes < page:
+        raise ConfigError(
+            f"engine.kv_memory_mb = {kv_bytes // MB} is too little: conversations are kept in pages of "
+            f"{page / MB:.1f} MB.",
+            remedy=f"Set it to {-(-page // MB)} or more, a few hundred for a real conversation; 0 works it out.",
+            param="engine.kv_memory_mb",
+        )
+
+
+def _parts(
+    needs: Needs, stages: Stages, *, kv_bytes: int, speech_bytes: int, talk: int, room: SpeechRoom
+) -> dict[str, list[Part]]:
+    """Per device what must lie there: what is fixed, and the budgets that were named or the least there must be."""
+    (where, number), (speech, _) = stages.language, stages.speech
+    parts: dict[str, list[Part]] = {where: [], speech: []}
+    parts[where].append(Part(_LANGUAGE, _language_bytes(needs, number)))
+    parts[where].append(_conversations(kv_bytes, talk=talk))
+    parts[speech].append(Part("the speech decoder and its work", _speech_bytes(needs, stages), speech=True))
+    if speech_bytes:
+        streams = Part("speech streams and voices", speech_bytes, SPEECH_KEY, least=room.least, speech=True)
+    else:
+        streams = Part("one speech stream and two voices", room.least, speech=True)
+    parts[speech].append(streams)
+    return parts
+
+
+def _conversations(named: int, *, talk: int) -> Part:
+    if named:
+        return Part("conversations", named, KV_KEY, least=min(named, talk))
+    return Part("one conversation of full length", talk)
+
+
+def _half(device: str, stages: Stages, machine: Machine) -> str:
+    """The setting that halves a GPU's weights, if they are in float32."""
+    if device == "cpu":
+        return ""
+    number = "bfloat16" if machine.has_bfloat16(device) else "float16"
+    if stages.language == (device, torch.float32):
+        return f"engine.dtype to {number}"
+    return f"engine.speech_dtype to {number}" if stages.speech == (device, torch.float32) else ""
 
 
 def _language_bytes(needs: Needs, number: torch.dtype) -> int:
@@ -256,17 +336,21 @@ def _language_bytes(needs: Needs, number: torch.dtype) -> int:
 
 def _fixed(needs: Needs, stages: Stages) -> dict[str, int]:
     """Per device, the bytes of weights and of working memory."""
-    (where, number), (speech, speech_number) = stages.language, stages.speech
-    flow = needs.flow * speech_number.itemsize
+    (where, number), (speech, _) = stages.language, stages.speech
     fixed = {where: 0, speech: 0}
     fixed[where] += _language_bytes(needs, number)
-    fixed[speech] += flow + needs.vocoder * 4 + _work(flow, _SPEECH_WORK)
+    fixed[speech] += _speech_bytes(needs, stages)
     return fixed
+
+
+def _speech_bytes(needs: Needs, stages: Stages) -> int:
+    flow = needs.flow * stages.speech[1].itemsize
+    return flow + needs.vocoder * 4 + _work(flow, _SPEECH_WORK)
 
 
 def _left(device: str, *, free: int, fixed: int) -> int:
     """Bytes beyond the fixed ones that conversations may have: of a CPU half, since other programs live there too."""
-    return int((free * _SPARE - fixed) * (0.5 if device == "cpu" else 1.0))
+    return int((free * SPARE - fixed) * (0.5 if device == "cpu" else 1.0))
 
 
 def _device(asked: str, machine: Machine, *, default: str, field: str) -> str:
@@ -324,17 +408,8 @@ def _dtype(asked: str, device: str, machine: Machine, *, field: str) -> torch.dt
     return DTYPES[asked]
 
 
-def _check_room(device: str, *, wanted: int, fixed: int, free: int) -> None:
-    if wanted <= free * _SPARE:
-        return
-    raise CapacityError(
-        f"{device} has {free / 1e9:.1f} GB of memory free and {wanted / 1e9:.1f} GB are needed: "
-        f"{fixed / 1e9:.1f} GB for weights and work, {(wanted - fixed) / 1e9:.1f} GB for conversations.",
-        code="out_of_memory",
-        remedy="End other programs there, use bfloat16, move speech away (engine.speech_device), lower "
-        "engine.kv_memory_mb and engine.speech_memory_mb if they are set, or take a larger device.",
-        param="engine.device",
-    )
+def _power_of_2(number: int, *, least: int = 1) -> bool:
+    return number >= least and number & (number - 1) == 0
 
 
 def _work(weights: int, rule: tuple[float, int]) -> int:

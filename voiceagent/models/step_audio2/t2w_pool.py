@@ -142,7 +142,7 @@ class FlowPool:
             raise CapacityError(
                 f"all {self.slots} speech streams are taken.",
                 code="speech_full",
-                remedy="Try again when a reply has ended, or give the engine more speech memory.",
+                remedy="Try again when a reply has ended, or raise engine.speech_memory_mb.",
             )
         return Lease(self._free.pop(), 1, self._free.append)
 
@@ -159,9 +159,10 @@ class FlowPool:
             start = taken + self._rooms[taken]
         if start + tokens > self.prompt_tokens:
             raise CapacityError(
-                f"no room for the {tokens} tokens of another voice's prompt.",
+                f"no room for the {tokens} tokens of another voice's prompt: "
+                f"{sum(self._rooms.values())} of {self.prompt_tokens} are taken.",
                 code="speech_full",
-                remedy="Use a shorter recording or one of the voices in use, or give the engine more speech memory.",
+                remedy="Use a shorter recording or one of the voices in use, or raise engine.speech_memory_mb.",
             )
         self._rooms[start] = tokens
         return Lease(start, tokens, self._leave)

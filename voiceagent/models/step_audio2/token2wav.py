@@ -14,20 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from voiceagent.errors import CapacityError, ConfigError, InputError
+from voiceagent.errors import CapacityError, InputError
 from voiceagent.models.step_audio2.compat import ReferenceSpeech, ReferenceState
-from voiceagent.models.step_audio2.flow import (
-    ODE_STEPS,
-    PROMPT_TOKENS,
-    Flow,
-    FlowChunk,
-    FlowPrompt,
-    FlowState,
-)
+from voiceagent.models.step_audio2.flow import Flow, FlowChunk, FlowPrompt, FlowState
 from voiceagent.models.step_audio2.flow_config import FlowConfig
 from voiceagent.models.step_audio2.hift import Hift, HiftPart, HiftState
 from voiceagent.models.step_audio2.t2w_graphs import BUCKETS
-from voiceagent.models.step_audio2.t2w_pool import FlowPool
+from voiceagent.models.step_audio2.t2w_room import SpeechRoom
 from voiceagent.models.step_audio2.voice import Voice, load_voices, new_voice
 
 CHUNKS = (12, 16, 25)
@@ -152,10 +145,11 @@ class Token2Wav:
 
         Raises:
             CheckpointError: a file is missing or damaged; it is named.
-            ConfigError: `bytes` is not enough for one stream.
+            ConfigError: `bytes` is not enough for one stream and the prompts.
         """
         folder = Path(folder)
-        room = {} if bytes is None else _divide(bytes, FlowConfig.from_file(folder / "flow.yaml"), dtype)
+        config = FlowConfig.from_file(folder / "flow.yaml")
+        room = {} if bytes is None else SpeechRoom.of(config, dtype).divide(bytes)
         flow = Flow.load(folder, device=device, dtype=dtype, **room)
         hift = Hift.load(folder, device=device)
         voices = load_voices(folder, recordings=Path(recordings) if recordings else folder.parent)
@@ -328,21 +322,6 @@ class Token2Wav:
                     raise
                 del self._prompts[foreign[0]]
         return self._prompts[voice]
-
-
-def _divide(size: int, config: FlowConfig, dtype: torch.dtype) -> dict[str, int]:
-    """How many streams and prompt tokens fit into `size` bytes: the prompts take up to a quarter."""
-    stream = FlowPool.slot_bytes(config, steps=ODE_STEPS, dtype=dtype)
-    token = FlowPool.token_bytes(config, steps=ODE_STEPS, dtype=dtype)
-    prompts = min(PROMPT_TOKENS, size // 4 // token)
-    slots = (size - prompts * token) // stream - 1  # one slot is nobody's
-    if slots < 1:
-        raise ConfigError(
-            f"{size / 1e6:.0f} MB are too little for one speech stream.",
-            param="engine.speech_memory_mb",
-            remedy=f"Give at least {8 * stream / 1e6:.0f} MB; every stream takes {stream / 1e6:.0f}.",
-        )
-    return {"slots": slots, "prompt_tokens": prompts}
 
 
 def to_pcm(streams: Sequence[Sequence[Tensor]]) -> list[Pcm]:
