@@ -20,6 +20,7 @@ from voiceagent.core import events as core
 from voiceagent.core.history import AssistantItem, AudioContent, Item, Piece, UserItem
 from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, VOICE_RATE
 from voiceagent.wire.binary import read_frame
+from voiceagent.wire.dialect import Slow
 from voiceagent.wire.realtime import RealtimeDialect
 
 SECONDS = 60
@@ -56,7 +57,9 @@ def retrieve(item: Item) -> float:
     """Milliseconds to answer."""
     dialect = RealtimeDialect(session_id="bench", model="m", base=core.SessionConfig(), voices=("a",))
     began = time.process_time()
-    list(dialect.render(act.ItemRetrieved(item)))
+    for frame in dialect.render(act.ItemRetrieved(item)):
+        if isinstance(frame, Slow):
+            "".join(frame.parts)
     return 1000 * (time.process_time() - began)
 
 

@@ -1,10 +1,13 @@
 import base64
+import json
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from voiceagent.audio.pcm import float_to_int16
+from voiceagent.audio.resample import resample
 from voiceagent.core.actions import TurnError
 from voiceagent.core.events import Usage
 from voiceagent.core.history import (
@@ -23,6 +26,7 @@ from voiceagent.wire import chat
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.dialect import WireError
+from voiceagent.wire.realtime_retrieve import filled, with_holes
 
 
 def read(**item: Any) -> Item:
@@ -73,6 +77,13 @@ def test_a_replayed_spoken_reply_is_its_transcript() -> None:
     )
 
 
+def retrieved(item: Item) -> dict[str, Any]:
+    """An item as `conversation.item.retrieved` tells it."""
+    shown, sounds = with_holes(item)
+    told: dict[str, Any] = json.loads("".join(filled(json.dumps(shown, separators=(",", ":")), sounds)))
+    return told
+
+
 def test_audio_of_a_person_goes_in_and_comes_out_on_request() -> None:
     samples = (np.sin(np.arange(2400) / 20) * 9000).astype("<i2")
     part = {
@@ -84,7 +95,7 @@ def test_audio_of_a_person_goes_in_and_comes_out_on_request() -> None:
     assert isinstance(item, UserItem)
     assert items.audio_seconds(item) == pytest.approx(0.1)
     assert items.to_wire(item)["content"] == [{"type": "input_audio", "transcript": "la"}]
-    back = np.frombuffer(items.to_wire(item, with_audio=True)["content"][0]["audio"], "<i2")
+    back = np.frombuffer(base64.b64decode(retrieved(item)["content"][0]["audio"], validate=True), "<i2")
     assert len(back) == 2400
     assert np.abs(back[200:-200].astype(int) - samples[200:-200]).max() < 200
 
@@ -93,7 +104,7 @@ def test_the_transcript_key_is_always_there() -> None:
     item = UserItem("u", (AudioContent((Piece(1, np.zeros(1600, np.float32)),)),))
     assert items.to_wire(item)["content"] == [{"type": "input_audio", "transcript": None}]
     bare = UserItem("u", (AudioContent(()), TextContent("x")))
-    assert "audio" not in items.to_wire(bare, with_audio=True)["content"][0]
+    assert "audio" not in retrieved(bare)["content"][0]
     assert items.audio_seconds(bare) == 0.0
     assert items.audio_seconds(SystemItem("s", "")) == 0.0
 
@@ -109,11 +120,32 @@ def test_the_sound_of_a_reply_is_shown_on_request_and_only_then() -> None:
     sound = np.arange(4800, dtype=np.int16)
     reply = AssistantItem("a", "Hello", spoken=True, audio=(sound[:960], sound[960:]))
     assert items.to_wire(reply)["content"] == [{"type": "output_audio", "transcript": "Hello"}]
-    (part,) = items.to_wire(reply, with_audio=True)["content"]
+    (part,) = retrieved(reply)["content"]
     assert (part["type"], part["transcript"]) == ("output_audio", "Hello")
-    assert np.array_equal(np.frombuffer(part["audio"], "<i2"), sound)
-    (part,) = items.to_wire(AssistantItem("a", "Hello", spoken=True), with_audio=True)["content"]
+    assert np.array_equal(np.frombuffer(base64.b64decode(part["audio"], validate=True), "<i2"), sound)
+    (part,) = retrieved(AssistantItem("a", "Hello", spoken=True))["content"]
     assert "audio" not in part
+
+
+def test_much_sound_is_told_in_parts_of_a_second_or_so_and_a_text_cannot_look_like_a_hole() -> None:
+    rng = np.random.default_rng(1)
+    long = [rng.uniform(-0.5, 0.5, n).astype(np.float32) for n in (25 * 16_000, 24_001, 7 * 16_000)]
+    trap = '"audio":""'
+    content = (
+        TextContent(trap),
+        AudioContent(tuple(map(Piece, range(3), long)), trap),
+        AudioContent((Piece(4, long[1]),)),
+    )
+    shown, sounds = with_holes(UserItem(trap, content))
+    parts = list(filled(json.dumps(shown, separators=(",", ":")), sounds))
+    assert len(parts) > 34
+    assert max(map(len, parts)) <= 4 * 24_000
+    told = json.loads("".join(parts))
+    assert (told["id"], told["content"][0]["text"], told["content"][1]["transcript"]) == (trap, trap, trap)
+    whole = resample(np.concatenate(long), source=16_000, target=24_000)
+    heard = np.frombuffer(base64.b64decode(told["content"][1]["audio"], validate=True), "<i2")
+    assert np.array_equal(heard, float_to_int16(whole))
+    assert len(base64.b64decode(told["content"][2]["audio"], validate=True)) == 2 * 36_002
 
 
 @pytest.mark.parametrize(

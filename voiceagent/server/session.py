@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from math import ceil
+from math import ceil, inf
 from typing import Protocol
 
 from voiceagent.core import actions as act
@@ -17,8 +17,9 @@ from voiceagent.core import events as core
 from voiceagent.core.guard import EchoGuard
 from voiceagent.engine.api import EngineSession
 from voiceagent.errors import VoiceAgentError
+from voiceagent.server.slow import SlowFrames
 from voiceagent.units import MODEL_RATE
-from voiceagent.wire.dialect import Dialect, Reply, ToolsRequest, VoiceRequest, WireError
+from voiceagent.wire.dialect import Dialect, Reply, Slow, ToolsRequest, VoiceRequest, WireError
 
 log = logging.getLogger("voiceagent.session")
 
@@ -64,6 +65,7 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._echo: EchoGuard | None = None
+        self._slow = SlowFrames(line.send, self._crash)
         self._over = False
         self._engine_up = True
         self.ask_voices: Callable[[VoiceRequest], None] = lambda _: None  #: takes what is asked of voices
@@ -77,8 +79,11 @@ class Session:
     def backlog_s(self) -> float:
         """Seconds of input that the voice detector has not answered: a file may come faster than it listens.
 
-        Without a bound one client's flood of audio would fill the engine's pipe, and the engine is everybody's.
+        Without a bound one client's flood of audio would fill the engine's pipe, and the engine is everybody's. It is
+        without end while an answer that takes long is being made: one such request at a time.
         """
+        if self._slow.busy:
+            return inf
         return (self._heard - self._judged) / MODEL_RATE if self._engine_up else 0.0
 
     def tell(self, frames: Iterable[str | bytes]) -> None:
@@ -152,6 +157,7 @@ class Session:
     def end(self) -> None:
         """The connection is gone: nothing is handled any more, the engine forgets us. Ending twice is fine."""
         self._over = True
+        self._slow.drop()
         if self._timer is not None:
             self._timer.cancel()
         if self._engine is not None:
@@ -229,7 +235,10 @@ class Session:
         if self._echo is not None:
             self._echo.did(action, self._clock())
         for frame in self._dialect.render(action):
-            self._line.send(frame)
+            if isinstance(frame, Slow):
+                self._slow.add(frame)
+            else:
+                self._line.send(frame)
 
     def _guarded(self, event: core.Event) -> None:
         """Handles an event that the loop calls us with: a bug of ours stays in this session, the timer is re-armed."""

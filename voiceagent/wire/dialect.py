@@ -5,7 +5,7 @@ A dialect holds connection-level bookkeeping only (ids, sequence numbers, format
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -69,6 +69,13 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Slow:
+    """A text frame that takes long to make: its parts, each the work of about a millisecond, are made one by one."""
+
+    parts: Iterator[str]
+
+
+@dataclass(frozen=True, slots=True)
 class CreateVoice:
     """A Realtime session asks for a voice of its own: of a sound file, or of what a person said in an item."""
 
@@ -119,7 +126,7 @@ class Dialect(Protocol):
         """Events, direct replies and requests for one frame from the peer; raises WireError only."""
         ...
 
-    def render(self, action: Action) -> Iterable[str | bytes]:
+    def render(self, action: Action) -> Iterable[str | bytes | Slow]:
         """Frames that tell the peer of one action; none if the action is not the peer's business."""
         ...
 

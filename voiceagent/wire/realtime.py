@@ -11,6 +11,7 @@ from typing import Any, assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
+from voiceagent.core.history import Item
 from voiceagent.errors import InputError, VoiceAgentError
 from voiceagent.units import VOICE_RATE, ms_to_samples
 from voiceagent.wire import realtime_events as ev
@@ -22,6 +23,7 @@ from voiceagent.wire.dialect import (
     DeleteVoice,
     DropTools,
     Reply,
+    Slow,
     ToolsRequest,
     VoiceRequest,
     WireError,
@@ -32,6 +34,7 @@ from voiceagent.wire.dictation import show_scores
 from voiceagent.wire.realtime_decode import decode
 from voiceagent.wire.realtime_mcp import Named, ServerTools
 from voiceagent.wire.realtime_responses import Responses
+from voiceagent.wire.realtime_retrieve import AT_ONCE_S, filled, sound_seconds, with_holes
 from voiceagent.wire.realtime_session import Kind, Session
 from voiceagent.wire.realtime_writer import Writer
 
@@ -229,11 +232,11 @@ class RealtimeDialect:
 
     # --- frames out -----------------------------------------------------------------------------------------
 
-    def render(self, action: act.Action) -> Iterable[str | bytes]:
+    def render(self, action: act.Action) -> Iterable[str | bytes | Slow]:
         """Server events for one action of the controller."""
         return self._responses.sound(action) if isinstance(action, act.SendAudio) else self._render(action)
 
-    def _render(self, action: act.Action) -> Iterator[str | bytes]:
+    def _render(self, action: act.Action) -> Iterator[str | bytes | Slow]:
         match action:
             case (
                 act.TurnOpened()
@@ -298,7 +301,7 @@ class RealtimeDialect:
     def _item(
         self,
         action: act.ItemAdded | act.ItemDone | act.ItemDeleted | act.ItemRetrieved | act.ItemTruncated,
-    ) -> str:
+    ) -> str | Slow:
         match action:
             case act.ItemAdded(item, previous):
                 seconds = items.audio_seconds(item)
@@ -313,13 +316,19 @@ class RealtimeDialect:
                 self._seconds.pop(item_id, None)
                 return self._event("conversation.item.deleted", item_id=item_id)
             case act.ItemRetrieved(item):
-                shown = self._tools.item(item) or items.to_wire(item, with_audio=True)
-                return self._writer.large("conversation.item.retrieved", item=shown)
+                return self._retrieved(item)
             case act.ItemTruncated(item_id, end):
                 name = "conversation.item.truncated"
                 return self._event(name, item_id=item_id, content_index=0, audio_end_ms=end)
             case _:
                 assert_never(action)
+
+    def _retrieved(self, item: Item) -> str | Slow:
+        """An item with its sound; if that is much, in parts."""
+        called = self._tools.item(item)
+        shown, sounds = (called, []) if called is not None else with_holes(item)
+        parts = filled(self._writer.large("conversation.item.retrieved", item=shown), sounds)
+        return Slow(parts) if sound_seconds(item) > AT_ONCE_S else "".join(parts)
 
     def _condensed(self, action: act.Condensed) -> str:
         """Ours: what the model reads of old items from now on."""

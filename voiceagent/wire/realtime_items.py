@@ -5,8 +5,6 @@ from __future__ import annotations
 import binascii
 from typing import Any, assert_never
 
-import numpy as np
-
 from voiceagent.audio import pcm
 from voiceagent.audio.resample import resample
 from voiceagent.core.actions import TurnError
@@ -114,8 +112,8 @@ def from_base64(text: str, *, param: str) -> bytes:
         raise invalid_base64(param) from error
 
 
-def to_wire(item: Item, *, status: str | None = None, with_audio: bool = False) -> dict[str, Any]:
-    """An item as the client sees it; its audio only on request, as bytes of 24 kHz PCM, and only if it is kept.
+def to_wire(item: Item, *, status: str | None = None) -> dict[str, Any]:
+    """An item as the client sees it, without its sound.
 
     Without a `status` it is completed, or incomplete if it is a reply that was cut.
     """
@@ -132,13 +130,10 @@ def to_wire(item: Item, *, status: str | None = None, with_audio: bool = False) 
                 "content": [{"type": "input_text", "text": text}],
             }
         case UserItem(_, content):
-            parts = [_show_user_part(p, with_audio=with_audio) for p in content]
-            return {**base, "type": "message", "role": "user", "content": parts}
+            return {**base, "type": "message", "role": "user", "content": [*map(_show_user_part, content)]}
         case AssistantItem():
             kind = "output_audio" if item.spoken else "output_text"
             part: dict[str, Any] = {"type": kind, "transcript" if item.spoken else "text": item.text}
-            if with_audio and item.audio:
-                part["audio"] = b"".join(map(pcm.int16_to_bytes, item.audio))
             filled = bool(item.text) or status != "in_progress"
             return {**base, "type": "message", "role": "assistant", "content": [part] if filled else []}
         case ToolCallItem(item_id, call_id, name, arguments):
@@ -149,15 +144,11 @@ def to_wire(item: Item, *, status: str | None = None, with_audio: bool = False) 
             assert_never(item)
 
 
-def _show_user_part(part: TextContent | AudioContent, *, with_audio: bool) -> dict[str, Any]:
+def _show_user_part(part: TextContent | AudioContent) -> dict[str, Any]:
     if isinstance(part, TextContent):
         return {"type": "input_text", "text": part.text}
     # `transcript` must be present even when null: a stock client fails without the key.
-    shown: dict[str, Any] = {"type": "input_audio", "transcript": part.transcript}
-    if with_audio and part.pieces:
-        samples = np.concatenate([p.audio for p in part.pieces])
-        shown["audio"] = pcm.float_to_s16(resample(samples, source=MODEL_RATE, target=VOICE_RATE))
-    return shown
+    return {"type": "input_audio", "transcript": part.transcript}
 
 
 def show_call(item_id: str, call_id: str, name: str, arguments: str, *, status: str) -> dict[str, Any]:
