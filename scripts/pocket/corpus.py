@@ -49,6 +49,7 @@ HARD = frozenset(
         "list_nth", "tool_lookup", "tool_search", "order_lookup", "hours",
     }
 )  # fmt: skip
+ROUND_SHARE = 0.16  # of the generic sentences: words of the vocabulary in turn
 LONGEST, LONGEST_REPLY = 190, 26  # characters of what is heard (12 s), words of what is said
 
 
@@ -112,11 +113,16 @@ def make_dialogues(
 
 
 def make_generic(rng: Random, *, train: int, test: int) -> tuple[list[str], list[str]]:
-    """Sentences for hearing, disjoint."""
+    """Sentences for hearing, disjoint. Some are words of the vocabulary in turn, so that none is rare."""
     kept: dict[str, None] = {}
     tested: dict[str, None] = {}
+    queue: list[str] = []
     while len(kept) < train or len(tested) < test:
         sentence = grammar.sentence(rng)
+        if rng.random() < ROUND_SHARE:
+            if len(queue) < 8:
+                queue = [*queue, *rng.sample(grammar.ALL_WORDS, len(grammar.ALL_WORDS))]
+            sentence = " ".join(queue.pop() for _ in range(rng.randint(3, 7)))
         if len(sentence) > LONGEST:
             continue
         if held_out(sentence):

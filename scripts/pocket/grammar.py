@@ -10,6 +10,7 @@ import vocabulary as voc
 
 VOWELS = "aeiou"
 ALL_WORDS = voc.vocabulary()
+CONTINUOUS = ("i am", "we are", "she is", "he was", "they were")
 CORE = 0.55  # of the words: from the lists of lexicon.py, which are the commoner ones
 
 
@@ -45,7 +46,7 @@ def noun_phrase(rng: Random) -> str:
     words = [adjective(rng), thing] if rng.random() < 0.45 else [thing]
     if rng.random() < 0.16:
         many = rng.choice((*lex.ONES[2:13], "some", "many", "the", "my", "these", "all"))
-        return " ".join([many, *words[:-1], voc.plural(thing)])
+        return " ".join([many, *words[:-1], voc.plural(rng.choice(voc.COUNTED))])
     if determiner == "a" and words[0][0] in VOWELS:
         determiner = "an"
     return " ".join([determiner, *words])
@@ -69,9 +70,9 @@ def clause(rng: Random) -> str:
     if pick < 0.82:
         return f"{rng.choice(lex.PRONOUNS)} {past(rng)} {_of(rng)} {adverb(rng)}"
     if pick < 0.86:
-        return f"{rng.choice(('i am', 'we are', 'she is', 'he was', 'they were'))} {voc.ing(verb(rng))} {np(rng)}"
+        return f"{rng.choice(CONTINUOUS)} {voc.ing(rng.choice(voc.CONTINUED))} {np(rng)}"
     if pick < 0.90:
-        return f"{rng.choice(lex.THIRD)} {adverb(rng)} {voc.third_person(verb(rng))} {np(rng)}"
+        return f"{rng.choice(lex.THIRD)} {adverb(rng)} {voc.third_person(rng.choice(voc.REPEATED))} {np(rng)}"
     return f"{rng.choice(lex.THIRD)} {past(rng)} {np(rng)} {rng.choice(lex.PREPOSITIONS)} {np(rng)}"
 
 
@@ -135,7 +136,12 @@ def dictation(rng: Random) -> str:
         if number > 100 and number % 100 and rng.random() < 0.3:
             said = said.replace("hundred ", "hundred and ", 1)
         return rng.choice(
-            (said, f"{said} {voc.plural(noun(rng))}", f"it costs {said} dollars", f"room {said}")
+            (
+                said,
+                f"{said} {voc.plural(rng.choice(voc.COUNTED))}",
+                f"it costs {said} dollars",
+                f"room {said}",
+            )
         )
     if pick < 0.58:
         name = rng.choice((*lex.NAMES, *val.LAST_NAMES))

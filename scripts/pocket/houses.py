@@ -14,7 +14,7 @@ from typing import TypeVar
 import lexicon as lex
 import values as val
 from facts import FACTS
-from scene import Scene, value_held_out
+from scene import Scene, article, value_held_out
 from values import Value
 
 Hours = tuple[str, str] | None
@@ -31,10 +31,10 @@ ABBREVIATED = {day: day[:3].title() for day in lex.DAYS}
 OPENERS_BOTH = (
     "You are {person}, the {role} of {place}.|You are {person}. You work for {place}.|Your name is {person} and you "
     "answer the phone of {place}.|Act as {person}, {role} at {place}.|You are {person} from {place}.|"
-    "Role: {role}\nName: {person}\nCompany: {place}|You are a {role}. Your name is {person}. You work at {place}."
+    "Role: {role}\nName: {person}\nCompany: {place}|You are {a_role}. Your name is {person}. You work at {place}."
 )
 OPENERS_PLACE = (
-    "You are the {role} of {place}.|You are a {role} for {place}.|You answer calls for {place}.|"
+    "You are the {role} of {place}.|You are {a_role} for {place}.|You answer calls for {place}.|"
     "This is the phone line of {place}. You are its {role}.|You work for {place}.|"
     "You are the {role} at {place}, help the callers.|# {place}\nYou are the {role}."
 )
@@ -274,7 +274,7 @@ def _prices(scene: Scene, draft: Draft) -> dict[str, int]:
         for item, price in written.items():
             said = scene.pick(
                 "The {item} costs {price}.|The price of the {item} is {price}.|{title}: {price}.|"
-                "A {item} is {price}.|We sell the {item} for {price}.",
+                "Price of the {item}: {price}.|We sell the {item} for {price}.",
                 item=item, price=price, title=item.capitalize(),
             )  # fmt: skip
             draft.statements.append((said, item.capitalize(), price))
@@ -287,8 +287,9 @@ def _opener(scene: Scene, person: str, place: str) -> str:
         return scene.rng.choice((*PLAIN[:3], "You answer the phone.", ""))
     forms = OPENERS_BOTH if person and place else OPENERS_PERSON if person else OPENERS_PLACE
     the = scene.rng.choice(("the ", "")) if place and place != "harbor house" else ""
+    role = scene.rng.choice(ROLES)
     return scene.pick(
-        forms, person=person.title(), place=f"{the}{place.title()}", role=scene.rng.choice(ROLES)
+        forms, person=person.title(), place=f"{the}{place.title()}", role=role, a_role=article(role)
     )
 
 

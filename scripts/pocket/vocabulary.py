@@ -283,6 +283,9 @@ PAST = _once(lex.PAST, [past(verb) for verb in REGULAR_VERBS])
 DOING = _once([ing(verb) for verb in VERBS])
 THIRD_PERSON = _once([third_person(verb) for verb in VERBS])
 ADVERBS = _once(lex.ADVERBS, MORE_ADVERBS)
+COUNTED = [noun for noun in NOUNS if plural(noun) in frozenset(PLURALS[:350])]
+"""Nouns that the generic sentences use in the plural; the verbs below, in their other forms."""
+CONTINUED, REPEATED = VERBS[:260], VERBS[:90]
 
 
 def vocabulary() -> list[str]:
@@ -296,6 +299,6 @@ def vocabulary() -> list[str]:
         ADVERBS,
         TRADE,
         PLURALS[:350],
-        DOING[:260],
-        THIRD_PERSON[:90],
+        DOING[: len(CONTINUED)],
+        THIRD_PERSON[: len(REPEATED)],
     )
