@@ -37,6 +37,7 @@ export class Dialogue {
     this.cut = new Set(); // items and responses of which nothing more is to be heard
     this.cutNext = false; // the response that is about to begin was stopped already
     this.responses = new Map(); // of items with a voice: their response
+    this.place = null; // how much was heard, as it was last said
     this.weighing = null; // id of the response over which a voice was noticed, until it is clear what that was
     this.calls = [];
     this.atServer = new Map(); // names of tools that the server runs, by their calls
@@ -138,7 +139,8 @@ export class Dialogue {
   onPlace(id, ms) {
     const response_id = this.responses.get(id);
     if (!response_id) return;
-    this.link.send({ type: "output_audio_buffer.played", response_id, audio_end_ms: ms });
+    this.place = { type: "output_audio_buffer.played", response_id, audio_end_ms: ms };
+    this.link.send(this.place);
   }
 
   // --- what the server says -----------------------------------------------------------------------------------
@@ -158,6 +160,7 @@ export class Dialogue {
   /** The line was lost and is there again, and the session with it. What was on its way to the server is not. */
   onResumed() {
     this.asked = false;
+    if (this.place) this.link.send(this.place);
   }
 
   onSpeechStarted({ item_id }) {

@@ -194,6 +194,15 @@ async def test_a_goodbye_is_one_and_who_did_not_ask_is_not_waited_for() -> None:
         assert sum(count(site, outcome) for outcome in ("resumed", "expired", "evicted", "refused")) == 0
 
 
+async def test_who_breaks_the_rules_is_not_waited_for() -> None:
+    small = tight(message_bytes=1 << 16)
+    async with serving(STORY, limits=small) as site, connect(f"{site.ws}&resumable=true") as socket:
+        caller = Caller(socket)
+        await caller.until("session.resumable")
+        await caller.send("x" * (1 << 16))
+        await eventually(lambda: not site.engine.sessions)
+
+
 async def test_where_it_is_off_nobody_is_promised_it() -> None:
     off = tight(resume_s=0)
     async with serving(STORY, limits=off) as site, connect(f"{site.ws}&resumable=true") as socket:

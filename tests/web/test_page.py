@@ -337,6 +337,9 @@ def test_a_lost_line_costs_neither_the_conversation_nor_a_sample(browser: Browse
         expect(v.page.locator(".rule")).to_have_count(0)
         expect(v.page.get_by_role("alert")).to_be_hidden()
         assert len([e for e in v.received if e["type"] == "session.created"]) == 1
+        v.wait_until(lambda: any(e["type"] == "response.heard" for e in v.received))
+        (told,) = [e for e in v.received if e["type"] == "response.heard"]
+        assert (told["heard_ms"], told["acknowledged"]) == (3000, True)
         ask(v.page, "still there")
         expect(v.page.locator(".turn.agent .words").last).to_contain_text("You said: still there")
 

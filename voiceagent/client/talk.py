@@ -95,9 +95,12 @@ async def talk(
             stopped.clear()
 
     async def follow(enough: Callable[[], bool]) -> None:
+        nonlocal told
         async for event in client.stream():
             conversation.take(event)
-            if isinstance(event, Interruption):
+            if isinstance(event, Reconnected):
+                told = None  # what was said last may be lost
+            if isinstance(event, Interruption | Reconnected):
                 stopped.set()
             for task in beside:
                 if task.done():

@@ -8,7 +8,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
 
-from aiohttp import WSMsgType, web
+from aiohttp import WebSocketError, WSMsgType, web
 
 from voiceagent.config import LimitsConfig
 from voiceagent.server.door import READ_BYTES, Door
@@ -69,7 +69,7 @@ class Connection:
         self._on_line: Callable[[bool], None] = lambda busy: None
         self._busy = False  # as last told
         self._closing: tuple[int, str] | None = None
-        self._goodbye = False  # the peer has closed as one should
+        self._goodbye = False  # a close frame has come, or was sent to one who breaks the rules
         if self._transport is not None:
             raw = self._transport.get_extra_info("socket")
             if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
@@ -168,14 +168,15 @@ class Connection:
             if message.type in _ENDS:
                 self._goodbye = message.type is WSMsgType.CLOSE
                 return f"closed {self._socket.close_code}"
+            if message.type is WSMsgType.ERROR:  # who breaks the rules is told so by a close frame
+                self._goodbye = isinstance(message.data, WebSocketError)
+                return "connection error"
             if self._over():
                 return "closed"  # what a peer that is gone has left unread would hold its slot for long
             if message.type is _TEXT or message.type is _BINARY:
                 on_frame(message.data)
             elif message.type is WSMsgType.PING:
                 await self._control(self._socket.pong(message.data))
-            elif message.type is WSMsgType.ERROR:
-                return "connection error"
             pause = budget.take(clock(), len(message.data), extra=self._extra(message.data))
             if pause > 0.0:
                 if budget.flooded(clock()):
