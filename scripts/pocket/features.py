@@ -44,8 +44,8 @@ _BATCH_ROWS = 256
 class Bank:
     """The utterances of one tag, int16 on the device.
 
-    Attributes: n; texts, voices, kinds, languages (lists of n strings); gentle, cut (n,) bool numpy; lengths (n,) int64
-    numpy, samples at 16 kHz.
+    Attributes: n; texts, voices, kinds, languages (lists of n strings); gentle, cut (n,) bool numpy, see gen_data.py;
+    lengths (n,) int64 numpy, samples at 16 kHz.
     """
 
     def __init__(self, data: Path, tag: str, device: torch.device | str) -> None:
@@ -56,10 +56,7 @@ class Bank:
         self.voices = [item["voice"] for item in items]
         self.kinds = [item.get("kind", "speech") for item in items]
         self.languages = [item.get("language", "en") for item in items]
-        # whose style or background a caption may tell, and what breaks off in mid-breath
-        self.gentle = np.array(
-            [bool(item.get("background")) or item.get("style", "plain") != "plain" for item in items], bool
-        )
+        self.gentle = np.array([bool(item.get("gentle")) for item in items], bool)
         self.cut = np.array([bool(item.get("cut")) for item in items], bool)
         self.lengths = np.asarray(meta["length"], np.int64)
         self.device = torch.device(device)

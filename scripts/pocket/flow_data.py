@@ -174,11 +174,13 @@ def mel_bank(bank: Bank) -> tuple[Tensor, NDArray[np.int64]]:
 def speaker_vectors(bank: Bank, items: NDArray[np.int64], network: Path) -> Tensor:
     """(items, 192) unit vectors of utterances, each of the whole of it."""
     encoder = load_speaker(network, bank.device)
-    rows = []
-    for part in np.array_split(items, max(1, len(items) // 64)):
-        for features in batched_fbank(*bank.batch(part)):
-            rows.append(encoder((features - features.mean(0))[None])[0].float())
-    return F.normalize(torch.stack(rows), dim=1)
+    made = []
+    for part in np.array_split(items, max(1, -(-len(items) // 64))):
+        rows = batched_fbank(*bank.batch(part))
+        width = max(map(len, rows))  # shorter ones begin again: their statistics stay
+        again = [row[torch.arange(width, device=row.device) % len(row)] - row.mean(0) for row in rows]
+        made.append(encoder(torch.stack(again)).float())
+    return F.normalize(torch.cat(made), dim=1)
 
 
 class Windows:

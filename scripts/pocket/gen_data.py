@@ -3,8 +3,9 @@
     python3 scripts/pocket/gen_data.py --data DIR [--procs N] [--dry] [--bank TAG ...] [--measure N]
 
 A bank is {tag}.json (items, shard, offset, length, shards, rate) with {tag}_{k}.npy, int16 mono 16 kHz; the .json
-appears when it is whole. Each entry of `items` has text, language, style, background, sex, kind, voice and cut (true:
-the recording breaks off in mid-breath, so that no silence may follow it).
+appears when it is whole. Each entry of `items` has text, language, style, background, sex, kind, voice, cut (true: the
+recording breaks off in mid-breath, so that no silence may follow it) and gentle (true: its speed, pitch and background
+are told, so that training must leave them alone).
 
     caller        what task.heard_of gives, in training's voices
     agent         what the agent says in English (task.said_of), by flite slt: its codes are learned
@@ -30,7 +31,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -51,6 +52,7 @@ SPANISH_SHARE = 0.12  # of what the personas say
 NEW_UTTERANCES = 16  # of every voice of voices_new
 AGENT_ES = synth.Voice("espeak", "es-419+f2", 152, 46, 45, sex="female", language="es")
 DRY = {"dialogues": 120, "generic": 60, "agent": 60}
+TOLD = ("caption", "paralinguistic")  # tasks whose answers hang on how something sounds
 SILENT_RMS = 40.0  # int16 units; quieter "speech" is a synthesis failure
 PIECES = 6  # jobs per process and bank, so that all end together
 BACKGROUND_DB = (4.0, 18.0)  # how far a background is below the voice
@@ -78,6 +80,7 @@ class Item:
         seed: decides whatever is random about it.
         held_out: noises and backgrounds come from the ranges that training never hears.
         channel: what lies between the voice and us: "", "noisy", "phone" or "human".
+        gentle: how it sounds is told (a caption, an answer to the tone): training must not change its speed or pitch.
     """
 
     sound: Sound
@@ -85,6 +88,7 @@ class Item:
     seed: str
     held_out: bool = False
     channel: str = ""
+    gentle: bool = False
 
     @property
     def text(self) -> str:
@@ -100,6 +104,18 @@ def heard_items(sounds: Iterable[Sound], bank: str) -> list[Item]:
         seed = f"{bank}/{index}"
         voice = draw(Random(seed), language=sound.language, style=sound.style, sex=sound.sex)
         items.append(Item(sound, voice, seed, held_out, channel))
+    return items
+
+
+def caller_items(corpus: dict[str, Any]) -> list[Item]:
+    """The `caller` bank."""
+    items = heard_items(heard_of(corpus), "caller")
+    number = sum(len(made["turns"]) for made in corpus["train"])
+    for made in corpus["tasks"]:
+        if made["heard"]:
+            if made["name"] in TOLD:
+                items[number] = replace(items[number], gentle=True)
+            number += 1
     return items
 
 
@@ -140,7 +156,7 @@ def plan(corpus: dict[str, Any]) -> dict[str, list[Item]]:
     return {
         **{tag: tests[tag] for tag in ("test_seen", "test_new")},
         "voices_new": new_voice_items(corpus),
-        "caller": heard_items(heard_of(corpus), "caller"),
+        "caller": caller_items(corpus),
         "voices": persona_items(corpus),
         "agent_es": said_items(spanish, AGENT_ES),
         "agent_male": said_items(
@@ -280,7 +296,9 @@ def described_as(item: Item, *, cut: bool) -> dict[str, Any]:
     """An item as {tag}.json has it."""
     sound = item.sound
     kept = {name: getattr(sound, name) for name in ("text", "language", "style", "background", "kind")}
-    return {**kept, "sex": item.voice.sex if sound.text else "", "voice": item.voice.label(), "cut": cut}
+    gentle = item.gentle or sound.style != "plain" or sound.background != ""
+    sex = item.voice.sex if sound.text else ""
+    return {**kept, "sex": sex, "voice": item.voice.label(), "cut": cut, "gentle": gentle}
 
 
 def generate(data: Path, banks: dict[str, list[Item]], *, procs: int) -> None:

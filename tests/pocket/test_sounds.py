@@ -50,7 +50,8 @@ def corpus(scripts: Any) -> dict[str, Any]:
         made = {name: getattr(sound, name) for name in fields}
         return {"heard": made, "reply": "yes, it is.", "spoken": True, "language": "en"}
 
-    tasks = [heard(sound) for sound in sounds]
+    tasks = [heard(sound) | {"name": ("asr", "caption")[k % 2]} for k, sound in enumerate(sounds)]
+    tasks.insert(7, {"heard": None, "name": "caption", "reply": "no.", "spoken": False, "language": "en"})
     return {
         "train": [],
         "test": [],
@@ -156,7 +157,14 @@ def test_the_banks_say_what_they_hold(scripts: Any, corpus: dict[str, Any]) -> N
     assert entry["style"] == "whisper"
     assert entry["cut"] is True
     assert entry["sex"] in ("female", "male")
+    assert entry["gentle"] is True
     assert set(entry) >= {"text", "language", "background", "kind", "voice"}
+
+
+def test_what_a_caption_tells_is_left_alone(scripts: Any, corpus: dict[str, Any]) -> None:
+    items = scripts("gen_data").plan(corpus)["caller"]
+    heard = [made for made in corpus["tasks"] if made["heard"]]
+    assert [item.gentle for item in items] == [made["name"] == "caption" for made in heard] + [False]
 
 
 def test_personas_are_many_and_read_spanish_as_themselves(scripts: Any) -> None:
