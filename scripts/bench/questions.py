@@ -4,7 +4,7 @@
 
 The sentences are held out from training, most voices are SVOX Pico's, which training never heard. Of each intent the
 first question is taken that the checkpoint answers right, however much silence is around it: the set tells whether the
-path works, not how good the checkpoint is (scripts/pocket/evaluate.py does that). Needs the synthesisers.
+path works, not how good the checkpoint is (scripts/eval/pocket.py does that). Needs the synthesisers.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts" / "pocket")]
 
 import corpus  # noqa: E402
-import exam  # noqa: E402
 import gen_data  # noqa: E402
 import synth  # noqa: E402
 
+from scripts.eval.pocket_parts.asking import Asker  # noqa: E402
+from scripts.eval.pocket_parts.paper import LEAD, TAIL, Paper, padded  # noqa: E402
 from voiceagent.config import Config  # noqa: E402
+from voiceagent.models.step_audio2.generate import LanguageModel  # noqa: E402
 
 # Every question has slots; the last one needs a tool. Pico speaks (test_new), but for three of the training family.
 WANTED = (
@@ -62,8 +64,9 @@ def main() -> int:
     args.to.mkdir(parents=True, exist_ok=True)
     for old in args.to.glob("*.flac"):
         old.unlink()
-    examiner = None if args.unchecked else exam.Examiner(args.model, args.to)
-    made = [question for intent, bank in WANTED if (question := choose(examiner, intent, bank, args.to))]
+    asker = None if args.unchecked else Asker(LanguageModel.load(args.model))
+    paper = Paper.load(None, cache=ROOT / ".pocket" / "examination")
+    made = [question for intent, bank in WANTED if (question := choose(asker, paper, intent, bank, args.to))]
     note = "Held-out sentences, chosen among those that the checkpoint of that day answers right."
     if args.unchecked:
         note = "Held-out sentences; no checkpoint was asked."
@@ -74,19 +77,18 @@ def main() -> int:
     return 0 if total <= LIMIT_BYTES and len(made) == len(WANTED) else 1
 
 
-def choose(examiner: exam.Examiner | None, intent: str, bank: str, to: Path) -> dict[str, Any] | None:
+def choose(asker: Asker | None, paper: Paper, intent: str, bank: str, to: Path) -> dict[str, Any] | None:
     """The first fitting question of this intent that is answered right, written to a file; None if there is none."""
-    for number, made in enumerate(exam.held_out().dialogues):
+    for number, made in enumerate(paper.made["test"]):
         turn = made["turns"][0]
         wants_tool = turn["tool"] is not None
-        fits = turn["intent"] == intent and turn["slots"] and corpus.held_out(turn["heard"]["text"])
+        plain = not (made["history"] or made["summary"] or turn["source"])
+        fits = plain and turn["intent"] == intent and turn["slots"] and corpus.held_out(turn["heard"]["text"])
         if not fits or wants_tool != (intent == "weather"):
             continue
-        item = exam.items(bank)[exam.first_item(number)]
+        item = paper.item(bank, paper.first_item[number])
         samples, _ = gen_data.make(item)
-        if len(samples) > LONGEST_S * synth.RATE or (
-            examiner and not right(examiner, bank, turn, item, samples)
-        ):
+        if len(samples) > LONGEST_S * synth.RATE or (asker and not right(asker, turn, samples)):
             continue
         name = f"{intent}.flac"
         soundfile.write(to / name, samples, synth.RATE, subtype="PCM_16")
@@ -100,15 +102,13 @@ def choose(examiner: exam.Examiner | None, intent: str, bank: str, to: Path) -> 
     return None
 
 
-def right(
-    examiner: exam.Examiner, bank: str, turn: dict[str, Any], item: gen_data.Item, samples: synth.Wave
-) -> bool:
+def right(asker: Asker, turn: dict[str, Any], samples: synth.Wave) -> bool:
     """Whether the model answers these samples as it should, as a file and as a VAD may cut them out."""
     made = {"system": Config().instructions, "tools": TOOLS if turn["tool"] else None, "turns": [turn]}
+    made |= {"history": [], "summary": "", "group": ""}
     notes = []
-    for before, after in ((0, 0), (exam.LEAD, exam.TAIL), (exam.TAIL, exam.LEAD)):
-        sounds = [exam.padded(samples, before=before, after=after)]
-        notes += examiner.converse(bank, made, [item], sounds=sounds)
+    for before, after in ((0, 0), (LEAD, TAIL), (TAIL, LEAD)):
+        notes += asker.talk(made, [padded(samples, before=before, after=after)], [""])
     return all(note["got"] == note["reply"] and note["calls"] == note["wanted"] for note in notes)
 
 

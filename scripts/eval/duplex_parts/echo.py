@@ -30,7 +30,7 @@ class Line:
 
 LINES = (
     Line("-24 dB", -24.0, False, True, 10),
-    Line("-12 dB", -12.0, False, True, 30),
+    Line("-12 dB", -12.0, False, True, 35),
     Line("-6 dB", -6.0, False, True, 10),
     Line("-12 dB, telephone", -12.0, True, True, 10),
     Line("-12 dB, no echo cancellation", -12.0, False, False, 5),

@@ -36,11 +36,9 @@ def figures(notes: Sequence[Note]) -> dict[str, Any]:
             found["hearing"][bank] = listened
         if tasked := tasks(own):
             found["tasks"][bank] = tasked
-    for name, make in (("speech", speech), ("clones", clones), ("pace", pace)):
-        if own := [
-            note for note in notes if note["what"] == {"speech": "speak", "clones": "clone"}.get(name, name)
-        ]:
-            found[name] = make([note for note in own if "audio_s" in note or name != "speech"])
+    for name, what, make in (("speech", "said", speech), ("clones", "clone", clones), ("pace", "pace", pace)):
+        if own := [note for note in notes if note["what"] == what]:
+            found[name] = make(own)
     found["confusion"] = confusion([note for note in notes if note["what"] == "reply"])
     return found
 
@@ -187,7 +185,7 @@ def parted(parts: Sequence[Note], wholes: Sequence[Note]) -> dict[str, Any]:
 def speech(notes: Sequence[Note]) -> dict[str, Any]:
     """Word errors of an independent recogniser, of the model's speech and of the source voice; seams; speed."""
     out: dict[str, Any] = {"replies": len(notes), "words": sum(len(n["text"].split()) for n in notes)}
-    for judge in notes[0]["own"] if notes else ():
+    for judge in notes[0]["own"]:
         own, source = (
             word_errors([{"said": n["text"], "heard": n[who][judge]} for n in notes], "said", "heard")
             for who in ("own", "source")

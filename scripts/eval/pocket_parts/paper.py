@@ -22,15 +22,9 @@ import synth
 from numpy.typing import NDArray
 from task import heard_of
 
+from .report import BANKS
+
 SCRIPTS = Path(gen_data.__file__).parent
-BANKS = {  # bank -> what it is in tables
-    "test_seen": "voices of the training family",
-    "test_new": "an engine never heard (SVOX Pico)",
-    "test_voices": "voices never heard, of known engines",
-    "test_noisy": "noise 5 dB below the voice",
-    "test_phone": "telephone: G.711, 5 % of the packets lost",
-    "test_human": "voices never heard, made less like a machine's",
-}
 REPLY_BANKS = (
     "test_seen",
     "test_new",

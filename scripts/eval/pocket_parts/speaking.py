@@ -72,7 +72,7 @@ class Speaker:
         voice = next(iter(self.decoder.voices.values()))
         whole = self.decoder.synthesize(codes, voice)
         return {
-            "what": "speak",
+            "what": "said",
             "text": text,
             "own": self.judge(at_16k(own)),
             "source": self.judge(source),

@@ -78,6 +78,5 @@ class Worker:
 
     @cached_property
     def speaker(self) -> Speaker:
-        held: dict[str, Any] = {"train": [], "tasks": [], "agent_generic": [], "agent_spanish": []}
-        sentences = said_of({**self.paper.made, **held}, "en")
+        sentences = said_of(self.paper.made, "en", test=True)
         return Speaker(self.folder, self.scratch, [*sentences, *self.paper.made["generic_test"]])
