@@ -143,27 +143,27 @@ def book(scene: Scene) -> list[Turn]:
     return turns
 
 
-def change_booking(scene: Scene, name: str, people: str, when: str, clock: str) -> Turn:
-    """A change, a repair, the cancellation or a question about the table just booked."""
-    pick = scene.rng.random()
-    if pick < 0.12:
+def _ask_back(scene: Scene, name: str, people: str, when: str, clock: str) -> Turn:
+    """The cancellation of the table just booked, or a question about it."""
+    slots = {"when": when, "time": clock}
+    if scene.chance(0.48):
         user = scene.pick(
             "cancel it|please cancel it|cancel that booking|no cancel it again|i want to cancel it"
         )
         reply = f"your booking {when} at {clock} is canceled."
-        return scene.turn(user, reply, "cancel", {"when": when, "time": clock}, source="history")
+        return scene.turn(user, reply, "cancel", slots, source="history")
+    user = scene.pick(
+        "when is my table|what did i book|for when is my booking|can you repeat my booking|tell me my booking"
+    )
+    reply = f"{name + ', ' if name else ''}you have a table for {people} {when} at {clock}."
+    return scene.turn(user, reply, "recall_booking", slots, source="history")
+
+
+def change_booking(scene: Scene, name: str, people: str, when: str, clock: str) -> Turn:
+    """A change or a repair of the table just booked, or something else about it."""
+    pick = scene.rng.random()
     if pick < 0.25:
-        user = scene.pick(
-            "when is my table|what did i book|for when is my booking|can you repeat my booking|tell me my booking"
-        )
-        reply = (
-            table_reply(name, people, when, clock)
-            .replace("okay", "you have", 1)
-            .replace("you have,", "you have")
-        )
-        if name:
-            reply = f"{name}, you have a table for {people} {when} at {clock}."
-        return scene.turn(user, reply, "recall_booking", {"when": when, "time": clock}, source="history")
+        return _ask_back(scene, name, people, when, clock)
     if pick < 0.52:
         people = lex.number_words(scene.rng.randint(2, 12))
         user = scene.pick(

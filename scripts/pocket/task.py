@@ -12,7 +12,7 @@ corpus.json:
     agent_spanish          list of str: the same in Spanish
 
 Order of the caller bank (gen_data.py): `Dialogue.turns` one by one, then `heard` of the tasks that have one, then the
-generic sentences. `heard_of` gives it. What the agent says (`said_of`): every spoken reply once, in both languages.
+generic sentences. `heard_of` gives it. What the agent says (`said_of`): every spoken reply of training once.
 Items that `Dialogue.history` holds have no audio.
 
 Spelling: all words to be heard or said are lower case without digits. English has a-z and the apostrophe, Spanish
@@ -211,24 +211,23 @@ def heard_of(corpus: Mapping[str, Any], *, test: bool = False) -> Iterator[Sound
         yield Sound(text)
 
 
-def said_of(corpus: Mapping[str, Any], language: str) -> list[str]:
-    """Every sentence that the agent says in a language, once, the test's first, then training's, then the generic ones.
+def said_of(corpus: Mapping[str, Any], language: str, *, test: bool = False) -> list[str]:
+    """Every sentence that the agent says in a language, once: in training, then the generic ones; or in the test.
 
-    Text replies (transcripts, captions ...) are not among them.
+    Text replies (transcripts, captions ...) are not among them. Many answers of the test are training's too.
     """
     said: dict[str, None] = {}
-    for part in ("test", "train"):
-        for made in corpus[part]:
-            for turn in made["turns"]:
-                if turn["language"] == language:
-                    said[turn["reply"]] = None
-                    if turn["tool"]:
-                        said[turn["tool"]["final"]] = None
-    for part in ("task_test", "tasks"):
-        for made in corpus[part]:
-            if made["spoken"] and made["language"] == language:
-                said[made["reply"]] = None
-    said |= dict.fromkeys(corpus["agent_generic" if language == "en" else "agent_spanish"])
+    for made in corpus["test" if test else "train"]:
+        for turn in made["turns"]:
+            if turn["language"] == language:
+                said[turn["reply"]] = None
+                if turn["tool"]:
+                    said[turn["tool"]["final"]] = None
+    for made in corpus["task_test" if test else "tasks"]:
+        if made["spoken"] and made["language"] == language:
+            said[made["reply"]] = None
+    if not test:
+        said |= dict.fromkeys(corpus["agent_generic" if language == "en" else "agent_spanish"])
     said.pop("", None)
     return list(said)
 

@@ -160,6 +160,17 @@ def test_training_never_reads_a_held_out_value(scripts: Any, corpus: dict[str, A
         assert any(turn["source"] == "prompt" or turn["tool"] for turn in made["turns"])
 
 
+def test_the_agent_does_not_speak_the_test_in_training(scripts: Any, corpus: dict[str, Any]) -> None:
+    said_of = scripts("task").said_of
+    for language in ("en", "es"):
+        trained, tested = said_of(corpus, language), said_of(corpus, language, test=True)
+        assert len(trained) == len(set(trained))
+        # Answers without values, and such as have few values, are the same in every call.
+        assert len(set(tested) - set(trained)) > 0.3 * len(tested)
+    read = {made["reply"] for made in corpus["task_test"] if made["name"] == "speak"}
+    assert not read & set(said_of(corpus, "en") + said_of(corpus, "es"))
+
+
 # --- what there is --------------------------------------------------------------------------------------------------
 
 
@@ -255,3 +266,23 @@ def test_prompts_are_those_that_the_server_sends(scripts: Any) -> None:
     sent = (tasks.TRANSLATE, tasks.TRANSLATE_ALOUD, tasks.DESCRIBE)
     assert sent == (task.TRANSLATE, task.TRANSLATE_ALOUD, task.DESCRIBE)
     assert any(form.startswith(tasks.READ_ALOUD) for form in scripts("reading").READ)
+
+
+def test_an_errand_of_ones_own_is_asked_for_in_every_way(scripts: Any) -> None:
+    from random import Random
+
+    errands, houses, scene = scripts("errands"), scripts("houses"), scripts("scene")
+    own = errands.Errand(
+        "rent a {what}|i want a {what}", "okay, one {what}.", lambda rng: {"what": rng.choice(("boat", "bike"))},
+        "i want to rent something", "what would you like to rent?", "a {what}|{what}", "what",
+        recall=("what did i rent", "it was a {what}."),
+    )  # fmt: skip
+    talks = [errands.play(scene.Scene(Random(n), houses.HARBOR), "rent", own) for n in range(60)]
+    assert {turn.intent for talk in talks for turn in talk} == {"rent", "rent_repair", "rent_recall"}
+    assert {turn.reply for talk in talks for turn in talk} > {
+        "what would you like to rent?",
+        "okay, one boat.",
+    }
+    for talk in talks:
+        if talk[-1].intent == "rent_repair":
+            assert talk[-1].slots["what"] != talk[-2].slots["what"]
