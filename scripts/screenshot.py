@@ -2,7 +2,7 @@
 
 python3 scripts/screenshot.py [--model DIR] [--out web/screenshot.png] [--dark]
 
-Needs Chromium and espeak-ng, which speaks the questions into the browser's microphone.
+Needs Chromium and espeak-ng, which speaks the questions; a quiet machine, whose waits are in the picture.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import soundfile
 import soxr
 from playwright.async_api import Page, async_playwright
@@ -27,17 +26,28 @@ from voiceagent.server.app import Server, find_page
 
 ROOT = Path(__file__).resolve().parent.parent
 RATE = 48_000
-# Each question with the seconds of silence after it, in which the agent answers.
-QUESTIONS = (
-    ("when is breakfast", 6.0),
-    ("what is the weather in paris", 9.0),
-    ("book a table for four on friday at seven", 12.0),
+WEATHER, BREAKFAST, TABLE = (
+    "what is the weather in paris",
+    "when is breakfast",
+    "book a table for four on friday at seven",
 )
-ANSWERS = 4  # replies until the picture is taken: the weather takes two
+HEARD_S = 0.5  # of the answer about breakfast, until it is interrupted
+PATIENCE_MS = 120_000
+MICROPHONE = """
+    const context = new AudioContext();
+    const room = context.createMediaStreamDestination();
+    navigator.mediaDevices.getUserMedia = async () => room.stream;
+    window.speak = async (samples, sampleRate) => {
+        await context.resume();
+        const buffer = new AudioBuffer({ length: samples.length, sampleRate });
+        buffer.copyToChannel(Float32Array.from(samples), 0);
+        const source = new AudioBufferSourceNode(context, { buffer });
+        source.connect(room);
+        source.start();
+    };
+"""
 BROWSER_ARGS = (
     "--no-sandbox",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
     "--disable-quic",
     "--disable-background-networking",
@@ -46,31 +56,42 @@ BROWSER_ARGS = (
 )
 
 
-def speak(text: str, *, folder: Path) -> np.ndarray:
+def speech(text: str) -> list[float]:
     """The text in espeak-ng's voice, mono at `RATE`."""
-    path = folder / "question.wav"
-    subprocess.run(["espeak-ng", "-v", "en-us", "-s", "150", "-w", str(path), text], check=True)
-    samples, rate = soundfile.read(path, dtype="float32")
-    return 0.7 * soxr.resample(samples, rate, RATE)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "question.wav"
+        subprocess.run(["espeak-ng", "-v", "en-us", "-s", "150", "-w", str(path), text], check=True)
+        samples, rate = soundfile.read(path, dtype="float32")
+    found: list[float] = (0.7 * soxr.resample(samples, rate, RATE)).round(4).tolist()
+    return found
 
 
-def write_questions(folder: Path) -> Path:
-    """All questions and pauses in one file, as the browser's microphone will hear them."""
-    parts = [np.zeros(RATE, np.float32)]
-    for text, pause in QUESTIONS:
-        parts += [speak(text, folder=folder), np.zeros(round(pause * RATE), np.float32)]
-    path = folder / "questions.wav"
-    soundfile.write(path, np.concatenate(parts), RATE, subtype="PCM_16")
-    return path
+async def ask(page: Page, question: list[float], *, replies: int) -> None:
+    """Speaks, and waits until there are so many replies and the last of them is to be heard."""
+    await page.evaluate("([samples, rate]) => window.speak(samples, rate)", [question, RATE])
+    script = """n => document.querySelectorAll(".turn.agent .words").length >= n
+        && window.voiceagent.status === "speaking" """
+    await page.wait_for_function(script, arg=replies, timeout=PATIENCE_MS)
+
+
+async def hear(page: Page, seconds: float) -> None:
+    """Waits until so much more was played."""
+    until = await page.evaluate("() => window.voiceagent.played") + 24_000 * seconds
+    await page.wait_for_function("n => window.voiceagent.played >= n", arg=until, timeout=PATIENCE_MS)
 
 
 async def converse(page: Page) -> None:
-    """Returns in the middle of the last answer."""
+    """Returns in the middle of the last answer, for which another was interrupted."""
+    weather, breakfast, table = (speech(text) for text in (WEATHER, BREAKFAST, TABLE))
     await page.get_by_role("button", name="Talk").click()
-    script = """n => document.querySelectorAll(".turn.agent .words").length >= n
-        && window.voiceagent.status === "speaking" """
-    await page.wait_for_function(script, arg=ANSWERS, timeout=120_000)
-    await page.wait_for_timeout(1800)
+    await page.wait_for_function("() => window.voiceagent.status === 'listening'")
+    await ask(page, weather, replies=2)  # the words before the tool, and those behind it
+    await page.wait_for_function("() => window.voiceagent.status === 'listening'", timeout=PATIENCE_MS)
+    await ask(page, breakfast, replies=3)
+    await hear(page, HEARD_S)
+    await ask(page, table, replies=4)
+    await hear(page, 1.2)
+    await page.locator(".latency summary").last.click()
 
 
 async def main(args: argparse.Namespace) -> None:
@@ -79,20 +100,19 @@ async def main(args: argparse.Namespace) -> None:
     await engine.start()
     try:
         host, port = await server.start()
-        with tempfile.TemporaryDirectory() as folder:
-            heard = write_questions(Path(folder))
-            async with async_playwright() as driver:
-                browser = await driver.chromium.launch(
-                    executable_path=shutil.which("chromium"),
-                    args=[*BROWSER_ARGS, f"--use-file-for-fake-audio-capture={heard}%noloop"],
-                )
-                page = await browser.new_page(
-                    viewport={"width": 1200, "height": 760}, color_scheme="dark" if args.dark else "light"
-                )
-                await page.goto(f"http://{host}:{port}/")
-                await converse(page)
-                await page.screenshot(path=args.out)
-                await browser.close()
+        async with async_playwright() as driver:
+            browser = await driver.chromium.launch(
+                executable_path=shutil.which("chromium"), args=BROWSER_ARGS
+            )
+            page = await browser.new_page(
+                viewport={"width": args.width, "height": args.height},
+                color_scheme="dark" if args.dark else "light",
+            )
+            await page.add_init_script(MICROPHONE)
+            await page.goto(f"http://{host}:{port}/")
+            await converse(page)
+            await page.screenshot(path=args.out)
+            await browser.close()
         await server.stop()
     finally:
         await engine.stop()
@@ -108,4 +128,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("--out", type=Path, default=ROOT / "web/screenshot.png")
     parser.add_argument("--dark", action="store_true", help="the dark look instead of the light one")
+    parser.add_argument("--width", type=int, default=1200, help="of the window, in pixels")
+    parser.add_argument("--height", type=int, default=860)
     sys.exit(asyncio.run(main(parser.parse_args())))

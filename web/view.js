@@ -134,6 +134,7 @@ export class View {
     }
     const meter = element("details", "latency");
     meter.append(short, list);
+    meter.addEventListener("toggle", () => meter.open && meter.scrollIntoView({ block: "nearest" }));
     const old = bubble.foot.querySelector(".latency");
     meter.open = old?.open ?? false;
     if (old) old.replaceWith(meter);
