@@ -1,15 +1,17 @@
 """What callers ask a hot line for: refunds, deliveries, accounts, appointments, trouble. Only words and answers.
 
-A domain of your own: add entries to ERRANDS. One is an intent with everything that goes around it (errands.Errand): the
-caller asks in the wordings of `full`, or in those of `opening` and then answers the agent's `question`; corrects the
-slot `repair`; asks on (`follow`), or for what was said before (`recall`). Slots are drawn afresh by `make`. From the
-third wording of a list on, some are held out for the test. `corpus.py --show 3` shows what comes of it.
+A domain of your own: a file with entries like those of ERRANDS, named in POCKET_DOMAIN (example_domain/). One is an
+intent with everything that goes around it (errands.Errand): the caller asks in the wordings of `full`, or in those of
+`opening` and then answers the agent's `question`; corrects the slot `repair`; asks on (`follow`), or for what was said
+before (`recall`). Slots are drawn afresh by `make`. From the third wording of a list on, some are held out for the test.
+`corpus.py --show 3` shows what comes of it.
 """
 
 from __future__ import annotations
 
 from random import Random
 
+import domains
 import lexicon as lex
 import values as val
 from errands import Errand, Slots
@@ -374,3 +376,4 @@ ERRANDS: dict[str, Errand] = {
         recall=("who did i want to reach|for whom was it", "it was for {name}."),
     ),
 }  # fmt: skip
+ERRANDS |= domains.added()
