@@ -126,7 +126,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     option("--compile", action=argparse.BooleanOptionalAction, help="fuse operations; default: on a GPU")
     option("--glance-seconds", type=float, default=150.0, help="time between two looks at the figures")
     option("--save-seconds", type=float, default=100.0, help="time between two saves")
-    option("--questions", type=int, default=10_000, help="test dialogues of the final figures")
+    option("--questions", type=int, default=300, help="test dialogues of the final figures")
     option("--dry", action="store_true", help="a few small steps: proves that everything runs")
     args = parser.parse_args(argv)
     args.began = time.time()
@@ -395,7 +395,7 @@ class Training:
         judge = load_judge(self.args.out / "speech_tokenizer.pt", self.device)
         many = self.args.questions
         figures, misses = examine(
-            self.model, self.exams, dialogues=many, transcripts=min(many, 600), judge=judge
+            self.model, self.exams, dialogues=many, transcripts=min(many, 150), judge=judge
         )
         (self.args.out / "lm_eval.json").write_text(json.dumps(figures, indent=1))
         (self.args.out / "lm_misses.json").write_text(json.dumps(misses, indent=1, ensure_ascii=False))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.pocket.task import ASR
 from voiceagent.core.condense import HEADING
 from voiceagent.core.history import (
     AssistantItem,
@@ -184,7 +185,8 @@ class Asker:
             "what": made["name"], "reply": made["reply"], "language": made["language"], "tested": made["tested"],
             "said": heard.get("text", made["typed"]), "style": heard.get("style", ""),
         }  # fmt: skip
-        if made["name"].startswith("asr") and audio is not None:
+        hears = made["name"].startswith("asr") and audio is not None
+        if hears and made["instructions"] == ASR:
             return note | self.transcript(audio, judged=True)
         context = self.model.open()
         try:
@@ -196,7 +198,8 @@ class Asker:
                 call.read(made["typed"])
             if made["thought"]:
                 return note | {"thought": made["thought"]} | self._thought(call, spoken=made["spoken"])
-            return note | call.answer(call.prompt(spoken=made["spoken"], base=made["name"] == "base"))
+            note |= call.answer(call.prompt(spoken=made["spoken"], base=made["name"] == "base"))
+            return note | ({"heard": note.pop("got")} if hears else {})  # a transcript with hints
         finally:
             context.close()
 
