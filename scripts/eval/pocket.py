@@ -40,6 +40,7 @@ from voiceagent.models.step_audio2.generate import LanguageModel  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS = ("model.safetensors", "token2wav/flow.pt", "token2wav/hift.pt")
+BEGAN = time.monotonic()
 Job = tuple[Any, ...]
 
 
@@ -88,6 +89,7 @@ def parse_args() -> argparse.Namespace:
         metavar="FILE=TEXT",
         help="a recording of a person, and its words",
     )
+    option("--seconds", type=float, default=1e9, help="ask no longer than so, and tell what is known by then")
     option("--limit", type=int, help="at most so many of each: a quick look")
     option("--procs", type=int, default=min(2, os.cpu_count() or 1))
     option("--work", type=Path, default=ROOT / ".pocket" / "examination", help="folder of the notes")
@@ -158,8 +160,8 @@ class Notebook:
             file.write(json.dumps({"job": name_of(job), "notes": notes}, ensure_ascii=False) + "\n")
 
     def notes(self, jobs: Sequence[Job]) -> list[Note]:
-        """Of these jobs, in their order."""
-        return [note for job in jobs for note in self.by_job[name_of(job)]]
+        """Of these jobs, in their order; of those that are not done, none."""
+        return [note for job in jobs for note in self.by_job.get(name_of(job), ())]
 
 
 def name_of(job: Job) -> str:
@@ -177,9 +179,10 @@ def jobs(args: argparse.Namespace, notebook: Notebook) -> list[Job]:
     start = (args.model, args.corpus, args.work, notebook.path.parent)
     context = mp.get_context("spawn")
     with ProcessPoolExecutor(args.procs, mp_context=context, initializer=_begin, initargs=start) as workers:
-        run(workers, notebook, asked, title="asking")
+        run(workers, notebook, asked, title="asking", until=0.7 * args.seconds)
         about_speech = spoken(args, notebook)
-        run(workers, notebook, about_speech, title="speaking")
+        Random("speaking").shuffle(about_speech)
+        run(workers, notebook, about_speech, title="speaking", until=args.seconds)
     return asked + about_speech
 
 
@@ -204,12 +207,19 @@ def spoken(args: argparse.Namespace, notebook: Notebook) -> list[Job]:
     return listed + [("pace", "test_seen", number) for number in range(args.paced)]
 
 
-def run(workers: ProcessPoolExecutor, notebook: Notebook, jobs: Sequence[Job], *, title: str) -> None:
-    """Does every job that is not in the notebook yet."""
+def run(
+    workers: ProcessPoolExecutor, notebook: Notebook, jobs: Sequence[Job], *, title: str, until: float
+) -> None:
+    """Does every job that is not in the notebook yet, until so many seconds after the beginning."""
     todo = [job for job in jobs if name_of(job) not in notebook.by_job]
     futures = [workers.submit(_do, job) for job in todo]
     for future in track(as_completed(futures), title, total=len(futures)):
+        if future.cancelled():
+            continue
         notebook.add(*future.result())
+        if time.monotonic() - BEGAN > until:
+            for other in futures:
+                other.cancel()
 
 
 _worker: Any = None

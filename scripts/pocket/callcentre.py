@@ -3,8 +3,8 @@
 A domain of your own: a file with entries like those of ERRANDS, named in POCKET_DOMAIN (example_domain/). One is an
 intent with everything that goes around it (errands.Errand): the caller asks in the wordings of `full`, or in those of
 `opening` and then answers the agent's `question`; corrects the slot `repair`; asks on (`follow`), or for what was said
-before (`recall`). Slots are drawn afresh by `make`. From the third wording of a list on, some are held out for the test.
-`corpus.py --show 3` shows what comes of it.
+before (`recall`). Slots are drawn afresh by `make`. From the third wording of a list on, some are held out for the
+test. `corpus.py --show 3` shows what comes of it.
 """
 
 from __future__ import annotations
