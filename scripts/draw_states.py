@@ -98,6 +98,8 @@ RULES = """## Rules between them
   such a silence between them are one. Where audio is not paced, or farther ahead, the client has it all, holding back
   silences nobody, and {quick} of unbroken speech interrupt; the first silent window dismisses. So it is too where
   there is nothing to go on with: before we are to be heard at all.
+- **Words count, too**: with an `eagerness` the engine is asked for the words of a voice that is weighed and falls silent
+  (`JudgeEnd`); if they begin with "stop", "wait", "no" or the like, and are known before it is dismissed, it was meant.
 - **Voices in the background are passed over** (bystanders.py, `barge_in` "patient"), over ours and while nobody
   speaks, once {well_known} of the caller's speech were heard: a voice that is {far} dB weaker over its last {span},
   or {plain} dB over its first {soon}. Until that is clear, one that is {doubt} dB weaker is not announced, and

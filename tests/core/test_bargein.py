@@ -40,7 +40,8 @@ def telling(
     """A call in the midst of a long reply, after a question that was asked as this person usually speaks."""
     call = Call(config)
     heard(call, question)
-    quiet(call, 17)
+    asked = config.turn_detection is not None and config.turn_detection.eagerness is not None
+    quiet(call, 40 if asked else 17)
     turn = 1
     if options:
         call.do(ev.Cancel())
@@ -258,3 +259,52 @@ def test_levels_that_are_not_known_do_not_matter() -> None:
     call.hear(18, 0.9)
     assert call.weighed[-1].status == "pending"
     assert "SpeechStarted" in kinds(call.hear(1, 0.9))
+
+
+SEMANTIC = replace(PACED, turn_detection=ev.ServerVad(eagerness="medium"))
+
+
+def word(call: Call, text: str, *, silence: int = 3) -> list[act.Action]:
+    """A word over ours, too short to be an interruption, and what the engine makes of it."""
+    heard(call, [USUAL] * 10)
+    made = quiet(call, silence)
+    asked = only(made, act.JudgeEnd)
+    return call.do(ev.EndJudged(asked.at, text, 0.9))
+
+
+def test_a_short_word_that_is_meant_interrupts() -> None:
+    call = telling(SEMANTIC)
+    made = word(call, "Stop!")
+    assert [(w.status, w.reason) for w in call.weighed] == [("pending", None), ("confirmed", "words")]
+    assert kinds(made)[:4] == ["SpeechStarted", "CancelTurn", "Flush", "TurnClosed"]
+    assert "Committed" in kinds(quiet(call, 40))
+
+
+def test_any_other_word_does_not() -> None:
+    call = telling(SEMANTIC)
+    assert word(call, "Right.") == []
+    quiet(call, 6)
+    assert call.weighed[-1].reason == "backchannel"
+
+
+def test_words_that_come_too_late_change_nothing() -> None:
+    call = telling(SEMANTIC)
+    heard(call, [USUAL] * 10)
+    made = quiet(call, 6)
+    assert call.weighed[-1].status == "dismissed"
+    assert only(made, act.ForgetPieces).pieces == (only(made, act.JudgeEnd).piece.id,)
+    assert call.do(ev.EndJudged(only(made, act.JudgeEnd).at, "Stop!", 0.9)) == []
+
+
+def test_words_of_a_voice_that_has_gone_on_change_nothing() -> None:
+    call = telling(SEMANTIC)
+    heard(call, [USUAL] * 5)
+    at = only(quiet(call, 3), act.JudgeEnd).at
+    heard(call, [USUAL] * 2)
+    assert call.do(ev.EndJudged(at, "Stop!", 0.9)) == []
+
+
+def test_plain_silence_asks_for_no_words() -> None:
+    call = telling()
+    heard(call, [USUAL] * 10)
+    assert "JudgeEnd" not in kinds(quiet(call, 3))

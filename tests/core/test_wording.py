@@ -1,6 +1,6 @@
 import pytest
 
-from voiceagent.core.wording import Tail, tail
+from voiceagent.core.wording import Tail, asks_to_stop, tail
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,13 @@ from voiceagent.core.wording import Tail, tail
 )
 def test_the_end_of_what_was_said(text: str, end: Tail) -> None:
     assert tail(text) is end
+
+
+@pytest.mark.parametrize("text", ["Stop.", "no, no", "Wait a minute", "hold on", "等一下", "不是"])
+def test_some_words_ask_for_silence(text: str) -> None:
+    assert asks_to_stop(text)
+
+
+@pytest.mark.parametrize("text", ["", "mm-hm", "okay", "yes", "right, I know", "嗯", "know", "...", "oh no"])
+def test_others_do_not(text: str) -> None:
+    assert not asks_to_stop(text)

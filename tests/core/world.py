@@ -460,7 +460,7 @@ class World:
         elif vad is not None and vad.eagerness is not None and self.up:
             end = self.runs[-1].end
             signs = (self.judged - end) * WINDOW >= FIRST_SIGN and not self.runs[-1].disturbed
-            signs = signs and self.speaking is not None
+            signs = signs and (self.speaking is not None or self.weighed is not None)
             assert not signs or self.question == end * WINDOW, "nobody asked whether they have finished"
 
     def engine_judges(self) -> None:
@@ -469,12 +469,17 @@ class World:
         if dice > 0.2 or self.question is None or self.question == self.answered:
             return
         text = self.judges.choice(("where are you", "it is seven two", "well um", ""))
+        text = "Wait, wait." if self.weighed is not None and self.tone.random() < 0.5 else text
         complete = self.judges.choice((0.0, 0.5, 1.0, 1.0, math.nan))
         stale = dice < 0.03
         if not stale and self.question == self.runs[-1].end * WINDOW and self.runs[-1].end < self.judged:
             self.verdict, self.told_at = (text, complete), self.judged
         self.answered = self.answered if stale else self.question
+        weighed = self.weighed is not None and not self.runs[-1].far
         self.give(ev.EndJudged(self.question - 512 if stale else self.question, text, complete))
+        in_time = weighed and not stale and self.question == self.runs[-1].end * WINDOW
+        meant = in_time and "Wait" in text and self.runs[-1].above > -10.0 and not self.believed
+        assert not meant or self.weighed is None, "who said that we should wait is not heard"
 
     def level(self, voice: bool) -> float | None:
         """How loud the window is: over ours as the run says, else as usual."""
@@ -1178,9 +1183,13 @@ class World:
         if action.reason == "turn_detected":
             run = self.runs[-1]
             assert job.interruptible
-            assert run.end == self.judged
-            assert self.weight >= self.bounds[0], "what is no interruption has interrupted"
-            assert isinstance(event, ev.SpeechProb)
+            if isinstance(event, ev.EndJudged):
+                assert event.text.startswith("Wait"), "what is no interruption has interrupted"
+                assert event.at == run.end * WINDOW, "words of before interrupt us"
+            else:
+                assert run.end == self.judged
+                assert self.weight >= self.bounds[0], "what is no interruption has interrupted"
+                assert isinstance(event, ev.SpeechProb)
         if action.status == "cancelled":
             assert job.flushed == (job.sent > 0), "what the player holds is not dropped"
             assert job.cancelled or job.ended, "the engine works on"

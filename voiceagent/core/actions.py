@@ -178,11 +178,11 @@ class Interruption:
     Attributes:
         turn: what we were saying.
         status: pending, confirmed or dismissed.
-        reason: confirmed: "length", or "loud", which takes less. Dismissed: "short" (on a line where silence cannot
-            be kept while it is weighed), "noise", "faint" (an echo, or a voice in the background), "backchannel" (a
-            word of assent), "no_news" (no more input came), "reply_over" (there was nothing left to interrupt),
-            "request" (the client stopped us, cleared or committed what it sent, or forbade interruptions) or
-            "hangup". None while pending.
+        reason: confirmed: "length", "loud", which takes less, or "words" (it asked us to stop). Dismissed: "short"
+            (on a line where silence cannot be kept while it is weighed), "noise", "faint" (an echo, or a voice in the
+            background), "backchannel" (a word of assent), "no_news" (no more input came), "reply_over" (there was
+            nothing left to interrupt), "request" (the client stopped us, cleared or committed what it sent, or
+            forbade interruptions) or "hangup". None while pending.
         voice_ms: speech in it so far.
         heard_ms: how much of the reply was surely heard when it began.
     """

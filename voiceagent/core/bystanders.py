@@ -77,7 +77,7 @@ class Bystanders:
 
     def _begin(self, silence: int) -> None:
         """A voice, so many samples behind the last. Who goes on in the background is presumed to be there."""
-        if silence > FORGOTTEN or self._below() < DOUBT_DB:
+        if silence > FORGOTTEN or self._below() < FAR_DB:
             self._again = 0
         elif silence > WAITED:
             self._again += 1

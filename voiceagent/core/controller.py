@@ -182,9 +182,8 @@ class Controller:
                 return []
             case ev.ToolReturned():
                 return self._on_tool_returned(event)
-            case ev.EndJudged(at, text, complete):
-                self._ear.told(at, text, complete)
-                return []
+            case ev.EndJudged():
+                return self._on_words(event)
             case ev.TranscriptDelta() | ev.Transcript() | ev.TranscriptFailed():
                 return [] if self._condenser.takes_words(event) else self._transcripts.on_engine(event)
             case ev.EngineDown():
@@ -290,8 +289,8 @@ class Controller:
         if self._ahead and free and self._config.replies and not self._config.alone:
             made.append(self._prepare())
         self._watch_idleness()
-        announced = self._utterance_id is not None
-        return made + self._questions.follow(self._ear, engine_up=self._making.engine_up, announced=announced)
+        wanted = self._utterance_id is not None or self._interruptions.pending
+        return made + self._questions.follow(self._ear, engine_up=self._making.engine_up, wanted=wanted)
 
     def _answer(self) -> ev.TurnOptions | None:
         """How to answer what was said; None if nothing of it is left."""
@@ -358,6 +357,8 @@ class Controller:
         """Somebody speaks. Over a turn of ours that may be an interruption: hold back until it is clear."""
         if not self._interruptions.possible(self._now):
             return []
+        if self._interruptions.far:  # within an utterance of the caller's
+            return self._let_go("faint")
         early = self._ear.run_start < self._opened_at  # who began before we did is no cough
         patient = self._config.barge_in == "patient" and not early and self._utterance_id is None
         start = max(self._ear.run_start, self._opened_at)
@@ -365,6 +366,14 @@ class Controller:
         if self._utterance_id is None and (sure or (early and not self._interruptions.doubtful)):
             made.append(self._announce())
         return made + self._silence("turn_detected") if sure else made
+
+    def _on_words(self, event: ev.EndJudged) -> list[act.Action]:
+        """What somebody said before this silence: it tells how long to wait, and whether a short voice was meant."""
+        self._ear.told(event.at, event.text, event.complete)
+        made = self._interruptions.say(event)
+        if made and self._utterance_id is None:
+            made.append(self._announce())
+        return made + self._silence("turn_detected") if made else []
 
     def _weigh_pause(self) -> list[act.Action]:
         """The voice that is weighed has fallen silent. That may be all, and then it is no interruption."""

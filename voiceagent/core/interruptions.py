@@ -10,6 +10,7 @@ from voiceagent.core.ear import Listener
 from voiceagent.core.loudness import Loudness
 from voiceagent.core.replies import Replies
 from voiceagent.core.tables import Ear, Mouth
+from voiceagent.core.wording import asks_to_stop
 from voiceagent.units import MODEL_RATE, VOICE_RATE, samples_to_ms
 
 
@@ -93,6 +94,12 @@ class Interruptions:
     def pause(self) -> str | None:
         """Nobody speaks in the last window: what the voice that is weighed was, if that is clear by now."""
         return self._weigher.pause(self._ear.judged)
+
+    def say(self, event: ev.EndJudged) -> list[act.Action]:
+        """What the voice that is weighed, and has just fallen silent, said: the interruption that it is, if it is."""
+        theirs = self.pending and self._ear.state is Ear.TRAILING and event.at == self._ear.speech_end
+        meant = theirs and asks_to_stop(event.text) and not self.doubtful
+        return self.end("confirmed", "words") if meant else []
 
     def end(self, status: act.Weighing, reason: str) -> list[act.Action]:
         """It is known what the voice was, if one was weighed."""

@@ -21,18 +21,18 @@ class Questions:
         self._asked: int | None = None  # sample at which the speech ended that was last asked about
         self._piece: int | None = None  # what was sent for it
 
-    def follow(self, ear: Listener, *, engine_up: bool, announced: bool) -> list[act.Action]:
+    def follow(self, ear: Listener, *, engine_up: bool, wanted: bool) -> list[act.Action]:
         """What is to be asked or forgotten, after whatever has happened.
 
         Args:
             ear: what hears the person.
             engine_up: there is somebody to ask.
-            announced: it is a turn, and not a voice over ours that may yet be a cough.
+            wanted: it is a turn, or a voice over ours that is weighed: "stop" is short, and meant.
         """
         if ear.state is not Ear.TRAILING:
             return self._forget()
-        wanted = ear.vad is not None and ear.vad.eagerness is not None and engine_up and announced
-        if not wanted or ear.silence < FIRST_SIGN or self._asked == ear.speech_end:
+        judged = ear.vad is not None and ear.vad.eagerness is not None and engine_up and wanted
+        if not judged or ear.silence < FIRST_SIGN or self._asked == ear.speech_end:
             return []
         made, self._asked = self._forget(), ear.speech_end
         piece = ear.said_last()

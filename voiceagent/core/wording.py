@@ -42,6 +42,11 @@ DIGITS = frozenset(
     ("zero", "oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "double", "triple")
 )
 SIGNS = frozenset(("dash", "hyphen", "underscore", "slash", "plus", "hash", "star"))
+STOPS = frozenset(
+    ("stop", "wait", "no", "nope", "hold", "hey", "quiet", "enough", "cancel", "pause", "shush", "hush")
+)
+"""Who begins with one of these over somebody's voice wants them to stop."""
+_STOPS_CHINESE = ("停", "等", "不", "别", "闭嘴", "安静")
 RUN = 2  #: so many digits or letters in a row are a number or a word that is being spelled
 _CHINESE = frozenset("零〇一二三四五六七八九幺两")
 
@@ -74,6 +79,12 @@ def tail(text: str) -> Tail:
     if _spelled(words):
         return Tail.SPELLED
     return Tail.LEANING if words[-1] in LEANING else Tail.PLAIN
+
+
+def asks_to_stop(text: str) -> bool:
+    """Whether these words, said over somebody's voice, are meant to stop it, however few they are."""
+    words = _words(text)
+    return bool(words) and (words[0] in STOPS or words[0].startswith(_STOPS_CHINESE))
 
 
 def _words(text: str) -> list[str]:
