@@ -330,6 +330,14 @@ def generate(data: Path, banks: dict[str, list[Item]], *, procs: int) -> None:
                 raise SystemExit(f"{tag}: too many silent voices: is a package missing under TTS_ROOT?")
 
 
+def preflight() -> None:
+    """Fails at once where a synthesiser or a voice is missing, not minutes later."""
+    speak = synth.Synthesiser()
+    for voice in (*voices.one_of_each(), AGENT_ES):
+        if not audible(speak("buenos días" if voice.language == "es" else "good morning", voice)):
+            raise SystemExit(f"{voice.label()} says nothing: is a package missing under TTS_ROOT?")
+
+
 def measure(banks: dict[str, list[Item]], *, count: int, procs: int) -> None:
     """Makes `count` random items of every bank here and says how long all would take, by this process's CPU time.
 
@@ -366,6 +374,7 @@ def main() -> int:
     parser.add_argument("--measure", type=int, default=0, help="make so many items of each bank, write none")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    preflight()
     args.data.mkdir(parents=True, exist_ok=True)
     corpus = corpus_text.build(**DRY) if args.dry else corpus_text.build()
     partial = args.data / "corpus.json.tmp"  # others wait for the file: it must be whole when it appears

@@ -56,6 +56,7 @@ from scripts.pocket.speech_tokenizer_model import (
 
 CALLERS, VERSIONS = 70_000, 3  # utterances of the caller bank, drawn; disturbed versions of each
 SPOKEN = ("agent", "agent_es", "agent_male", "voices")  # banks that the flow learns from, plain; all get ids
+# (behind the callers' bank the first two are numbers 1 and 2 in `Mix`)
 STRANGERS = "voices_new"  # gets ids, but nothing is learned from it
 
 # --------------------------------------------------------------------------------------------------------- training
@@ -110,29 +111,33 @@ def losses(
     return ctc, paint
 
 
-def trainable_items(mix: Mix, *, twice: int) -> NDArray[np.int64]:
-    """Every utterance with words; those of the bank number `twice` two times: the language model learns its ids."""
+def trainable_items(mix: Mix, *, twice: Sequence[int]) -> NDArray[np.int64]:
+    """Every utterance with words; those of the banks `twice` two times: the language model learns their ids."""
     spoken = np.array(
         [i for i, text in enumerate(mix.texts) if mix.kinds[i] in ("speech", "") and plain_text(text)],
         np.int64,
     )
-    again = (spoken >= mix.starts[twice]) & (spoken < mix.starts[twice + 1])
+    again = np.isin(np.searchsorted(mix.starts, spoken, side="right") - 1, twice)
     return np.concatenate([spoken, spoken[again]])
 
 
-def weights_of(model: SpeechTokenizer, *, warm: bool) -> list[dict[str, object]]:
-    """Parameter groups with their share of the learning rate: a warm encoder moves slower than its new heads."""
+def weights_of(model: SpeechTokenizer) -> list[dict[str, object]]:
+    """Parameter groups: the encoder, and the heads that only training has."""
     encoder = list(model.encoder.parameters())
     known = {id(p) for p in encoder}
-    heads = [p for p in model.parameters() if id(p) not in known]
-    return [{"params": encoder, "share": 0.4 if warm else 1.0}, {"params": heads, "share": 1.0}]
+    return [{"params": encoder}, {"params": [p for p in model.parameters() if id(p) not in known]}]
+
+
+def encoder_share(fraction: float, *, warm: bool) -> float:
+    """Its share of the learning rate: a warm encoder waits until its new heads can read, and moves slower than they."""
+    return 0.4 * min(1.0, max(0.0, fraction - 0.05) / 0.05) if warm else 1.0
 
 
 def train(model: SpeechTokenizer, mix: Mix, test: FeatureBank | None, args: argparse.Namespace) -> None:
     """AdamW, cosine over the wall-clock budget; in the first quarter of a cold start some rows pass unquantised."""
     state_file = args.out / "speech_tokenizer_state.pt"
     optimizer = torch.optim.AdamW(
-        weights_of(model, warm=args.init is not None),
+        weights_of(model),
         1e-3,
         betas=(0.9, 0.98),
         weight_decay=0.02,
@@ -146,8 +151,9 @@ def train(model: SpeechTokenizer, mix: Mix, test: FeatureBank | None, args: argp
         spent, step = saved["elapsed"], saved["step"]
         log(f"resumed at step {step}, {spent:.0f} s")
     rng = np.random.default_rng(step)
-    items = trainable_items(mix, twice=1)
-    rough = 0.0 if args.init else 0.8  # share of rows that may begin unquantised
+    items = trainable_items(mix, twice=[1, 2])
+    warm = args.init is not None
+    rough = 0.0 if warm else 0.8  # share of rows that may begin unquantised
     budget = Budget(args.seconds, spent=spent)
     next_save, next_eval, last_step = spent + 60.0, 0.25, step + 4 if args.dry else None
 
@@ -160,8 +166,10 @@ def train(model: SpeechTokenizer, mix: Mix, test: FeatureBank | None, args: argp
         fraction = budget.fraction()
         if fraction >= 1 or step == last_step:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = lr_at(fraction, 1.2e-3) * group["share"]
+        for group, share in zip(
+            optimizer.param_groups, (encoder_share(fraction, warm=warm), 1.0), strict=True
+        ):
+            group["lr"] = lr_at(fraction, 1.2e-3) * share
         ctc, paint = losses(model, mix.batch(batch_items), max(0.0, 1 - fraction / 0.25) * rough)
         optimizer.zero_grad(set_to_none=True)
         (ctc + 2.0 * paint).backward()

@@ -14,8 +14,8 @@ from random import Random
 from task import STYLES
 
 __all__ = [
-    "STYLES", "Voice", "held_out_engine_voice", "held_out_voice", "in_spanish", "is_held_out", "personas",
-    "reads_spanish", "strangers", "styled", "training_voice",
+    "STYLES", "Voice", "held_out_engine_voice", "held_out_voice", "in_spanish", "is_held_out", "one_of_each",
+    "personas", "reads_spanish", "strangers", "styled", "training_voice",
 ]  # fmt: skip
 
 
@@ -219,6 +219,20 @@ def strangers() -> tuple[Voice, ...]:
     for sex, variants in HELD_OUT_VARIANTS.items():
         for variant in variants:
             made.append(Voice("espeak", f"en-us+{variant}", ESPEAK_RATE, ESPEAK_PITCH, sex=sex))
+    return tuple(made)
+
+
+def one_of_each() -> tuple[Voice, ...]:
+    """Every voice of every engine once, espeak's variants and foreign voices aside."""
+    made = [Voice("espeak", name, ESPEAK_RATE, ESPEAK_PITCH) for name in ("en-us", "es")]
+    for table in (PEOPLE, HELD_OUT_PEOPLE):
+        for language, people in table.items():
+            made += [
+                Voice(e, name, 1.0, float(hertz or 1.0), language=language) for e, name, _, hertz, _ in people
+            ]
+    made += [
+        Voice("pico", name, 1.0, 1.0, language=language) for language, names in PICO.items() for name in names
+    ]
     return tuple(made)
 
 

@@ -82,3 +82,44 @@ def test_judge_reads_a_text_per_row(model: net.SpeechTokenizer) -> None:
     texts = model.texts_of([[1, 2, 3], [], np.array([6560] * 30, np.int16)])
     assert len(texts) == 3
     assert all(set(text) <= set(ALPHABET) for text in texts)
+
+
+def test_the_encoder_comes_back_out_of_its_file(model: net.SpeechTokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.onnx"
+    trained = copy.deepcopy(model)
+    with torch.no_grad():  # equal tensors, as untrained norms are, would be stored once
+        for parameter in trained.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    round_to_half(trained)
+    write_onnx(
+        net.Exported(trained),
+        path,
+        example=(torch.zeros(1, 128, 161), torch.tensor([161], dtype=torch.int32)),
+        inputs=["feats", "feats_length"],
+        output="ids",
+        dynamic={"feats": {2: "frames"}, "ids": {1: "tokens"}},
+    )
+    again = net.SpeechTokenizer(SMALL)
+    again.encoder.load_state_dict(net.encoder_from_onnx(path))
+    for name, value in trained.encoder.state_dict().items():
+        assert torch.equal(again.encoder.state_dict()[name], value), name
+
+
+def test_a_warm_encoder_waits_for_its_heads() -> None:
+    assert [stage.encoder_share(at, warm=True) for at in (0.0, 0.05)] == [0.0, 0.0]
+    assert stage.encoder_share(0.5, warm=True) == pytest.approx(0.4)
+    assert stage.encoder_share(0.0, warm=False) == 1.0
+    groups = stage.weights_of(net.SpeechTokenizer(SMALL))
+    assert sum(len(list(group["params"])) for group in groups) == len(
+        list(net.SpeechTokenizer(SMALL).parameters())
+    )
+
+
+def test_the_agents_utterances_count_twice() -> None:
+    class Bank:
+        def __init__(self, texts: list[str]) -> None:
+            self.n, self.texts, self.kinds = len(texts), texts, ["speech"] * len(texts)
+            self.frames = np.full(self.n, 40)
+
+    mix = stage.Mix([Bank(["a", "", "b"]), Bank(["c"]), Bank(["ñ", "¿?"]), Bank(["d"])])
+    assert stage.trainable_items(mix, twice=[1, 2]).tolist() == [0, 2, 3, 4, 6, 3, 4]
