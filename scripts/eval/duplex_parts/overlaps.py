@@ -24,6 +24,8 @@ PHASES = ("thinking", "first 200 ms", "middle", "last 600 ms", "closed, still pl
 SILENCE = "silence"  #: nobody speaks; only for what is not meant
 PHASES_ELSEWHERE = ("first 200 ms", "middle")  #: where it is not quiet
 INTERRUPTION = "interruption"
+SOFTER = {"6 dB softer": -6.0, "10 dB softer": -10.0, "12 dB softer": -12.0}  #: who turns away and interrupts
+AFAR = "20 dB softer, three times"  #: who has moved away, and repeats what they say
 NOT_MEANT = ("backchannel", "cough", "noise burst", "side talk -15 dB", "side talk -20 dB")
 SHORT = NOT_MEANT[:3]  #: the false alarms of the goal; side talk is somebody's speech, only not for us
 CONDITIONS = {
@@ -93,10 +95,12 @@ def trials(
     conditions: Sequence[str] = tuple(CONDITIONS),
 ) -> list[Trial]:
     """All trials; `most` sounds of each kind. These people interrupt with what they say up to their first pause."""
-    random = np.random.default_rng(1)
+    random, some_of_them = np.random.default_rng(1), sounds.interruptions()[::3]
     found: dict[str, list[tuple[str, sounds.Samples]]] = {
         INTERRUPTION: [*((person.name, person.parts[0]) for person in people), *sounds.interruptions()],
         "backchannel": sounds.backchannels(),
+        **{kind: sounds.softer(some_of_them, level) for kind, level in SOFTER.items()},
+        AFAR: sounds.repeated(sounds.softer(some_of_them, -20.0), silence_s=2.0),
         "cough": [(f"cough {n}", sounds.cough(random)) for n in range(12)],
         "noise burst": [(f"burst {n}", sounds.burst(random)) for n in range(12)],
         "side talk -15 dB": sounds.side_talk(-15.0),
@@ -114,6 +118,8 @@ def trials(
 
 def _phases(kind: str, condition: str) -> tuple[str, ...]:
     """At which moments a kind of sound is tried in a condition; none: it would tell nothing more."""
+    if kind in SOFTER or kind == AFAR:
+        return ("first 200 ms", "middle", SILENCE) if condition == "quiet" else ()
     if condition == "quiet":
         return PHASES if kind == INTERRUPTION else (*PHASES, SILENCE)
     told = kind in SHORT and condition != "no acks"
@@ -245,7 +251,8 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The figures of all trials."""
     meant = [o for o in outcomes if o.kind == INTERRUPTION]
     silent = [o for o in outcomes if o.phase == SILENCE]
-    others = [o for o in outcomes if o.kind != INTERRUPTION and o.phase != SILENCE]
+    softer = [o for o in outcomes if o.kind in SOFTER or o.kind == AFAR]
+    others = [o for o in outcomes if o.kind in NOT_MEANT and o.phase != SILENCE]
     conditions = list(dict.fromkeys(o.condition for o in outcomes))
     kinds = list(dict.fromkeys(o.kind for o in others))
     return {
@@ -258,6 +265,18 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "interruptions_by_condition": {
             name: _of_interruptions([o for o in meant if o.condition == name and o.phase in PHASES_ELSEWHERE])
             for name in conditions
+        },
+        "softer": {
+            kind: {
+                "trials": sum(o.kind == kind for o in softer),
+                "heard_over_us": share(
+                    o.answered is not None for o in softer if o.kind == kind and o.phase != SILENCE
+                ),
+                "answered_in_silence": share(
+                    o.answered is not None for o in softer if o.kind == kind and o.phase == SILENCE
+                ),
+            }
+            for kind in dict.fromkeys(o.kind for o in softer)
         },
         "answered_in_silence": {
             kind: share(o.answered is not None for o in silent if o.kind == kind) for kind in kinds

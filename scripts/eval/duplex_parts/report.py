@@ -224,6 +224,16 @@ def _overlaps(part: Found) -> Iterator[str]:
     silent = ", ".join(f"{kind} {_percent(share)}" for kind, share in part["answered_in_silence"].items())
     yield f"The same sounds while nobody speaks, answered as if they were meant: {silent}."
     yield ""
+    yield "A caller who turns or moves away, in a quiet room:"
+    yield ""
+    yield from _table(
+        ("", "trials", "heard over our voice", "heard while nobody speaks"),
+        [
+            (kind, f["trials"], _percent(f["heard_over_us"]), _percent(f["answered_in_silence"]))
+            for kind, f in part.get("softer", {}).items()
+        ],
+    )
+    yield ""
     yield f"Underruns while nothing held our voice: {part['underruns']}."
 
 
@@ -296,6 +306,26 @@ def _turns(part: Found) -> Iterator[str]:
             for name, f in part["settings"].items()
         ],
     )
+    yield ""
+    yield "Where the delay of semantic_vad goes: the line, the voice detector, and the silence that the words ask for:"
+    yield ""
+    reasons = ("complete", "incomplete", "spelled", "silence", "longest_wait")
+    yield from _table(
+        ("", "line and detector", *(f"{reason}: of turns, silence" for reason in reasons)),
+        [
+            (
+                name,
+                _ms(f["delay_of_line_and_detector_ms"]),
+                *(_reason(f["delay_by_reason"].get(r)) for r in reasons),
+            )
+            for name, f in part["settings"].items()
+            if "delay_by_reason" in f and name.startswith("semantic")
+        ],
+    )
+
+
+def _reason(found: Found | None) -> str:
+    return "-" if found is None else f"{_percent(found['share'])}, {_ms(found['silence_ms'])}"
 
 
 def _table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Iterator[str]:

@@ -243,12 +243,22 @@ def interruptions() -> list[tuple[str, Samples]]:
     return made + [(name, recorded(name)) for name in recorded_texts()]
 
 
+def softer(listed: list[tuple[str, Samples]], level_db: float) -> list[tuple[str, Samples]]:
+    """The same, so much weaker (decibels below 0)."""
+    return [(name, sound * np.float32(10 ** (level_db / 20))) for name, sound in listed]
+
+
+def repeated(listed: list[tuple[str, Samples]], *, silence_s: float) -> list[tuple[str, Samples]]:
+    """The same, each three times with so much silence between."""
+    gap = np.zeros(round(silence_s * MODEL_RATE), np.float32)
+    return [(name, np.concatenate([sound, gap, sound, gap, sound])) for name, sound in listed]
+
+
 def side_talk(level_db: float) -> list[tuple[str, Samples]]:
     """Somebody else in the room, so much weaker than the caller."""
     made = [(f"{voice} {text}", say(voice, text)) for text in ASIDES for voice in voices()]
     made = made or [(name, recorded(name)) for name in recorded_texts()]
-    gain = np.float32(10 ** (level_db / 20))
-    return [(f"{name} at {level_db:.0f} dB", sound * gain) for name, sound in made]
+    return softer([(f"{name} at {level_db:.0f} dB", sound) for name, sound in made], level_db)
 
 
 def cough(random: np.random.Generator) -> Samples:

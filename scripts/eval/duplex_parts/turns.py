@@ -62,6 +62,8 @@ class Outcome:
         cut: for each pause, whether the turn was taken to be over in it.
         spoken_over: for each pause, whether we would have begun to speak in it.
         delay_s: from the last word to the decision that the turn is over; None = it never came.
+        silence_s: of that, the silence that was waited for; the rest is the line and the voice detector.
+        reason: why that was enough.
     """
 
     kind: str
@@ -70,6 +72,8 @@ class Outcome:
     cut: tuple[bool, ...]
     spoken_over: tuple[bool, ...]
     delay_s: float | None
+    silence_s: float = 0.0
+    reason: str = ""
 
 
 def hear(utterance: sounds.Utterance, pause_ms: int, condition: str, *, silero: Silero, seed: int) -> Heard:
@@ -101,12 +105,16 @@ def judge(heard: Heard, config: ev.SessionConfig) -> Outcome:
     end = heard.end + (BEHIND_S if patient else silence_ms / 1000 + 0.5)
     entries = [entry for entry in heard.entries if entry.time < end]
     decisions = replay(Opened(config, "t_", 32 << 20), entries)
-    overs = [d.time for d in decisions if isinstance(d.action, act.SpeechStopped)]
+    stops = [(d.time, d.action) for d in decisions if isinstance(d.action, act.SpeechStopped)]
+    overs = [time for time, _ in stops]
     cut = tuple(any(a < t < b + UP_S for t in overs) for a, b in heard.pauses)
     spoken = tuple(any(a < t < b + UP_S - FIRST_S for t in overs) for a, b in heard.pauses)
-    last = [t for t in overs if t > heard.end]
-    delay = last[0] - heard.end if last else None
-    return Outcome(heard.kind, heard.condition, heard.pause_ms, cut, spoken, delay)
+    last = [(time, stop) for time, stop in stops if time > heard.end]
+    if not last:
+        return Outcome(heard.kind, heard.condition, heard.pause_ms, cut, spoken, None)
+    delay, (_, stop) = last[0][0] - heard.end, last[0]
+    waited, reason = stop.silence_ms / 1000, stop.reason
+    return Outcome(heard.kind, heard.condition, heard.pause_ms, cut, spoken, delay, waited, reason)
 
 
 def judged(heard: Heard, verdicts: Verdicts) -> Heard:
@@ -169,6 +177,17 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
         "endpoint_delay_ms": {
             "p50": percentile(delays, 50),
             "p90": percentile(delays, 90),
+        },
+        "delay_of_line_and_detector_ms": percentile(
+            [o.delay_s - o.silence_s for o in outcomes if o.delay_s is not None], 50
+        ),
+        "delay_by_reason": {
+            reason: {
+                "share": share(o.reason == reason for o in outcomes),
+                "silence_ms": percentile(waits, 50),
+            }
+            for reason in ("complete", "incomplete", "spelled", "silence", "longest_wait")
+            if (waits := [o.silence_s for o in outcomes if o.reason == reason])
         },
     }
 
