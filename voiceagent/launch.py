@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from voiceagent.models.folder import find_model, recordings
 
 T = TypeVar("T")
 GC_OBJECTS = 10_000  #: new objects before the youngest are searched for cycles; 700, the default, took 4 %
+log = logging.getLogger("voiceagent.launch")
 console = Console(stderr=True, highlight=False)
 
 
@@ -46,12 +48,17 @@ def worker_spec(config: Config) -> WorkerSpec:
 
 
 async def load(engine: LocalEngine, name: str) -> Ready:
-    """Starts an engine, with a progress bar; its errors are `LocalEngine.start`'s."""
+    """Starts an engine, with a progress bar, or on no terminal a log line for each stage; errors as `start`'s."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"loading {name}", total=1.0)
+        said = ""
 
         def show(stage: Loading) -> None:
+            nonlocal said
+            if progress.disable and stage.stage != said:
+                said = stage.stage
+                log.info("loading %s: %s", name, said)
             progress.update(task, completed=stage.done, description=f"loading {name}: {stage.stage}")
 
         return await engine.start(show)

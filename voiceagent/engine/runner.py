@@ -108,7 +108,6 @@ class StepAudioRunner:
         if language_device.type == "cuda":
             stream = torch.cuda.Stream(language_device, priority=HIGH_PRIORITY)  # type: ignore[no-untyped-call]
             torch.cuda.set_stream(stream)
-        progress("speech decoder and voices", 0.1)
         token2wav = Token2Wav.load(
             Path(folder) / "token2wav",
             device=placement.speech_device,
@@ -117,8 +116,8 @@ class StepAudioRunner:
             chunks=speech_chunks,
             reference_compatible=reference_compatible,
             bytes=placement.speech_bytes,
+            progress=lambda stage: progress(f"speech decoder: {stage}", 0.1),
         )
-        progress("language model", 0.4)
         if speech_device.type == "cuda":
             torch.cuda.empty_cache()  # what making the graphs has left behind
         language = LanguageModel.load(
@@ -128,7 +127,7 @@ class StepAudioRunner:
             variant=variant,
             kv_bytes=placement.kv_room(),
             max_batch=max_batch,
-            progress=lambda share: progress("language model", 0.4 + 0.5 * share),
+            progress=lambda stage, share: progress(f"language model: {stage}", 0.4 + 0.5 * share),
         )
         limits = Limits(
             batch=max_batch,

@@ -6,7 +6,7 @@ On CUDA the pass is captured as a graph for a few batch sizes, and a batch takes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -242,6 +242,15 @@ class Decoder:
 
     def _compute(self, packed: Tensor, size: int, new: HostStep | None = None) -> Tensor:
         """(size,) int32 chosen ids, -1 where the scores are not numbers; `new` is None where `packed` says it all."""
+        rows, ids, ok = self._choose(packed, size, new)
+        self._seen.index_put_((rows, ids), self._true)
+        self._last.index_put_((rows,), ids)
+        return torch.where(ok, ids, -1).int()
+
+    def _choose(
+        self, packed: Tensor, size: int, new: HostStep | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, ids and whether the scores are numbers, (size,) each."""
         numbers = packed[: _FIELDS * size].view(_FIELDS, size)
         wide = numbers[: _ROW + 1].long()
         real = numbers[_TEMPERATURE:].view(torch.float32)
@@ -268,24 +277,28 @@ class Decoder:
             allowed=numbers[_ALLOWED],
             uniform=real[3],
         )
-        self._seen.index_put_((rows, ids), self._true)
-        self._last.index_put_((rows,), ids)
-        return torch.where(ok, ids, -1).int()
+        return rows, ids, ok
 
     # --- graphs -------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def capture(self, sizes: Iterable[int] = BUCKETS) -> Captured:
+    def capture(self, sizes: Iterable[int] = BUCKETS, *, told: Callable[[], None] = lambda: None) -> Captured:
         """Captures the pass for some batch sizes, on CUDA; batches beyond the largest are split.
+
+        `told` is called after each.
 
         Returns:
             One of the captures, whose memory others may share.
         """
         self._graphs.clear()
         share: Captured | None = None
-        for size in sorted(sizes, reverse=True):
-            pinned = torch.zeros(size * (_FIELDS + self._pages), dtype=torch.int32, pin_memory=True)
-            self._pack((), pinned.numpy(), size=size)
+        packed = {size: self._idle(size) for size in sorted(sizes, reverse=True)}
+        from voiceagent.models.step_audio2.kernels.gpu import language
+
+        language.compile_ahead(
+            lambda: [self._choose(pinned.to(self._device), size) for size, pinned in packed.items()]
+        )
+        for size, pinned in packed.items():
             inputs = pinned.to(self._device)
 
             def work(inputs: Tensor = inputs, size: int = size) -> Tensor:
@@ -294,6 +307,13 @@ class Decoder:
             share = capture(work, device=self._device, share=share)
             sent = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._graphs[size] = _Graph(share, pinned.numpy(), pinned, inputs, sent)
+            told()
         assert share is not None, "there is a batch size"
         self.largest, self.ahead = max(self._graphs), True
         return share
+
+    def _idle(self, size: int) -> Tensor:
+        """The page-locked input of a pass in which no place is taken."""
+        pinned = torch.zeros(size * (_FIELDS + self._pages), dtype=torch.int32, pin_memory=True)
+        self._pack((), pinned.numpy(), size=size)
+        return pinned

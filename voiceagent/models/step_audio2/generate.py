@@ -24,10 +24,10 @@ from voiceagent.models.step_audio2.context import Context
 from voiceagent.models.step_audio2.decode import BUCKETS, Decoder, Next, Ticket
 from voiceagent.models.step_audio2.kernels import int8
 from voiceagent.models.step_audio2.kv import PAGE, KvPool, page_bytes
-from voiceagent.models.step_audio2.listen import Listener
+from voiceagent.models.step_audio2.listen import FRAMES, Listener
 from voiceagent.models.step_audio2.model import StepAudio2
 from voiceagent.models.step_audio2.prompt import AudioRow, Prompt, render_transcription
-from voiceagent.models.step_audio2.read import Reader
+from voiceagent.models.step_audio2.read import SIZES, Reader
 from voiceagent.models.step_audio2.reply import Generation as Generation
 from voiceagent.models.step_audio2.reply import Later as Later
 from voiceagent.models.step_audio2.sampling import GREEDY, Sampling
@@ -38,6 +38,7 @@ from voiceagent.models.step_audio2.tokenizer import SpecialIds, TextTokenizer
 from voiceagent.models.step_audio2.variant import Variant, find_variant
 
 _CPU_KV_BYTES, _CPU_CONTEXTS = 1 << 30, 64  # at most this, and so many full contexts
+_WEIGHTS = 0.5  # of loading; what the graphs take depends on whether their kernels are compiled
 _MAX_NEW_TOKENS = 4096  # of a reply, where the checkpoint names no limit
 _TRANSCRIPT_TOKENS = 256  # per piece of 25 s, as in the reference
 
@@ -83,7 +84,7 @@ class LanguageModel:
         variant: Variant | None = None,
         kv_bytes: int | None = None,
         max_batch: int = BUCKETS[-1],
-        progress: Callable[[float], None] = lambda share: None,
+        progress: Callable[[str, float], None] = lambda stage, share: None,
     ) -> LanguageModel:
         """Reads a checkpoint folder.
 
@@ -95,7 +96,7 @@ class LanguageModel:
             kv_bytes: memory for the keys and values of all conversations; None for half of what a GPU has left, or
                 1 GiB on the CPU (where only what is used is taken).
             max_batch: replies that a pass writes at most; more take several passes.
-            progress: takes the share of the weights that is loaded.
+            progress: takes what is being done ("weights", "kernels and graphs"), and the share of loading behind it.
 
         Raises:
             CheckpointError: a file or tensor is missing, damaged or does not fit the others.
@@ -103,7 +104,9 @@ class LanguageModel:
         """
         folder = Path(folder)
         tokenizer = TextTokenizer.from_folder(folder)
-        network = load_step_audio2(folder, device=device, dtype=dtype, progress=progress)
+        network = load_step_audio2(
+            folder, device=device, dtype=dtype, progress=lambda share: progress("weights", _WEIGHTS * share)
+        )
         if (
             network.config.quantization == INT8_ROWS
             and torch.device(device).type == "cpu"
@@ -123,9 +126,7 @@ class LanguageModel:
         decoder = Decoder(network, pool, masks, largest=max_batch)
         reader, listener = Reader(network, pool), Listener(network)
         if masks.is_cuda:
-            share = decoder.capture(size for size in BUCKETS if size <= max_batch)
-            reader.capture(share=share)
-            listener.capture(share=share)
+            _capture(decoder, reader, listener, max_batch=max_batch, progress=progress)
         variant = variant or find_variant(folder)
         stops = {ids.eot, ids.endoftext, ids.im_end, *network.config.eos_token_ids, *settings.stops}
         if variant is Variant.BASE:  # it knows no turns that could end
@@ -409,6 +410,29 @@ def _masks(ids: SpecialIds, number: torch.Tensor) -> torch.Tensor:
         Allowed.CLOSING: (number == ids.tts_pad) | (number == ids.tts_end),
     }
     return torch.stack([sets[allowed] for allowed in Allowed])
+
+
+def _capture(
+    decoder: Decoder,
+    reader: Reader,
+    listener: Listener,
+    *,
+    max_batch: int,
+    progress: Callable[[str, float], None],
+) -> None:
+    """Captures all passes; the first start on a machine compiles their kernels, which takes most of its time."""
+    sizes = [size for size in BUCKETS if size <= max_batch]
+    count, made = len(sizes) + len(SIZES) + len(FRAMES), -1
+
+    def told() -> None:
+        nonlocal made
+        made += 1
+        progress("kernels and graphs", _WEIGHTS + (1 - _WEIGHTS) * made / count)
+
+    told()
+    share = decoder.capture(sizes, told=told)
+    reader.capture(share=share, told=told)
+    listener.capture(share=share, told=told)
 
 
 def _make_pool(network: StepAudio2, kv_bytes: int | None) -> KvPool:

@@ -6,7 +6,7 @@ longer than computing them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -56,8 +56,14 @@ class Listener:
         return graph()[0, :count].clone()
 
     @torch.inference_mode()
-    def capture(self, sizes: Iterable[int] = FRAMES, *, share: Captured | None = None) -> None:
-        """Captures the pass for some numbers of frames, on CUDA."""
+    def capture(
+        self,
+        sizes: Iterable[int] = FRAMES,
+        *,
+        share: Captured | None = None,
+        told: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Captures the pass for some numbers of frames, on CUDA; `told` is called after each."""
         self._graphs.clear()
         weight = self._network.lm_head.weight
         found = {}
@@ -71,4 +77,5 @@ class Listener:
 
             share = capture(work, device=weight.device, share=share)
             found[size] = (share, mel, lengths)
+            told()
         self._graphs = dict(sorted(found.items()))

@@ -6,6 +6,7 @@ computing them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,20 +79,29 @@ class Reader:
             sequence.advance(count)
 
     @torch.inference_mode()
-    def capture(self, *, share: Captured | None = None) -> None:
-        """Captures the pass for all `SIZES`, on CUDA; `share` as in `graphs.capture`."""
+    def capture(self, *, share: Captured | None = None, told: Callable[[], None] = lambda: None) -> None:
+        """Captures the pass for all `SIZES`, on CUDA; `share` as in `graphs.capture`, `told` is called after each."""
         self._graphs.clear()
         weight = self._network.lm_head.weight
         found = {}
-        for size in reversed(SIZES):
-            inputs = torch.zeros(size, weight.shape[1], dtype=weight.dtype, device=self._device)
-            numbers = torch.from_numpy(self._pack(None, 0, size=size)).to(self._device)
+        fed = {
+            size: (
+                torch.zeros(size, weight.shape[1], dtype=weight.dtype, device=self._device),
+                torch.from_numpy(self._pack(None, 0, size=size)).to(self._device),
+            )
+            for size in reversed(SIZES)
+        }
+        from voiceagent.models.step_audio2.kernels.gpu import language
+
+        language.compile_ahead(lambda: [self._compute(*both) for both in fed.values()])
+        for size, (inputs, numbers) in fed.items():
 
             def work(inputs: Tensor = inputs, numbers: Tensor = numbers) -> Tensor:
                 return self._compute(inputs, numbers)
 
             share = capture(work, device=self._device, share=share)
             found[size] = (share, inputs, numbers)
+            told()
         self._graphs = found
 
     def _compute(self, embeds: Tensor, numbers: Tensor) -> Tensor:

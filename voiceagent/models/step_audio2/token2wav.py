@@ -5,7 +5,7 @@ It knows the checkpoint's token2wav folder and the order of the parts; nothing o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -131,6 +131,7 @@ class Token2Wav:
         chunks: Sequence[int] = CHUNKS,
         reference_compatible: bool = False,
         bytes: int | None = None,
+        progress: Callable[[str], None] = lambda stage: None,
     ) -> Token2Wav:
         """From the token2wav folder of a checkpoint.
 
@@ -142,6 +143,7 @@ class Token2Wav:
             chunks: ids per chunk of a stream.
             reference_compatible: streams follow the published rules (see `compat`), with chunks of 25; for comparisons.
             bytes: memory for streams and voices' prompts; by default enough for 16 streams and 60 s of prompts.
+            progress: takes what is being done: "weights", "voices", "kernels and graphs".
 
         Raises:
             CheckpointError: a file is missing or damaged; it is named.
@@ -150,13 +152,16 @@ class Token2Wav:
         folder = Path(folder)
         config = FlowConfig.from_file(folder / "flow.yaml")
         room = {} if bytes is None else SpeechRoom.of(config, dtype).divide(bytes)
+        progress("weights")
         flow = Flow.load(folder, device=device, dtype=dtype, **room)
         hift = Hift.load(folder, device=device)
+        progress("voices")
         voices = load_voices(folder, recordings=Path(recordings) if recordings else folder.parent)
         decoder = cls(
             flow, hift, voices, chunks=chunks, reference_compatible=reference_compatible, folder=folder
         )
         if flow.device.type == "cuda" and not reference_compatible:
+            progress("kernels and graphs")
             decoder.record()
         return decoder
 

@@ -7,12 +7,18 @@ calls `after_previous` before it touches anything another kernel writes or reads
 # mypy: disable-error-code="import-not-found, import-untyped, no-untyped-def, untyped-decorator"
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger("voiceagent.models")
 
 jit: Callable[[Callable[..., Any]], Any]
 constant: Callable[[Any], Any]  #: makes a number that kernels may name
@@ -27,7 +33,7 @@ except ModuleNotFoundError:  # the CPU install
     def _plain(it: Any) -> Any:
         return it
 
-    jit, tl, constant = _plain, None, _plain
+    triton, jit, tl, constant = None, _plain, None, _plain
 
 
 def launch(
@@ -50,7 +56,34 @@ def launch(
     if overlap:
         options["launch_pdl"] = True
     with torch.cuda.device(device):  # Triton starts on the current device, whatever the tensors'
-        kernel[grid](*arguments, overlap, **options)
+        if _only_compile.get():
+            kernel.warmup(*arguments, overlap, grid=grid, **options)
+        else:
+            kernel[grid](*arguments, overlap, **options)
+
+
+_only_compile: ContextVar[bool] = ContextVar("_only_compile", default=False)
+
+
+def compile_ahead(work: Callable[[], object]) -> None:
+    """Compiles the kernels that `work` starts, as many at a time as there are cores, so that it finds them compiled.
+
+    None of them runs meanwhile: what they would write holds whatever was there, and `work` must not use it as indices.
+    Kernels stay in Triton's cache on disk (TRITON_CACHE_DIR), where the next start finds them. A Triton that cannot
+    compile beside itself (before 3.4) leaves it all to the first run.
+    """
+    together = getattr(triton, "AsyncCompileMode", None)
+    if together is None:
+        return
+    token = _only_compile.set(True)
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as threads, together(threads):
+            work()
+    except Exception as error:  # whatever it is, the first run meets it again, and what it says there counts
+        log.warning("compiling ahead failed: %s", error)
+    finally:
+        _only_compile.reset(token)
+        torch.cuda.empty_cache()  # the graphs that come next have memory of their own
 
 
 @cache
