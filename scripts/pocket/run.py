@@ -44,6 +44,8 @@ class Stage:
         seconds: of training; 0: it is no training.
         gpu: which of two it uses; -1: none.
         begins_with: files that must be there before it is started, relative to DATA or CK.
+        warm: what of the weights that ship it begins with, unless --cold: a folder or file, and the file in it that
+            must be there. They may come later than the rest, where not all can be sent at once.
         uses: stages without whose success it cannot end well.
     """
 
@@ -53,17 +55,19 @@ class Stage:
     gpu: int = -1
     begins_with: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
-
-
-def _warm(*names: str) -> Callable[[argparse.Namespace], list[str]]:
-    """The weights that ship are the start, unless --cold."""
-    return lambda args: [] if args.cold else ["--init", str(SHIPPED.joinpath(*names))]
+    warm: tuple[Path, Path] | None = None
 
 
 def _lm(args: argparse.Namespace) -> list[str]:
-    return ["--assets", str(args.out / "base"), "--hear-seconds", str(args.hear), *_warm()(args)]
+    return ["--assets", str(args.out / "base"), "--hear-seconds", str(args.hear)]
 
 
+def _nothing(_: argparse.Namespace) -> list[str]:
+    return []
+
+
+SPEECH = SHIPPED / "token2wav"
+TOKENIZER = SPEECH / "speech_tokenizer_v2_25hz.onnx"
 STAGES: dict[str, Stage] = {
     "data": Stage("gen_data", lambda args: ["--data", str(args.data), "--procs", str(args.procs)]),
     "text": Stage(
@@ -78,21 +82,28 @@ STAGES: dict[str, Stage] = {
         begins_with=("agent.json", "agent_es.json"),
         uses=("data",),
     ),
-    "speaker": Stage("train_speaker", lambda args: [], 150, 1, ("corpus.json",), ("data",)),
+    "speaker": Stage("train_speaker", _nothing, 150, 1, ("corpus.json",), ("data",)),
     "speech_tokenizer": Stage(
-        "train_speech_tokenizer",
-        _warm("token2wav", "speech_tokenizer_v2_25hz.onnx"),
-        280,
+        "train_speech_tokenizer", _nothing, 280, 0, ("corpus.json",), ("data",), (TOKENIZER, TOKENIZER)
+    ),
+    "hift": Stage("train_hift", _nothing, 700, 0, ("corpus.json",), ("data",), (SPEECH, SPEECH / "hift.pt")),
+    "flow": Stage(
+        "train_flow",
+        _nothing,
+        780,
         0,
         ("corpus.json",),
-        ("data",),
-    ),
-    "hift": Stage("train_hift", _warm("token2wav"), 700, 0, ("corpus.json",), ("data",)),
-    "flow": Stage(
-        "train_flow", _warm("token2wav"), 800, 0, ("corpus.json",), ("data", "speech_tokenizer", "speaker")
+        ("data", "speech_tokenizer", "speaker"),
+        (SPEECH, SPEECH / "flow.pt"),
     ),
     "lm": Stage(
-        "train_lm", _lm, 960, 1, ("base/config.json",), ("data", "text", "speech_tokenizer", "tokens")
+        "train_lm",
+        _lm,
+        840,
+        1,
+        ("base/generation_config.json",),
+        ("data", "text", "speech_tokenizer", "tokens"),
+        (SHIPPED, SHIPPED / "model.safetensors"),
     ),
     "package": Stage(
         "package",
@@ -109,7 +120,8 @@ STAGES: dict[str, Stage] = {
 }
 WHOLE = tuple(name for name in STAGES if name != "tokens")  # the tokenizer that is trained writes them itself
 EXPORTS = {
-    "pocket": ["pocket", "ctc16.pt", "speech_tokenizer.pt", "*.log", "*_eval.json", "lm_misses.json", "hift_*.wav"],
+    "pocket": ["pocket", "ctc16.pt", "*.log", "*_eval.json", "lm_misses.json"],
+    "judges": ["speech_tokenizer.pt", "hift_*.wav"],
     "raw": ["base", "lm16.pt", "ctc16.pt", "flow16.pt", "flow.yaml", "hift.pt", "hift.yaml", "speech_tokenizer.onnx",
             "campplus.onnx", "*.log", "*_eval.json"],
     "lm": ["base", "lm16.pt", "ctc16.pt", "lm_eval.json", "lm_misses.json", "*.log"],
@@ -140,7 +152,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="wait: give up after N; else STAGE=N: its training time",
     )
     option("--scale", type=float, default=1.0, help="multiplies every stage's training time")
-    option("--hear", type=float, default=300, help="lm: longest seconds of the encoder alone")
+    option("--hear", type=float, default=280, help="lm: longest seconds of the encoder alone")
     option("--only", choices=sorted(STAGES), action="append", help="run only these stages")
     option("--procs", type=int, default=os.cpu_count() or 2)
     option("--gpus", type=int, help="default: as many as there are; 1: every stage sees all")
@@ -199,7 +211,7 @@ class Pipeline:
             self._look()
             if not self.running and not any(self._can_begin(name, chosen) for name in waiting):
                 for name in waiting:
-                    self._ended(name, 1, "cannot begin: what it begins with never came")
+                    self._ended(name, 1, "cannot begin: what it begins with is not there")
                 break
             time.sleep(0.3)
         return self.status
@@ -211,6 +223,8 @@ class Pipeline:
     def _can_begin(self, name: str, chosen: list[str]) -> bool:
         stage, args = STAGES[name], self.args
         there = all((args.data / file).exists() or (args.out / file).exists() for file in stage.begins_with)
+        if stage.warm and not args.cold and not stage.warm[1].exists():
+            return False
         if not stage.begins_with:  # it begins when all that it uses has ended well
             there = all(self.status.get(used) == 0 for used in stage.uses if used in chosen)
         return there and not any(self.status.get(used) for used in stage.uses)
@@ -252,6 +266,7 @@ def arguments(args: argparse.Namespace, name: str) -> list[str]:
     if stage.seconds:
         seconds = times(args).get(name, stage.seconds * args.scale)
         out = ["--data", str(args.data), "--out", str(args.out), "--seconds", str(seconds), *out]
+        out += ["--init", str(stage.warm[0])] if stage.warm and not args.cold else []
         out += ["--resume"] if args.resume else []
     if args.dry and (stage.seconds or name == "data"):
         out += ["--dry"]

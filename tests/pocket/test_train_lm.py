@@ -276,7 +276,7 @@ class Scripts:
                 (tmp_path / "corpus.json").write_text("{}")
             if name == "text":
                 (tmp_path / "base").mkdir()
-                (tmp_path / "base" / "config.json").write_text("{}")
+                (tmp_path / "base" / "generation_config.json").write_text("{}")
             status = "1" if name == failing else "0"
             return subprocess.Popen([sys.executable, "-c", f"raise SystemExit({status})"])
 
