@@ -30,3 +30,9 @@ def test_calls_are_served_and_counted(case: str) -> None:
 def test_the_layers_are_listed() -> None:
     out = run("wire_layers.py", "--calls", "2", "--format", "audio/pcmu")
     assert out.count("|\n") == 13
+
+
+def test_every_kind_of_socket_answers_every_message() -> None:
+    out = run("wire_floors.py", "--connections", "2", "--rounds", "2", "--gap-us", "0", "--times", "1")
+    ways = [line.split("|")[1].strip() for line in out.splitlines()]
+    assert ways[:2] == ["aiohttp", "asyncio.Protocol"]
