@@ -69,7 +69,7 @@ def main() -> None:
         for name in options.groups:
             for changes in GROUPS[name](options.batch, MEASURED):
                 with choices.using(**changes):
-                    print(json.dumps({"group": name, **shown(changes)}))
+                    print(json.dumps({"group": name, **tried(changes, options.batch)}))
         return
     if not torch.cuda.is_available():
         sys.exit("No CUDA device; --list needs none.")
@@ -170,6 +170,15 @@ def shown(changes: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in changes.items()}
 
 
+def tried(changes: dict[str, Any], batch: int) -> dict[str, Any]:
+    """Of each changed table the choice for the batch, as plain numbers."""
+    found = {}
+    for name, value in changes.items():
+        choice = choices.of(value, batch) if isinstance(value, tuple) else value
+        found[name] = list(choice) if isinstance(choice, tuple) else choice
+    return found
+
+
 @dataclass
 class Sweep:
     """One batch size; `kept` are the changes to the table that are in force."""
@@ -202,19 +211,20 @@ class Sweep:
     def one_group(self, name: str) -> None:
         """Tries all choices of a group against what is in force, and keeps the best if it is worth it twice."""
         with choices.using(**self.kept) as now:
-            tried = list(GROUPS[name](self.batch, now))
+            wanted = list(GROUPS[name](self.batch, now))
         best, saved = None, 0.0
-        for changes in tried:
+        for changes in wanted:
             if time.monotonic() > self.until:
                 break
             try:
                 before, after = self.pair({**self.kept, **changes}, against=self.kept)
             except Exception as error:  # what a device cannot do says so in many ways; the sweep goes on
                 torch.cuda.synchronize()
-                print(json.dumps({"group": name, "failed": str(error)[:200], **shown(changes)}), flush=True)
+                words = {"group": name, "failed": str(error)[:200]}
+                print(json.dumps({**words, **tried(changes, self.batch)}), flush=True)
                 continue
             line = {"batch": self.batch, "group": name, "ms": after, "in_force_ms": before}
-            print(json.dumps({**line, **shown(changes)}), flush=True)
+            print(json.dumps({**line, **tried(changes, self.batch)}), flush=True)
             if before - after > max(saved, WORTH * before):
                 best, saved = changes, before - after
         if best is not None:
