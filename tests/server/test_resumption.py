@@ -194,6 +194,18 @@ async def test_a_goodbye_is_one_and_who_did_not_ask_is_not_waited_for() -> None:
         assert sum(count(site, outcome) for outcome in ("resumed", "expired", "evicted", "refused")) == 0
 
 
+async def test_of_several_that_come_back_the_last_is_taken_and_the_others_go() -> None:
+    async with serving(STORY) as site, lossy(site) as caller:
+        await caller.manual()
+        query = f"{site.ws}&resume={caller.token}&received={caller.received}"
+        sockets = await asyncio.gather(*(connect(query) for _ in range(5)))
+        await eventually(lambda: sum(not socket.close_code for socket in sockets) == 1)
+        assert len(site.engine.sessions) == 1
+        (left,) = [socket for socket in sockets if not socket.close_code]
+        assert json.loads(await left.recv())["type"] == "session.resumed"
+        await left.close()
+
+
 async def test_who_breaks_the_rules_is_not_waited_for() -> None:
     small = tight(message_bytes=1 << 16)
     async with serving(STORY, limits=small) as site, connect(f"{site.ws}&resumable=true") as socket:

@@ -113,7 +113,7 @@ class Berth:
         return [self._visitors.get_nowait() for _ in range(self._visitors.qsize())]
 
     async def wait(self, seconds: float) -> Visitor | None:
-        """Who comes back within this time; None: nobody, or the session ends meanwhile."""
+        """Who comes back within this time, the last of several; None: nobody, or the session ends meanwhile."""
         self.parked = True
         coming, ending = (
             asyncio.ensure_future(self._visitors.get()),
@@ -127,6 +127,9 @@ class Berth:
             if self.line.closed.is_set():
                 self._visitors.put_nowait(visitor)  # for `leave`
                 return None
+            while not self._visitors.empty():
+                visitor.gone.set()
+                visitor = self._visitors.get_nowait()
             return visitor
         finally:
             self.parked = False
