@@ -114,6 +114,9 @@ def attention(batch: int, now: choices.Choices) -> Iterator[dict[str, Any]]:
         (512, 4, 4, 4),
         (1024, 2, 2, 2),
         (256, 4, 3, 4),
+        (256, 4, 4, 4),
+        (256, 8, 2, 2),
+        (256, 2, 4, 4),
     ):
         some += [Attention(*cut, early=early, merge_early=early) for early in (False, True)]
     yield from ({"attention": placed(now.attention, batch, one)} for one in some)
@@ -155,11 +158,17 @@ def passes(batch: int, now: choices.Choices) -> Iterator[dict[str, Any]]:
         yield {"finish_early": finish, "turn_early": turn}
 
 
+def widths(batch: int, now: choices.Choices) -> Iterator[dict[str, Any]]:
+    for warps, heads in ((4, 4), (16, 4), (8, 2), (8, 8)):
+        yield {"finish_warps": warps, "turn_heads": heads}
+
+
 GROUPS: dict[str, Callable[[int, choices.Choices], Iterator[dict[str, Any]]]] = {
     "joined": joined,
     "sampling": sampling,
     "attention": attention,
     "passes": passes,
+    "widths": widths,
     "long_blocks": long_blocks,
     "gated": gated,
     "added": added,

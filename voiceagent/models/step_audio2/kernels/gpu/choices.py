@@ -83,7 +83,9 @@ class Choices:
         attention: over pages; for any number of rows.
         sampling: the draw; for any number of rows.
         finish_early: the passes that add up a product's parts.
+        finish_warps: of the one that makes the next norm too, a program for each row.
         turn_early: the pass that rotates and stores.
+        turn_heads: that a program of it takes, a power of two.
     """
 
     joined: tuple[tuple[int, Joined], ...]
@@ -93,7 +95,9 @@ class Choices:
     attention: tuple[tuple[int, Attention], ...]
     sampling: tuple[tuple[int, Sampling], ...]
     finish_early: bool = True
+    finish_warps: int = 8
     turn_early: bool = True
+    turn_heads: int = 4
 
     def __post_init__(self) -> None:
         for most, joined in self.joined:
@@ -108,6 +112,8 @@ class Choices:
         for _, sampling in self.sampling:
             if not _power_of_2(sampling.pivots):
                 raise ValueError(f"a search tries a power of two of numbers at once, not {sampling.pivots}")
+        if not (_power_of_2(self.finish_warps) and _power_of_2(self.turn_heads)):
+            raise ValueError("finish_warps and turn_heads are powers of two")
         if any(table[-1][0] < _ANY for table in (self.attention, self.sampling)):
             raise ValueError(
                 "attention and sampling have no other way, and need a choice for any number of rows"

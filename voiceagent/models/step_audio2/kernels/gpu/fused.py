@@ -69,10 +69,10 @@ def rotate_and_write(
     kv_heads, width = pool.shape[4:]
     rows, heads = source.shape[-2], source.shape[-1] // width - 2 * kv_heads
     q = torch.empty(rows, heads, width, dtype=sums.dtype if sums else source.dtype, device=source.device)
-    bias, pages, block = None if sums is None else sums.bias, pool[layer], 4
+    bias, pages, now = None if sums is None else sums.bias, pool[layer], choices.now()
     launch(
         _rotate_and_write,
-        (rows, ceil_div(heads + 2 * kv_heads, block)),
+        (rows, ceil_div(heads + 2 * kv_heads, now.turn_heads)),
         source.device,
         source,
         contiguous(bias, otherwise=source),
@@ -88,8 +88,8 @@ def rotate_and_write(
         width // 2,
         0 if sums is None else len(source),
         bias is not None,
-        block,
-        early=choices.now().turn_early,
+        now.turn_heads,
+        early=now.turn_early,
         num_warps=2,
     )
     return q

@@ -83,7 +83,7 @@ def added(
         cut.splits,
         power_of_2(outputs),
         early=now.finish_early,
-        num_warps=8,
+        num_warps=now.finish_warps,
     )
     return out, normed
 
