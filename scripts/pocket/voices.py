@@ -7,6 +7,8 @@ and festival's Castilian voice, which may not be used commercially and therefore
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
@@ -68,7 +70,7 @@ MALE = (
     "adam", "Alex", "antonio", "benjamin", "boris", "caleb", "david", "Denis", "Diogo", "ed", "edward",
     "edward2", "Gene", "Gene2", "grandpa", "gustave", "Henrique", "Hugo", "iven", "iven2", "iven4",
     "Jacky", "john", "Lee", "marcelo", "Marco", "Mario", "max", "Michael", "michel", "miguel", "Mike",
-    "norbert", "pablo", "paul", "pedro", "robert", "sandro", "travis", "victor", "zac", "croak",
+    "norbert", "pablo", "paul", "pedro", "robert", "sandro", "travis", "victor", "croak",
 )  # fmt: skip
 HELD_OUT_VARIANTS = {"female": ("f5", "steph"), "male": ("m8", "Andy", "quincy", "rob", "iven3")}
 ESPEAK_RATE, ESPEAK_PITCH = 165.0, 50.0
@@ -79,110 +81,166 @@ FLITE_VOICES = ("slt", "awb", "rms", "kal16")
 PICO_SPEAKERS = {"en-US": "lh0", "en-GB": "kh0", "es-ES": "zl0", "de-DE": "gl0", "fr-FR": "nk0"}
 PICO = {"en": ("en-US", "en-GB"), "es": ("es-ES",)}
 
-# engine, name, sex, Hz of its own pitch (0: the engine has it, pitch is relative), weight among those of its sex
-PEOPLE = {
+# engine, name, sex, weight among those of its sex
+Person = tuple[str, str, str, int]
+PEOPLE: dict[str, tuple[Person, ...]] = {
     "en": (
-        ("flite", "slt", "female", 175, 3),
-        ("rhvoice", "slt", "female", 0, 2),
-        ("rhvoice", "clb", "female", 0, 5),
-        ("flite", "rms", "male", 100, 3),
-        ("flite", "kal16", "male", 108, 3),
-        ("festival", "kal_diphone", "male", 110, 3),
-        ("rhvoice", "bdl", "male", 0, 4),
+        ("flite", "slt", "female", 3),
+        ("rhvoice", "slt", "female", 2),
+        ("rhvoice", "clb", "female", 5),
+        ("flite", "rms", "male", 3),
+        ("flite", "kal16", "male", 3),
+        ("festival", "kal_diphone", "male", 3),
+        ("rhvoice", "bdl", "male", 4),
     ),
     # English voices that read Spanish by its sounds (spanish.py): an accent, but a person's voice
     "es": (
-        ("flite", "slt", "female", 175, 3),
-        ("flite", "rms", "male", 100, 2),
-        ("flite", "kal16", "male", 108, 2),
+        ("flite", "slt", "female", 3),
+        ("flite", "rms", "male", 2),
+        ("flite", "kal16", "male", 2),
     ),
 }
-HELD_OUT_PEOPLE = {
+HELD_OUT_PEOPLE: dict[str, tuple[Person, ...]] = {
     "en": (
-        ("flite", "awb", "male", 125, 1),
-        ("rhvoice", "alan", "male", 0, 1),
-        ("festival", "ked_diphone", "male", 110, 1),
+        ("flite", "awb", "male", 1),
+        ("rhvoice", "alan", "male", 1),
+        ("festival", "ked_diphone", "male", 1),
     ),
-    "es": (("festival", "el_diphone", "male", 105, 1),),
+    "es": (("festival", "el_diphone", "male", 1),),
 }
+# Median pitch as measured, Hz; espeak's variants at its pitch 50, where most men have 103
+OWN_HZ = {
+    "flite/slt": 175, "flite/rms": 99, "flite/kal16": 105, "flite/awb": 122, "festival/kal_diphone": 107,
+    "festival/ked_diphone": 107, "festival/el_diphone": 125, "rhvoice/slt": 173, "rhvoice/clb": 178, "rhvoice/bdl": 121,
+    "rhvoice/alan": 136, "pico/en-US": 167, "pico/en-GB": 180, "pico/es-ES": 204,
+    "f1": 180, "f2": 196, "f3": 212, "f4": 180, "f5": 206, "Alicia": 250, "Andrea": 245, "Annie": 240, "anika": 269,
+    "aunty": 173, "belinda": 229, "grandma": 204, "linda": 229, "steph": 185, "steph2": 185, "steph3": 185,
+    "m1": 95, "m4": 94, "david": 75, "ed": 126, "Gene": 95, "Gene2": 115, "Jacky": 114, "Marco": 131, "Mike": 91,
+    "paul": 86, "victor": 95, "m8": 86, "Andy": 96, "quincy": 86,
+}  # fmt: skip
+MEN_HZ = 103
+DEAF = ("flite/rms", "festival/el_diphone")  # their pitch cannot be set
 PEOPLE_SHARE = {"en": 0.34, "es": 0.2}  # of the callers
-EXPRESSIVE = ("excited", "sad")  # styles that need an engine whose pitch range can be set
+PITCHED = ("high", "low", "excited", "sad")  # styles that need a pitch which can be set,
+EXPRESSIVE = ("excited", "sad")  # and these a range, too
+TRIES = 40
 
 
 def training_voice(rng: Random, *, language: str = "en", style: str = "plain", sex: str = "") -> Voice:
-    """A caller of the training family: mostly espeak, a third recorded people's voices, some of them warped."""
-    if rng.random() < PEOPLE_SHARE[language]:
-        voice = _person(rng, PEOPLE[language], style, sex)
-        if rng.random() < 0.5:
-            voice = replace(voice, warp=rng.uniform(0.88, 1.14))
-    else:
-        sex = sex or rng.choices(("male", "female"), (3, 2))[0]
+    """A caller of the training family: mostly espeak, a third recorded people's voices, half of those warped."""
+
+    def draw() -> Voice:
+        if rng.random() < PEOPLE_SHARE[language]:
+            voice = _person(rng, PEOPLE[language], style, sex)
+            return replace(voice, warp=rng.uniform(0.88, 1.14)) if rng.random() < 0.5 else voice
+        who = sex or rng.choices(("male", "female"), (3, 2))[0]
         name = rng.choice(ACCENTS[language])
-        plain = sex == "male" and rng.random() < 0.06
-        variant = "" if plain else "+" + rng.choice(FEMALE if sex == "female" else MALE)
-        voice = Voice("espeak", name + variant, ESPEAK_RATE, ESPEAK_PITCH, sex=sex)
-    return styled(replace(voice, language=language), style, rng)
+        plain = who == "male" and rng.random() < 0.06
+        return _variant(name, "" if plain else rng.choice(FEMALE if who == "female" else MALE), who)
+
+    return _styled(draw, style, rng, language)
 
 
 def held_out_engine_voice(rng: Random, *, language: str = "en", style: str = "plain", sex: str = "") -> Voice:
     """A caller of SVOX Pico; its speakers are women, so a man is one of them with everything lower."""
-    name = rng.choice(PICO[language])
-    voice = Voice("pico", name, 1.0, 1.0, sex=sex or "female", language=language)
-    if sex == "male":
-        voice = replace(voice, warp=0.82, pitch=0.72)
-    return styled(voice, style, rng)
+
+    def draw() -> Voice:
+        warp = 0.82 if sex == "male" else 1.0
+        return Voice("pico", rng.choice(PICO[language]), 1.0, 1.0, warp=warp, sex=sex or "female")
+
+    return _styled(draw, style, rng, language)
 
 
 def held_out_voice(rng: Random, *, language: str = "en", style: str = "plain", sex: str = "") -> Voice:
     """A voice of a known engine that training never hears: flite, festival, RHVoice, espeak by turns."""
-    people = [] if sex == "female" else list(HELD_OUT_PEOPLE[language])
-    if people and rng.random() < (0.7 if language == "en" else 0.4):
-        voice = replace(_person(rng, tuple(people), style, "male"), language=language)
-        return styled(voice, style, rng)
-    sex = sex or rng.choice(("male", "female"))
-    name = f"{rng.choice(HELD_OUT_ACCENTS[language])}+{rng.choice(HELD_OUT_VARIANTS[sex])}"
-    voice = Voice("espeak", name, ESPEAK_RATE, ESPEAK_PITCH, sex=sex, language=language)
-    return styled(voice, style, rng)
+
+    def draw() -> Voice:
+        people = [] if sex == "female" else _able(HELD_OUT_PEOPLE[language], style, "male")
+        if people and rng.random() < (0.7 if language == "en" else 0.4):
+            return _person(rng, HELD_OUT_PEOPLE[language], style, "male")
+        who = sex or rng.choice(("male", "female"))
+        return _variant(rng.choice(HELD_OUT_ACCENTS[language]), rng.choice(HELD_OUT_VARIANTS[who]), who)
+
+    return _styled(draw, style, rng, language)
 
 
-def _person(rng: Random, people: tuple[tuple[str, str, str, int, int], ...], style: str, sex: str) -> Voice:
-    fitting = [
+def _variant(accent: str, variant: str, sex: str) -> Voice:
+    return Voice("espeak", f"{accent}+{variant}" if variant else accent, ESPEAK_RATE, ESPEAK_PITCH, sex=sex)
+
+
+def _able(people: tuple[Person, ...], style: str, sex: str) -> list[Person]:
+    """Those of a sex ("" = any) whose engine can do the style."""
+    return [
         one
         for one in people
-        if sex in ("", one[2]) and not (style in EXPRESSIVE and one[0] == "rhvoice" and len(people) > 1)
+        if sex in ("", one[2])
+        and not (style in EXPRESSIVE and one[0] == "rhvoice")
+        and not (style in PITCHED and f"{one[0]}/{one[1]}" in DEAF)
     ]
-    engine, name, who, hertz, _ = rng.choices(fitting, [one[4] for one in fitting])[0]
-    return Voice(engine, name, 1.0, float(hertz or 1.0), sex=who)
+
+
+def _person(rng: Random, people: tuple[Person, ...], style: str, sex: str) -> Voice:
+    able = _able(people, style, sex) or list(people)
+    engine, name, who, _ = rng.choices(able, [one[3] for one in able])[0]
+    voice = Voice(engine, name, sex=who)
+    return replace(voice, pitch=own_hertz(voice) if engine in ("flite", "festival") else 1.0)
+
+
+def own_hertz(voice: Voice) -> float:
+    """The pitch that the engine gives this voice by itself, before any warp."""
+    name = voice.name.partition("+")[2] if voice.engine == "espeak" else f"{voice.engine}/{voice.name}"
+    return float(OWN_HZ.get(name, MEN_HZ))
 
 
 # --------------------------------------------------------------------------------------------------------- styles
 
-# relative speed, relative pitch, range of the pitch
-STYLE_RANGES: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
-    "plain": ((0.84, 1.2), (0.86, 1.16), (25, 75)),
-    "fast": ((1.5, 1.85), (0.9, 1.12), (30, 70)),
-    "slow": ((0.56, 0.7), (0.9, 1.12), (30, 70)),
-    "high": ((0.88, 1.15), (1.38, 1.6), (35, 70)),
-    "low": ((0.88, 1.15), (0.62, 0.72), (30, 65)),
-    "excited": ((1.15, 1.35), (1.2, 1.35), (92, 99)),
-    "sad": ((0.7, 0.8), (0.8, 0.88), (2, 30)),
-    "whisper": ((0.8, 1.1), (0.9, 1.1), (30, 70)),
+# relative speed; Hz of women, of men; range of the pitch
+STYLE_RANGES: dict[str, tuple[tuple[float, float], ...]] = {
+    "plain": ((0.84, 1.2), (150, 262), (78, 145), (25, 75)),
+    "fast": ((1.5, 1.85), (155, 250), (80, 145), (30, 70)),
+    "slow": ((0.56, 0.7), (155, 250), (80, 145), (30, 70)),
+    "high": ((0.88, 1.15), (292, 350), (162, 205), (35, 70)),
+    "low": ((0.88, 1.15), (112, 138), (58, 70), (30, 65)),
+    "excited": ((1.15, 1.35), (230, 290), (130, 170), (92, 99)),
+    "sad": ((0.7, 0.8), (140, 180), (72, 100), (2, 30)),
+    "whisper": ((0.8, 1.1), (155, 250), (80, 145), (30, 70)),
 }
+REACH = (0.62, 1.68)  # how far every engine can move its pitch
 
 
-def styled(voice: Voice, style: str, rng: Random) -> Voice:
-    """`voice` with speed, pitch and range of `style`, drawn. Raises KeyError for an unknown style."""
-    rates, pitches, spreads = STYLE_RANGES[style]
-    rate, pitch, spread = (rng.uniform(*ends) for ends in (rates, pitches, spreads))
-    if voice.engine == "espeak":
-        # espeak's scale: 50 is the voice's own pitch, 0 about half of it, 99 about one and a half
-        scaled = min(99.0, max(0.0, 50.0 + 100.0 * (pitch - 1.0)))
-        return replace(voice, rate=voice.rate * rate, pitch=scaled, spread=spread, breath=style == "whisper")
-    if voice.engine in ("rhvoice", "pico") and style in EXPRESSIVE:
-        pitch *= 1.1 if style == "excited" else 0.95  # their range stays: speed and pitch must tell
+def _styled(draw: Callable[[], Voice], style: str, rng: Random, language: str) -> Voice:
+    """A voice of `draw` that reaches the pitch of the style, speaking so."""
+    voice = replace(draw(), language=language)
+    for _ in range(TRIES):
+        women, men = STYLE_RANGES[style][1:3]
+        low, high = women if voice.sex == "female" else men
+        target = low * (high / low) ** rng.random()
+        if REACH[0] <= target / (own_hertz(voice) * voice.warp) <= REACH[1]:
+            return styled(voice, style, rng, hertz=target)
+        voice = replace(draw(), language=language)
+    return styled(voice, style, rng, hertz=own_hertz(voice) * voice.warp)
+
+
+def styled(voice: Voice, style: str, rng: Random, *, hertz: float) -> Voice:
+    """`voice` at a pitch, with speed and range of `style`, drawn. Raises KeyError for an unknown style."""
+    rates, _, _, spreads = STYLE_RANGES[style]
+    rate, spread = rng.uniform(*rates), rng.uniform(*spreads)
+    ratio = min(REACH[1], max(REACH[0], hertz / (own_hertz(voice) * voice.warp)))
     return replace(
-        voice, rate=voice.rate * rate, pitch=voice.pitch * pitch, spread=spread, breath=style == "whisper"
+        voice,
+        rate=voice.rate * rate,
+        pitch=_engine_pitch(voice, ratio),
+        spread=spread,
+        breath=style == "whisper",
     )
+
+
+def _engine_pitch(voice: Voice, ratio: float) -> float:
+    """The engine's number for a pitch that is `ratio` times its own."""
+    if voice.engine == "espeak":  # measured: a factor of 1.0085 to 1.0103 a step
+        step = math.log(ratio) / (0.0103 if ratio > 1 else 0.0085)
+        return min(99.0, max(0.0, ESPEAK_PITCH + step))
+    return ratio * own_hertz(voice) if voice.engine in ("flite", "festival") else ratio
 
 
 # -------------------------------------------------------------------------------------------------------- personas
@@ -214,12 +272,14 @@ def strangers() -> tuple[Voice, ...]:
     """Speakers that nothing is trained on, to judge cloning by: all that is held out."""
     made = [Voice("pico", name, 1.0, 1.0, sex="female") for name in PICO["en"]]
     made.append(Voice("pico", "en-GB", 1.0, 0.72, warp=0.82, sex="male", who="pico/en-GB, a man"))
-    for engine, name, sex, hertz, _ in HELD_OUT_PEOPLE["en"]:
-        made.append(Voice(engine, name, 1.0, float(hertz or 1.0), sex=sex))
+    made += [_as_it_is(one) for one in HELD_OUT_PEOPLE["en"]]
     for sex, variants in HELD_OUT_VARIANTS.items():
-        for variant in variants:
-            made.append(Voice("espeak", f"en-us+{variant}", ESPEAK_RATE, ESPEAK_PITCH, sex=sex))
+        made += [_variant("en-us", variant, sex) for variant in variants]
     return tuple(made)
+
+
+def _as_it_is(person: Person, language: str = "en") -> Voice:
+    return replace(_person(Random(0), (person,), "plain", ""), language=language)
 
 
 def one_of_each() -> tuple[Voice, ...]:
@@ -227,9 +287,7 @@ def one_of_each() -> tuple[Voice, ...]:
     made = [Voice("espeak", name, ESPEAK_RATE, ESPEAK_PITCH) for name in ("en-us", "es")]
     for table in (PEOPLE, HELD_OUT_PEOPLE):
         for language, people in table.items():
-            made += [
-                Voice(e, name, 1.0, float(hertz or 1.0), language=language) for e, name, _, hertz, _ in people
-            ]
+            made += [_as_it_is(one, language) for one in people]
     made += [
         Voice("pico", name, 1.0, 1.0, language=language) for language, names in PICO.items() for name in names
     ]

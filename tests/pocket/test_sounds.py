@@ -324,3 +324,24 @@ def test_harmonics_can_be_made_shallower() -> None:
     ripple = [augment.voiced_mel(mel, torch.tensor([depth])).std(1).mean() for depth in (0.0, 0.5, 1.0)]
     assert ripple[0] < 0.4 * ripple[2]
     assert ripple[0] < ripple[1] < ripple[2]
+
+
+def test_styles_are_told_apart_by_the_pitch_that_a_voice_reaches(scripts: Any) -> None:
+    voices = scripts("voices")
+    rng = Random(5)
+    spans: dict[tuple[str, str], list[float]] = {}
+    for style in ("plain", "high", "low"):
+        for sex in ("female", "male"):
+            for _ in range(300):
+                voice = voices.training_voice(rng, style=style, sex=sex)
+                if voice.engine == "espeak":
+                    step = voice.pitch - 50
+                    ratio = np.exp(step * (0.0103 if step > 0 else 0.0085))
+                elif voice.engine == "rhvoice":
+                    ratio = voice.pitch
+                else:
+                    ratio = voice.pitch / voices.own_hertz(voice)
+                spans.setdefault((sex, style), []).append(ratio * voices.own_hertz(voice) * voice.warp)
+    for sex in ("female", "male"):
+        low, plain, high = (np.array(spans[sex, style]) for style in ("low", "plain", "high"))
+        assert low.max() < plain.min() < plain.max() < high.min()
