@@ -254,6 +254,7 @@ function restoreSettings() {
   $("instructions").value = instructions;
   $("sensitivity").value = sensitivity;
   $("turns").value = turns;
+  $("sensitivity").disabled = turns !== ""; // it is of the other way
   $("volume").value = volume;
   $("tools").checked = tools;
   $("think").checked = think;
@@ -264,6 +265,7 @@ function restoreSettings() {
 
 function saveSettings() {
   const { voice, instructions, turns, volume, tools, think } = settings();
+  $("sensitivity").disabled = turns !== "";
   const kept = { voice, instructions, turns, tools, think, sensitivity: $("sensitivity").valueAsNumber };
   localStorage.setItem(STORED, JSON.stringify({ ...kept, volume: $("volume").valueAsNumber }));
   if (speaker) speaker.volume = volume;

@@ -269,7 +269,7 @@ def test_the_conversation_can_be_kept_as_text(browser: Browser, serve: Serve) ->
         v.wait_played(4800)
         v.page.get_by_role("button", name="Settings").click()
         with v.page.expect_download() as saved:
-            v.page.get_by_role("button", name="Save the conversation").click()
+            v.page.get_by_role("button", name="Save text").click()
         assert saved.value.suggested_filename.endswith(".txt")
         assert saved.value.path().read_text() == "You: hello\nAgent: You said: hello\n"
         assert v.complaints == []
@@ -302,6 +302,7 @@ def test_settings_are_sent_and_kept(browser: Browser, serve: Serve) -> None:
         v.wait_until(lambda: len(v.of("session.update")) > 2)
         detection = v.of("session.update")[-1]["session"]["audio"]["input"]["turn_detection"]
         assert (detection["type"], detection["eagerness"]) == ("semantic_vad", "medium")
+        expect(v.page.get_by_label("Sensitivity")).to_be_disabled()
         v.wait_until(lambda: sum(e["type"] == "session.updated" for e in v.received) > 2)
         assert not [e for e in v.received if e["type"] == "error"]
         assert v.complaints == []
