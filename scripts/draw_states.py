@@ -29,8 +29,8 @@ def draw() -> str:
     parts = [
         "# The two machines of a call",
         "Drawn by `scripts/draw_states.py` from `tables.py`; do not edit.",
-        "Events come in, actions go out (`events.py`, `actions.py`). Two clocks only: input samples received (ear) "
-        "and output samples sent and played (mouth).",
+        "Events come in, actions go out (`events.py`, `actions.py`, `notices.py`). Two clocks only: input samples "
+        "received (ear) and output samples sent and played (mouth).",
         "## Ear: the person",
         *[f"- **{ear.name}**: {ear.value}." for ear in Ear],
         "```mermaid\nstateDiagram-v2\n    [*] --> QUIET\n"
@@ -98,8 +98,9 @@ RULES = """## Rules between them
   such a silence between them are one. Where audio is not paced, or farther ahead, the client has it all, holding back
   silences nobody, and {quick} of unbroken speech interrupt; the first silent window dismisses. So it is too where
   there is nothing to go on with: before we are to be heard at all.
-- **Words count, too**: with an `eagerness` the engine is asked for the words of a voice that is weighed and falls silent
-  (`JudgeEnd`); if they begin with "stop", "wait", "no" or the like, and are known before it is dismissed, it was meant.
+- **Words count, too**: with an `eagerness` the engine is asked for the words of a voice that is weighed and falls
+  silent (`JudgeEnd`); if they begin with "stop", "wait", "no" or the like, and are known before it is dismissed, it was
+  meant.
 - **Voices in the background are passed over** (bystanders.py, `barge_in` "patient"), over ours and while nobody
   speaks, once {well_known} of the caller's speech were heard: a voice that is {far} dB weaker over its last {span},
   or {plain} dB over its first {soon}. Until that is clear, one that is {doubt} dB weaker is not announced, and

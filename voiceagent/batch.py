@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from voiceagent.audio import wavio
 from voiceagent.audio.resample import resample
 from voiceagent.config import Config
-from voiceagent.core.events import TurnOptions
+from voiceagent.core.options import TurnOptions
 from voiceagent.engine.client import LocalEngine
 from voiceagent.errors import InputError, VoiceAgentError
 from voiceagent.launch import console, load, worker_spec

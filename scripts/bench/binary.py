@@ -16,7 +16,8 @@ import numpy as np
 
 from voiceagent.audio.resample import resample
 from voiceagent.core import actions as act
-from voiceagent.core import events as core
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.history import AssistantItem, AudioContent, Item, Piece, UserItem
 from voiceagent.units import MODEL_RATE, PIECE_SAMPLES, VOICE_RATE
 from voiceagent.wire.binary import read_frame
@@ -55,9 +56,9 @@ def items(sound: np.ndarray) -> dict[str, Item]:
 
 def retrieve(item: Item) -> float:
     """Milliseconds to answer."""
-    dialect = RealtimeDialect(session_id="bench", model="m", base=core.SessionConfig(), voices=("a",))
+    dialect = RealtimeDialect(session_id="bench", model="m", base=opt.SessionConfig(), voices=("a",))
     began = time.process_time()
-    for frame in dialect.render(act.ItemRetrieved(item)):
+    for frame in dialect.render(notices.ItemRetrieved(item)):
         if isinstance(frame, Slow):
             "".join(frame.parts)
     return 1000 * (time.process_time() - began)
@@ -65,10 +66,10 @@ def retrieve(item: Item) -> float:
 
 def measure(chunks: list[np.ndarray], *, binary: bool) -> tuple[float, float, float, float]:
     """Bytes, and milliseconds of processor time for sending, hearing, and the client's part, per second of audio."""
-    dialect = RealtimeDialect(session_id="bench", model="m", base=core.SessionConfig(), voices=("a",))
+    dialect = RealtimeDialect(session_id="bench", model="m", base=opt.SessionConfig(), voices=("a",))
     session = {"binary_audio": binary, "audio": {"input": {"turn_detection": None}}}
     list(dialect.receive(json.dumps({"type": "session.update", "session": session})))
-    list(dialect.render(act.TurnOpened(1, "item", act.TurnOptions())))
+    list(dialect.render(notices.TurnOpened(1, "item", opt.TurnOptions())))
     began = time.process_time()
     sent = [frame for chunk in chunks for frame in dialect.render(act.SendAudio(1, "item", chunk))]
     told = time.process_time()

@@ -30,7 +30,6 @@ sys.path.insert(0, str(ROOT))
 
 from voiceagent.core import events  # noqa: E402
 from voiceagent.core.actions import EncodePiece, StartTurn  # noqa: E402
-from voiceagent.core.events import TurnOptions  # noqa: E402
 from voiceagent.core.history import (  # noqa: E402
     AssistantItem,
     AudioContent,
@@ -39,6 +38,7 @@ from voiceagent.core.history import (  # noqa: E402
     TextContent,
     UserItem,
 )
+from voiceagent.core.options import TurnOptions  # noqa: E402
 from voiceagent.engine.client import LocalEngine  # noqa: E402
 from voiceagent.engine.pipe import WorkerSpec  # noqa: E402
 from voiceagent.units import MODEL_RATE, VOICE_RATE  # noqa: E402

@@ -30,6 +30,7 @@ from wire_parts.lockstep import lockstep  # noqa: E402
 
 from voiceagent.core import actions as act  # noqa: E402
 from voiceagent.core import events as ev  # noqa: E402
+from voiceagent.core import options as opt  # noqa: E402
 from voiceagent.core.controller import Controller  # noqa: E402
 from voiceagent.engine import api, mapping  # noqa: E402
 from voiceagent.engine.codec import FrameReader, encode  # noqa: E402
@@ -89,7 +90,7 @@ class Call:
     """One call, whose layers are asked one by one, or all together by its session."""
 
     def __init__(self, number: int, case: Case, clock: Callable[[], float]) -> None:
-        base = ev.SessionConfig(turn_detection=ev.ServerVad(), lead_ms=10_000)
+        base = opt.SessionConfig(turn_detection=opt.ServerVad(), lead_ms=10_000)
         name = f"{number:012d}"
         self.dialect = RealtimeDialect(session_id=name, model="m", base=base, voices=("v",))
         self.controller = Controller(self.dialect.config, id_prefix=f"item_{name}_")

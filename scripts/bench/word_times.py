@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scripts.pocket.recogniser import word_starts
 from voiceagent.audio.resample import resample
 from voiceagent.core import events
+from voiceagent.core import options as opt
 from voiceagent.core.actions import EncodePiece, StartTurn
 from voiceagent.core.captions import Captions, Pace
 from voiceagent.core.history import AudioContent, Piece, TextContent, UserItem
@@ -69,7 +70,7 @@ async def replies(model: Path) -> list[tuple[list[tuple[events.TextOut, int]], N
             ended.clear()
             if piece is not None:
                 session.send(EncodePiece(piece))
-            session.send(StartTurn(turn, (item,), events.TurnOptions(temperature=0.0)))
+            session.send(StartTurn(turn, (item,), opt.TurnOptions(temperature=0.0)))
             await ended.wait()
             texts = [event for event in log if isinstance(event, events.TextOut)]
             sound = [event.pcm for event in log if isinstance(event, events.AudioOut)]

@@ -310,7 +310,7 @@ MUTANTS = (
     Mutant(
         "who began before we did is a cough",
         "controller",
-        "(sure or early)",
+        "(sure or (early and not self._interruptions.doubtful))",
         "sure",
     ),
     Mutant(
@@ -322,7 +322,7 @@ MUTANTS = (
     Mutant(
         "a request that fails takes a promised answer with it",
         "controller",
-        "if not any(isinstance(action, act.Error) for action in made):",
+        "if not any(isinstance(action, notices.Error) for action in made):",
         "if True:",
     ),
     Mutant(
@@ -393,7 +393,7 @@ MUTANTS = (
         "guess",
         "self.open.hold(event, now)\n            return []",
         "self.open.hold(event, now)\n"
-        "            return [act.TurnText(event.turn, '', event.text)] if isinstance(event, ev.TextOut) else []",
+        "            return [notices.TurnText(event.turn, '', event.text)] if isinstance(event, ev.TextOut) else []",
     ),
     Mutant(
         "a guess is right whatever was said or asked since",

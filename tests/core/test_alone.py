@@ -8,8 +8,9 @@ from test_controller import VAD, Call, kinds, only
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import options as opt
 
-VAD_ONLY = ev.ServerVad(interrupt_response=False)
+VAD_ONLY = opt.ServerVad(interrupt_response=False)
 INTERPRETER = replace(VAD, alone=True, turn_detection=VAD_ONLY)
 
 

@@ -11,6 +11,8 @@ from test_controller import TOKEN, VAD, Call, kinds, only, speaking
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.history import AssistantItem
 from voiceagent.core.tables import Ear, Mouth
 
@@ -35,7 +37,7 @@ def quiet(call: Call, windows: int) -> list[act.Action]:
 
 
 def telling(
-    config: ev.SessionConfig = PACED, *, question: Sequence[float] = (USUAL,) * 40, **options: object
+    config: opt.SessionConfig = PACED, *, question: Sequence[float] = (USUAL,) * 40, **options: object
 ) -> Call:
     """A call in the midst of a long reply, after a question that was asked as this person usually speaks."""
     call = Call(config)
@@ -68,7 +70,7 @@ def test_the_paced_output_stops_with_the_very_window_that_tells_of_a_voice() -> 
     assert pending.heard_ms > 800
 
 
-def needed(levels: Sequence[float], config: ev.SessionConfig = PACED, *, p: float = 0.9) -> tuple[int, str]:
+def needed(levels: Sequence[float], config: opt.SessionConfig = PACED, *, p: float = 0.9) -> tuple[int, str]:
     """After how many windows of a voice over ours, and why, it is an interruption."""
     call = telling(config)
     for number, level in enumerate(levels, start=1):
@@ -113,7 +115,7 @@ def test_what_may_be_somebody_in_the_background_takes_longest() -> None:
     [VAD, replace(VAD, lead_ms=1000), replace(PACED, barge_in="quick")],
     ids=["unpaced", "far", "quick"],
 )
-def test_where_holding_back_silences_nobody_it_is_quick(config: ev.SessionConfig) -> None:
+def test_where_holding_back_silences_nobody_it_is_quick(config: opt.SessionConfig) -> None:
     assert needed([USUAL - 9.0] * 50, config) == (7, "length")
 
 
@@ -170,7 +172,9 @@ def test_what_is_said_without_such_a_pause_does() -> None:
     heard(call, [USUAL] * 9)
     quiet(call, 3)
     made = heard(call, [USUAL] * 16)
-    assert only(made, act.SpeechStarted).audio_start_ms == 40 * 32 + 300  # all that came after the question
+    assert (
+        only(made, notices.SpeechStarted).audio_start_ms == 40 * 32 + 300
+    )  # all that came after the question
     assert call.weighed[-1].status == "confirmed"
 
 
@@ -190,7 +194,7 @@ def test_after_a_confirmed_one_nothing_of_the_reply_is_sent_and_the_rest_is_answ
     call = telling()
     made = heard(call, [USUAL] * 19)
     assert kinds(made)[-5:] == ["SpeechStarted", "CancelTurn", "Flush", "TurnClosed", "ItemTruncated"]
-    item = call.controller.history.find(only(made, act.ItemTruncated).item_id)
+    item = call.controller.history.find(only(made, notices.ItemTruncated).item_id)
     assert isinstance(item, AssistantItem)
     assert item.samples <= (1.0 + 3 * 0.032 + 0.2) * 24_000  # not more than what was sent before we held back
     assert "StartTurn" in kinds(quiet(call, 17))
@@ -215,8 +219,8 @@ def test_the_first_of_a_reply_may_be_protected() -> None:
     assert call.weighed == []
     assert sent(made) > 0
     made = heard(call, [USUAL] * 5)
-    assert only(made, act.TurnClosed).reason == "turn_detected"
-    item = only(made, act.TurnClosed).item
+    assert only(made, notices.TurnClosed).reason == "turn_detected"
+    item = only(made, notices.TurnClosed).item
     assert 1.9 * 24_000 < item.samples < 2.2 * 24_000
 
 
@@ -231,7 +235,7 @@ def test_a_reply_that_is_still_playing_may_forbid_to_interrupt() -> None:
 
 
 def test_without_interrupt_response_nothing_is_weighed() -> None:
-    call = telling(replace(PACED, turn_detection=ev.ServerVad(interrupt_response=False)))
+    call = telling(replace(PACED, turn_detection=opt.ServerVad(interrupt_response=False)))
     made = heard(call, [USUAL] * 40)
     assert call.weighed == []
     assert sent(made) > 0
@@ -261,7 +265,7 @@ def test_levels_that_are_not_known_do_not_matter() -> None:
     assert "SpeechStarted" in kinds(call.hear(1, 0.9))
 
 
-SEMANTIC = replace(PACED, turn_detection=ev.ServerVad(eagerness="medium"))
+SEMANTIC = replace(PACED, turn_detection=opt.ServerVad(eagerness="medium"))
 
 
 def word(call: Call, text: str, *, silence: int = 3) -> list[act.Action]:

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.controller import Controller
 from voiceagent.core.conversation import MAX_ITEMS
 from voiceagent.core.history import (
@@ -23,7 +25,7 @@ from voiceagent.core.history import (
     item_pieces,
 )
 
-MANUAL = ev.SessionConfig(turn_detection=None)
+MANUAL = opt.SessionConfig(turn_detection=None)
 SECOND = 16_000
 
 
@@ -90,7 +92,7 @@ def test_beyond_the_number_of_items_the_oldest_are_deleted_and_told_of() -> None
     for number in range(MAX_ITEMS + 3):
         item: Item = UserItem(f"mine {number}", (TextContent("word"),))
         told += controller.handle(ev.ItemCreate(item), 0.0)
-    deleted = [action.item_id for action in told if isinstance(action, act.ItemDeleted)]
+    deleted = [action.item_id for action in told if isinstance(action, notices.ItemDeleted)]
     assert deleted == ["mine 0", "mine 1", "mine 2"]
     assert len(controller.history) == MAX_ITEMS
 
@@ -101,7 +103,7 @@ def test_deleted_sound_is_forgotten_by_the_engine() -> None:
     item_id = controller.handle(ev.Commit(), 0.0)[-2].item.id  # type: ignore[union-attr]
     (piece,) = item_pieces(controller.history.items[0])
     made = controller.handle(ev.ItemDelete(item_id), 0.0)
-    assert made == [act.ItemDeleted(item_id), act.ForgetPieces((piece.id,))]
+    assert made == [notices.ItemDeleted(item_id), act.ForgetPieces((piece.id,))]
 
 
 def replied(number: int, samples: int) -> AssistantItem:
@@ -124,9 +126,9 @@ def test_the_sound_of_replies_goes_before_that_of_persons(sizes: list[tuple[bool
 
 def test_replies_alone_stay_within_the_budget_too() -> None:
     budget = 3 * SECOND * 4
-    controller = Controller(ev.SessionConfig(turn_detection=None), id_prefix="item_", audio_budget=budget)
+    controller = Controller(opt.SessionConfig(turn_detection=None), id_prefix="item_", audio_budget=budget)
     for turn in range(1, 40):
-        controller.handle(ev.Respond(ev.TurnOptions()), float(turn))
+        controller.handle(ev.Respond(opt.TurnOptions()), float(turn))
         controller.handle(ev.TextOut(turn, "yes", (1,)), float(turn))
         controller.handle(ev.AudioOut(turn, 0, np.zeros(24_000, np.int16), (1,) * 25), float(turn))
         controller.handle(ev.TurnEnded(turn, "stop", ev.Usage(), (1,)), float(turn))

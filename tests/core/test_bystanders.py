@@ -8,15 +8,16 @@ import pytest
 from test_bargein import PACED, USUAL, heard, quiet, sent, telling
 from test_controller import VAD, Call, kinds, only
 
-from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.tables import Ear, Mouth
 
 FAR = USUAL - 16.0
 SIDE_TALK = 90  # windows, nearly 3 s
 
 
-def asked(config: ev.SessionConfig = PACED) -> Call:
+def asked(config: opt.SessionConfig = PACED) -> Call:
     """A call in which the caller has said something, and nobody speaks now."""
     call = Call(config)
     heard(call, [USUAL] * 40)
@@ -47,7 +48,7 @@ def test_a_caller_who_turns_away_is_heard() -> None:
     assert "SpeechStarted" in kinds(heard(call, [USUAL - 11.0] * 32))
     call = asked()
     made = heard(call, [USUAL - 11.0] * 40)
-    assert only(made, act.SpeechStarted).audio_start_ms <= 57 * 32
+    assert only(made, notices.SpeechStarted).audio_start_ms <= 57 * 32
 
 
 def test_a_soft_word_is_heard_when_it_is_over() -> None:
@@ -61,7 +62,7 @@ def test_a_caller_who_speaks_into_side_talk_is_heard_at_once_and_alone() -> None
     call = asked()
     heard(call, [FAR] * SIDE_TALK)
     made = heard(call, [USUAL] * 6)
-    started = only(made, act.SpeechStarted)
+    started = only(made, notices.SpeechStarted)
     assert 57 * 32 + SIDE_TALK * 32 - started.audio_start_ms < 800  # prefix padding, and little else
 
 
@@ -102,7 +103,7 @@ def test_side_talk_with_its_pauses_does_not_insist() -> None:
     [replace(PACED, barge_in="quick"), replace(PACED, replies=False), replace(PACED, alone=True)],
     ids=["quick", "listener", "interpreter"],
 )
-def test_where_everybody_counts_nobody_is_in_the_background(config: ev.SessionConfig) -> None:
+def test_where_everybody_counts_nobody_is_in_the_background(config: opt.SessionConfig) -> None:
     call = asked(replace(config, turn_detection=VAD.turn_detection)) if config.replies else Call(config)
     if not config.replies:
         heard(call, [USUAL] * 40)

@@ -9,6 +9,7 @@ from world import World
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import options as opt
 from voiceagent.core.controller import Controller
 from voiceagent.core.replay import describe
 
@@ -25,7 +26,7 @@ class Twins(Controller):
 
     short = 0  # events that changed nothing
 
-    def __init__(self, config: ev.SessionConfig, **rest: Any) -> None:
+    def __init__(self, config: opt.SessionConfig, **rest: Any) -> None:
         super().__init__(config, **rest)
         self.other = Thorough(config, **rest)
 

@@ -11,6 +11,7 @@ from test_controller import VAD, Call, kinds, only
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
 from voiceagent.core.history import AudioContent, UserItem
 from voiceagent.core.tables import Ear, Mouth
 
@@ -32,7 +33,7 @@ def test_a_loop_that_stalls_while_somebody_speaks_does_not_end_their_turn(stall:
     made += call.hear(10, 0.9, in_time=True)
     assert not {"SpeechStopped", "Committed", "SpeechStarted"} & set(kinds(made))
     assert call.controller.ear is Ear.SPEECH
-    added = only(call.hear(17, 0.0, in_time=True), act.ItemAdded).item
+    added = only(call.hear(17, 0.0, in_time=True), notices.ItemAdded).item
     assert isinstance(added, UserItem)
     (content,) = added.content
     assert isinstance(content, AudioContent)
@@ -66,7 +67,7 @@ def test_a_machine_that_slept_ten_minutes_ends_the_utterance_once_and_hears_on()
     call.hear(20, 0.9, in_time=True)
     call.t += 600.0
     made = call.sift(call.controller.handle_timeout(call.t))
-    assert only(made, act.SpeechStopped).reason == "no_input"
+    assert only(made, notices.SpeechStopped).reason == "no_input"
     assert kinds(made).count("StartTurn") == 1
     call.end(1)
     made = call.hear(20, 0.9, in_time=True) + call.hear(17, 0.0, in_time=True)

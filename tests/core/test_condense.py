@@ -10,14 +10,16 @@ import pytest
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.condense import COMPRESSION, HEADING, RECENT, positions
 from voiceagent.core.controller import Controller
 from voiceagent.core.history import AssistantItem, AudioContent, Item, SystemItem, UserItem, item_pieces
 
 SECOND = 16_000
 LIMIT = 1780
-MANUAL = ev.SessionConfig(turn_detection=None, instructions="Be kind.")
-SUMMING = replace(MANUAL, condensing=ev.Condensing(summary="model"))
+MANUAL = opt.SessionConfig(turn_detection=None, instructions="Be kind.")
+SUMMING = replace(MANUAL, condensing=opt.Condensing(summary="model"))
 SUMMARY = "They wish for rooms and nights."
 IDS = tuple(range(50))
 
@@ -25,7 +27,7 @@ IDS = tuple(range(50))
 class Talk:
     """A client that asks, and an engine that answers; what the engine had to read is counted as its cache would."""
 
-    def __init__(self, config: ev.SessionConfig = MANUAL, **rest: Any) -> None:
+    def __init__(self, config: opt.SessionConfig = MANUAL, **rest: Any) -> None:
         self.controller = Controller(config, id_prefix="item_", **rest)
         self.config = config
         self.heard = 0
@@ -79,7 +81,7 @@ class Talk:
         self.do(ev.AudioIn(self.heard, np.ones(samples, np.float32)))
         self.heard += samples
         made = self.do(ev.Commit())
-        return next(a.item.id for a in made if isinstance(a, act.ItemAdded))
+        return next(a.item.id for a in made if isinstance(a, notices.ItemAdded))
 
     def answer(self) -> act.StartTurn:
         self.do(ev.Respond(self.config.turn_options()))
@@ -123,8 +125,8 @@ class Talk:
             self.answer()
         return self
 
-    def condensed(self, form: str) -> list[act.Condensed]:
-        return [a for a in self.told if isinstance(a, act.Condensed) and a.form == form]
+    def condensed(self, form: str) -> list[notices.Condensed]:
+        return [a for a in self.told if isinstance(a, notices.Condensed) and a.form == form]
 
 
 def shape(items: tuple[Item, ...]) -> str:
@@ -203,17 +205,17 @@ def test_pieces_that_are_read_as_words_are_not_kept_by_the_engine() -> None:
 
 
 @pytest.mark.parametrize("change", [
-    {"condensing": ev.Condensing("keep")},
-    {"truncation": ev.Truncation(ratio=None)},
+    {"condensing": opt.Condensing("keep")},
+    {"truncation": opt.Truncation(ratio=None)},
     {"alone": True},
 ])  # fmt: skip
 def test_who_does_not_wish_for_it_has_nothing_condensed(change: dict[str, Any]) -> None:
     talk = Talk(replace(SUMMING, **change)).talk(40)
-    assert not [action for action in talk.told if isinstance(action, act.Condensed | act.Transcribe)]
+    assert not [action for action in talk.told if isinstance(action, notices.Condensed | act.Transcribe)]
 
 
 def test_a_limit_of_the_client_is_the_room() -> None:
-    talk = Talk(replace(MANUAL, truncation=ev.Truncation(0.8, 1000))).talk(30)
+    talk = Talk(replace(MANUAL, truncation=opt.Truncation(0.8, 1000))).talk(30)
     assert max(talk.read) < 1000 + 120
 
 
@@ -242,7 +244,9 @@ def test_a_summary_takes_the_place_of_what_is_oldest() -> None:
 def test_a_summary_is_written_beside_the_conversation_and_told_of_by_no_response() -> None:
     talk = Talk(SUMMING).talk(90)
     ours = {a.turn for a in talk.told if isinstance(a, act.StartTurn) and a.options.sums_up}
-    told = {a.turn for a in talk.told if isinstance(a, act.TurnOpened | act.TurnText | act.TurnClosed)}
+    told = {
+        a.turn for a in talk.told if isinstance(a, notices.TurnOpened | notices.TurnText | notices.TurnClosed)
+    }
     assert ours
     assert not ours & told
     assert all(

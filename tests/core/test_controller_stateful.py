@@ -25,6 +25,7 @@ from shards import SHARDS, in_shards
 from world import Job, World, numbered
 
 from voiceagent.core import events as ev
+from voiceagent.core import options as opt
 from voiceagent.core.history import TextContent, UserItem
 
 STOPS = [ev.Cancel(), ev.OutputClear(), ev.TurnFailed(1, "x", "y"), ev.EngineUp(), ev.RespondSoon()]
@@ -50,14 +51,14 @@ class Calls(RuleBasedStateMachine):
         lead: int | None,
         acks: bool,
         guesses: bool,
-        eagerness: ev.Eagerness | None,
+        eagerness: opt.Eagerness | None,
         patient: bool,
     ) -> None:
         self.world = World(0)
         self.world.imagine = lambda turn, options, starts: []  # type: ignore[method-assign]  # the rules say what it makes
-        heard = ev.ServerVad(interrupt_response=interrupt, silence_duration_ms=200, eagerness=eagerness)
+        heard = opt.ServerVad(interrupt_response=interrupt, silence_duration_ms=200, eagerness=eagerness)
         vad = heard if voice else None
-        self.world.config = ev.SessionConfig(
+        self.world.config = opt.SessionConfig(
             turn_detection=vad,
             lead_ms=lead,
             speculation=guesses,

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from voiceagent.core.endpoint import WINDOW, Endpointer
-from voiceagent.core.events import ServerVad
+from voiceagent.core.options import ServerVad
 from voiceagent.core.tables import Voice
 
 

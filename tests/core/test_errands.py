@@ -10,19 +10,20 @@ from test_controller import VAD, Call, kinds, only, user
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
-from voiceagent.core import journal
+from voiceagent.core import journal, notices
+from voiceagent.core import options as opt
 from voiceagent.core.errands import CALLS_PER_SESSION, CALLS_PER_TURN, OUT_OF_CALLS, PENDING, REFUSED
 from voiceagent.core.history import AssistantItem, ToolCallItem, ToolResultItem
 from voiceagent.core.tables import Mouth
 
-FILLER = ev.Filler("One moment please.", 1000)
+FILLER = opt.Filler("One moment please.", 1000)
 
 
-def tool(name: str = "weather", **how: Any) -> ev.Tool:
-    return ev.Tool(name, "", {"type": "object"}, ev.ServerTool("server", name, **how))
+def tool(name: str = "weather", **how: Any) -> opt.Tool:
+    return opt.Tool(name, "", {"type": "object"}, opt.ServerTool("server", name, **how))
 
 
-def told(*tools: ev.Tool, **settings: Any) -> ev.SessionConfig:
+def told(*tools: opt.Tool, **settings: Any) -> opt.SessionConfig:
     return replace(VAD, lead_ms=200, tools=tools or (tool(),), **settings)
 
 
@@ -40,7 +41,7 @@ def returned(
     return call.do(ev.ToolReturned(run.item_id, output, failed))
 
 
-def asked(config: ev.SessionConfig) -> Call:
+def asked(config: opt.SessionConfig) -> Call:
     call = Call(config)
     assert only(call.ask(), act.StartTurn).turn == 1
     return call
@@ -55,10 +56,10 @@ def test_a_call_is_run_its_result_comes_in_and_the_reply_goes_on_by_itself() -> 
     assert kinds(made) == ["TurnTool", "RunTool", "TurnClosed"]
     run = only(made, act.RunTool)
     assert (run.tool.name, run.arguments) == ("weather", '{"city": "milan"}')
-    assert only(made, act.TurnTool).server == tool().server
+    assert only(made, notices.TurnTool).server == tool().server
     made = returned(call, run)
     assert kinds(made) == ["ToolAnswered", "TurnOpened", "StartTurn"]
-    assert only(made, act.ToolAnswered) == act.ToolAnswered(
+    assert only(made, notices.ToolAnswered) == notices.ToolAnswered(
         run.item_id, '"sunny"', call.items[-1], run.item_id
     )
     start = only(made, act.StartTurn)
@@ -88,7 +89,7 @@ def test_several_calls_are_answered_together_once_the_last_is_back() -> None:
 
 
 def test_of_a_turn_that_calls_the_clients_tools_too_the_client_asks_for_the_reply() -> None:
-    call = asked(told(tool("weather"), ev.Tool("lights")))
+    call = asked(told(tool("weather"), opt.Tool("lights")))
     run = only(called(call, 1, "weather", "lights"), act.RunTool)
     assert kinds(returned(call, run)) == ["ToolAnswered"]
     made = call.do(ev.Respond(call.controller._config.turn_options()))
@@ -175,7 +176,7 @@ def test_after_the_hang_up_nothing_comes_of_a_result() -> None:
 # --- words for the time until then --------------------------------------------------------------------------------
 
 
-def slow(config: ev.SessionConfig | None = None) -> tuple[Call, act.RunTool, act.StartTurn]:
+def slow(config: opt.SessionConfig | None = None) -> tuple[Call, act.RunTool, act.StartTurn]:
     """A call in which the filler has just begun to be made."""
     call = asked(config or told(filler=FILLER))
     run = only(called(call), act.RunTool)
@@ -198,7 +199,7 @@ def test_words_that_were_not_begun_are_dropped_when_the_result_is_there() -> Non
     call, run, _ = slow()
     made = returned(call, run)
     assert kinds(made) == ["CancelTurn", "TurnClosed", "ToolAnswered", "TurnOpened", "StartTurn"]
-    assert only(made, act.TurnClosed).reason == "tool_returned"
+    assert only(made, notices.TurnClosed).reason == "tool_returned"
     assert not any(isinstance(item, AssistantItem) for item in call.controller.history)
 
 
@@ -232,13 +233,13 @@ def test_a_voice_over_the_filler_stops_it() -> None:
     call, run, _ = slow()
     call.say(2, 100, text=FILLER.text)
     made = call.hear(60, 0.9, in_time=True)
-    assert only(made, act.TurnClosed).reason == "turn_detected"
+    assert only(made, notices.TurnClosed).reason == "turn_detected"
     assert call.controller.mouth is Mouth.IDLE
     assert kinds(returned(call, run)) == ["ToolAnswered"]
 
 
 def test_a_tools_own_words_go_before_the_sessions_and_a_written_reply_has_none() -> None:
-    _, _, start = slow(told(tool(filler=ev.Filler("I look.", 1000)), filler=FILLER))
+    _, _, start = slow(told(tool(filler=opt.Filler("I look.", 1000)), filler=FILLER))
     assert start.options.script == "I look."
     call = asked(told(filler=FILLER, modalities="text"))
     called(call)
@@ -252,7 +253,7 @@ def test_a_background_tool_is_told_to_be_pending_and_reports_when_nobody_speaks(
     call = asked(told(tool(background=True)))
     made = called(call)
     assert kinds(made) == ["TurnTool", "RunTool", "TurnClosed", "ToolAnswered", "TurnOpened", "StartTurn"]
-    run, answered = only(made, act.RunTool), only(made, act.ToolAnswered)
+    run, answered = only(made, act.RunTool), only(made, notices.ToolAnswered)
     assert (answered.output, answered.more) == (PENDING, True)
     call.say(2, 50, text="I will tell you.")
     call.end(2)
@@ -263,7 +264,7 @@ def test_a_background_tool_is_told_to_be_pending_and_reports_when_nobody_speaks(
     turn = only(call.hear(17, 0.0), act.StartTurn).turn
     call.say(turn, 5, text="Of course.")
     made = call.end(turn) + call.wait(3.0)
-    late = only(made, act.ToolAnswered)
+    late = only(made, notices.ToolAnswered)
     assert (late.item_id, late.output, late.more) == (run.item_id, '"sunny"', False)
     assert only(made, act.StartTurn).options.script == ""
 
@@ -286,22 +287,22 @@ def test_a_call_that_needs_approval_is_run_only_then() -> None:
     call = asked(told(tool(approval=True), filler=FILLER))
     made = called(call)
     assert kinds(made) == ["TurnTool", "TurnClosed"]
-    item_id = only(made, act.TurnTool).item_id
+    item_id = only(made, notices.TurnTool).item_id
     assert call.do(ev.ToolReturned(item_id, "forged")) == []
     assert call.wait(20) == []  # nothing is bridged that does not run
     run = only(call.do(ev.Approve(item_id, True)), act.RunTool)
-    assert only(call.do(ev.Approve(item_id, True, event_id="e")), act.Error).event_id == "e"
+    assert only(call.do(ev.Approve(item_id, True, event_id="e")), notices.Error).event_id == "e"
     assert "StartTurn" in kinds(returned(call, run))
 
 
 def test_a_call_that_is_not_approved_is_a_result_that_says_so() -> None:
     call = asked(told(tool(approval=True)))
-    item_id = only(called(call), act.TurnTool).item_id
+    item_id = only(called(call), notices.TurnTool).item_id
     made = call.do(ev.Approve(item_id, False))
-    answered = only(made, act.ToolAnswered)
+    answered = only(made, notices.ToolAnswered)
     assert (answered.item_id, answered.output, answered.failed) == (item_id, REFUSED, True)
     assert "StartTurn" in kinds(made)
-    assert only(call.do(ev.Approve("nobody", True)), act.Error).code == "approval_not_found"
+    assert only(call.do(ev.Approve("nobody", True)), notices.Error).code == "approval_not_found"
 
 
 def test_a_turn_of_the_persons_has_eight_calls_and_then_has_to_do_without() -> None:
@@ -315,7 +316,7 @@ def test_a_turn_of_the_persons_has_eight_calls_and_then_has_to_do_without() -> N
         runs += 1
         turn = only(returned(call, found[0]), act.StartTurn).turn
     assert runs == CALLS_PER_TURN
-    assert only(made, act.ToolAnswered).output == OUT_OF_CALLS
+    assert only(made, notices.ToolAnswered).output == OUT_OF_CALLS
     assert only(made, act.StartTurn).options.tool_choice == "none"
 
 

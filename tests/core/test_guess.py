@@ -10,6 +10,8 @@ import pytest
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.controller import Controller
 from voiceagent.core.guess import MOST, PATIENCE
 from voiceagent.core.history import AssistantItem, AudioContent, UserItem
@@ -17,14 +19,14 @@ from voiceagent.core.journal import Entry, Opened
 from voiceagent.core.replay import Decision, changed, describe, replay
 
 WINDOW = 512
-VAD = ev.ServerVad(silence_duration_ms=500)
-CONFIG = ev.SessionConfig(turn_detection=VAD, speculation=True)
+VAD = opt.ServerVad(silence_duration_ms=500)
+CONFIG = opt.SessionConfig(turn_detection=VAD, speculation=True)
 
 
 class Call:
     """A person whose windows are voiced or not, in real time; everything that was decided."""
 
-    def __init__(self, config: ev.SessionConfig = CONFIG) -> None:
+    def __init__(self, config: opt.SessionConfig = CONFIG) -> None:
         self.controller = Controller(config, id_prefix="item_")
         self.config = config
         self.entries: list[Entry] = []
@@ -91,12 +93,12 @@ def test_a_right_guess_is_heard_in_the_moment_of_the_decision() -> None:
         "TurnClosed",
     ]
     closed = made[-1]
-    assert isinstance(closed, act.TurnClosed)
+    assert isinstance(closed, notices.TurnClosed)
     assert closed.status == "completed"
     assert closed.latency is not None
     assert closed.latency.parts == {**dict.fromkeys(closed.latency.parts, 0), "endpoint": 512_000}
-    assert closed.latency.saved == kinds(made, act.GuessOver)[0].saved == 100_000
-    assert closed.guesses == act.Guesses(made=1, right=1, saved=100_000)
+    assert closed.latency.saved == kinds(made, notices.GuessOver)[0].saved == 100_000
+    assert closed.guesses == notices.Guesses(made=1, right=1, saved=100_000)
 
 
 def test_the_same_is_told_and_kept_as_without_a_guess() -> None:
@@ -137,19 +139,19 @@ def test_who_goes_on_is_answered_once_and_to_all() -> None:
     call.answer(first.turn)
     made = call.hear(1, 0.9)
     assert act.ForgetPieces((1,)) in made
-    assert kinds(made, act.GuessOver) == [
-        act.GuessOver(first.turn, "went_on", tokens=6, work=200_000)  # the engine was done with it
+    assert kinds(made, notices.GuessOver) == [
+        notices.GuessOver(first.turn, "went_on", tokens=6, work=200_000)  # the engine was done with it
     ]
     call.hear(9, 0.9)
     (second,) = kinds(call.hear(6, 0.0), act.StartTurn)
     call.answer(second.turn)
     made = call.hear(10, 0.0)
-    assert [action.turn for action in kinds(made, act.TurnOpened)] == [second.turn]
+    assert [action.turn for action in kinds(made, notices.TurnOpened)] == [second.turn]
     (item, reply) = call.controller.history.items
     assert isinstance(item, UserItem)
     assert sum(len(piece.audio) for part in item.content for piece in part.pieces) == (13 + 16) * WINDOW  # type: ignore[union-attr]
     assert isinstance(reply, AssistantItem)
-    assert kinds([d.action for d in call.made], act.TurnClosed)[0].guesses == act.Guesses(
+    assert kinds([d.action for d in call.made], notices.TurnClosed)[0].guesses == notices.Guesses(
         2, 1, 100_000, 6, 200_000
     )
 
@@ -160,7 +162,7 @@ def test_a_wrong_guess_is_given_up_at_once_and_its_cost_told_when_it_is_known() 
     call.give(ev.TurnStarted(start.turn))
     assert kinds(call.hear(1, 0.9), act.CancelTurn) == [act.CancelTurn(start.turn)]
     ended = ev.TurnEnded(start.turn, "cancelled", ev.Usage(output_audio=3), (), 0.125)
-    assert call.give(ended) == [act.GuessOver(start.turn, "went_on", tokens=3, work=125_000)]
+    assert call.give(ended) == [notices.GuessOver(start.turn, "went_on", tokens=3, work=125_000)]
     assert call.give(ended) == []
 
 
@@ -198,7 +200,7 @@ def test_a_guess_in_the_making_becomes_an_ordinary_turn() -> None:
 def test_a_guess_that_the_engine_gives_up_is_asked_for_again(end: ev.TurnEvent) -> None:
     call = Call()
     assert call.guess().turn == 1
-    assert [over.outcome for over in kinds(call.give(end), act.GuessOver)] == ["failed"]
+    assert [over.outcome for over in kinds(call.give(end), notices.GuessOver)] == ["failed"]
     (start,) = kinds(call.hear(13, 0.0), act.StartTurn)
     assert (start.turn, start.guess) == (2, False)
     assert kinds([d.action for d in call.made], act.ForgetPieces) == []  # it has heard what it is to answer
@@ -241,14 +243,14 @@ def test_whatever_ends_the_utterance_otherwise_ends_the_guess(event: ev.Event) -
     made = call.give(event)
     assert act.CancelTurn(start.turn) in made
     made += call.give(ev.TurnEnded(start.turn, "cancelled", ev.Usage(), ()))
-    assert len(kinds(made, act.GuessOver)) == 1
-    assert kinds(call.answer(start.turn), act.Notice) == []
+    assert len(kinds(made, notices.GuessOver)) == 1
+    assert kinds(call.answer(start.turn), notices.Notice) == []
 
 
 def test_a_request_of_the_client_comes_first() -> None:
     call = Call()
     start = call.guess()
-    made = call.give(ev.Respond(ev.TurnOptions()))
+    made = call.give(ev.Respond(opt.TurnOptions()))
     assert [name for name in named(made) if "Turn" in name] == ["CancelTurn", "TurnOpened", "StartTurn"]
     assert made[0] == act.CancelTurn(start.turn)
 
@@ -270,7 +272,7 @@ def test_each_utterance_alone_is_guessed_about_alone() -> None:
         replace(CONFIG, replies=False),
     ],
 )
-def test_nothing_is_guessed_where_nothing_is_asked_for(config: ev.SessionConfig) -> None:
+def test_nothing_is_guessed_where_nothing_is_asked_for(config: opt.SessionConfig) -> None:
     call = Call(config)
     call.hear(10, 0.9)
     call.hear(15, 0.0)

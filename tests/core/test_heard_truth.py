@@ -17,6 +17,8 @@ from shards import SHARDS, in_shards
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.controller import Controller
 from voiceagent.core.history import AssistantItem
 from voiceagent.core.playout import WAY_S
@@ -81,7 +83,7 @@ class Case:
         jitter = rng.uniform(0.0, WAY_S if self.acks else WAY_S - delay - STEP_S)
         self.listener = Listener(rng, self.acks, delay, max(jitter, 0.0))
         speed = rng.choice((1.0, 1.0, 1.3))
-        self.config = ev.SessionConfig(
+        self.config = opt.SessionConfig(
             lead_ms=rng.choice((None, 40, 120, 300, 500)),
             speed=speed,
             barge_in=rng.choice(("patient", "quick")),
@@ -90,7 +92,7 @@ class Case:
         self.t, self.mic, self.ended = 0.0, 0, False
         self.acked = False  # a player that acknowledges is taken for one from its first word on
         self.item_id, self.cut_at = "", -1.0
-        self.heard: act.TurnHeard | None = None
+        self.heard: notices.TurnHeard | None = None
 
     def do(self, event: ev.Event | None) -> None:
         made = (
@@ -98,14 +100,14 @@ class Case:
         )
         for action in made:
             match action:
-                case act.TurnOpened(item_id=item_id):
+                case notices.TurnOpened(item_id=item_id):
                     self.item_id = self.item_id or item_id
                 case act.SendAudio(pcm=pcm):
                     self.listener.get(self.t, len(pcm))
                 case act.Flush():
                     self.listener.get(self.t, None)
                     self.cut_at = self.t
-                case act.TurnHeard():
+                case notices.TurnHeard():
                     self.heard = action
                 case _:
                     pass
@@ -209,8 +211,8 @@ def test_the_history_ends_where_the_player_stood() -> None:
 
 @pytest.mark.parametrize("late", [0.0, 0.3])
 def test_an_acknowledgement_that_comes_behind_the_cut_counts_and_an_older_one_does_not(late: float) -> None:
-    controller = Controller(ev.SessionConfig(turn_detection=None), id_prefix="item_")
-    controller.handle(ev.Respond(ev.TurnOptions()), 0.0)
+    controller = Controller(opt.SessionConfig(turn_detection=None), id_prefix="item_")
+    controller.handle(ev.Respond(opt.TurnOptions()), 0.0)
     controller.handle(ev.TextOut(1, "one two", (1, 2)), 0.0)
     controller.handle(ev.AudioOut(1, 0, np.zeros(50 * TOKEN, np.int16), (1,) * 50), 0.0)
     controller.handle(ev.Played(1, 10 * TOKEN), 0.5)

@@ -13,6 +13,7 @@ from world import World
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
 from voiceagent.core import journal
+from voiceagent.core import options as opt
 from voiceagent.core.controller import Controller
 from voiceagent.core.history import AudioContent, Piece, TextContent, UserItem
 from voiceagent.core.journal import Entry, Opened
@@ -24,7 +25,7 @@ class Recorded(Controller):
     """A controller that keeps what it was given, and what it decided."""
 
     def __init__(
-        self, config: ev.SessionConfig, *, id_prefix: str = "item_", audio_budget: int = 1 << 25
+        self, config: opt.SessionConfig, *, id_prefix: str = "item_", audio_budget: int = 1 << 25
     ) -> None:
         super().__init__(config, id_prefix=id_prefix, audio_budget=audio_budget)
         self.lines = [journal.first_line(Opened(config, id_prefix, audio_budget))]
@@ -55,7 +56,7 @@ def shown(decisions: list[Decision]) -> list[tuple[float, str, str]]:
 def test_any_call_is_decided_again_as_it_was(seed: int) -> None:
     controllers: list[Recorded] = []
 
-    def make(config: ev.SessionConfig, **rest: Any) -> Recorded:
+    def make(config: opt.SessionConfig, **rest: Any) -> Recorded:
         controllers.append(Recorded(config, **rest))
         return controllers[-1]
 
@@ -70,7 +71,7 @@ def test_any_call_is_decided_again_as_it_was(seed: int) -> None:
 
 def call(*, pause_s: float) -> Recorded:
     """Somebody speaks for a second, pauses, and speaks on; the reply takes two seconds, and they hear it all."""
-    controller = Recorded(ev.SessionConfig(lead_ms=200))
+    controller = Recorded(opt.SessionConfig(lead_ms=200))
     clock, heard = 0.0, 0
 
     def listen(seconds: float, p: float) -> None:
@@ -115,15 +116,15 @@ def test_other_settings_show_what_they_would_have_done() -> None:
 
 def test_what_a_client_put_in_comes_back_whole() -> None:
     sound = np.array([0.25, -0.5], np.float32)
-    tool = ev.Tool("look", "up", {"type": "object", "$ref": "x", "properties": {"a": [1, None, True]}})
+    tool = opt.Tool("look", "up", {"type": "object", "$ref": "x", "properties": {"a": [1, None, True]}})
     item = UserItem("i", (TextContent("hé\ud83d"), AudioContent((Piece(3, sound),), "words")))
-    config = ev.SessionConfig(tools=(tool,), turn_detection=None)
-    lines = [journal.first_line(Opened(ev.SessionConfig(), "p", 7))]
+    config = opt.SessionConfig(tools=(tool,), turn_detection=None)
+    lines = [journal.first_line(Opened(opt.SessionConfig(), "p", 7))]
     lines += [
         journal.line(Entry(1.5, event)) for event in (ev.ItemCreate(item, "root", "e"), ev.Configure(config))
     ]
     opened, (created, configured) = journal.read(lines)
-    assert opened == Opened(ev.SessionConfig(), "p", 7)
+    assert opened == Opened(opt.SessionConfig(), "p", 7)
     assert isinstance(created.event, ev.ItemCreate)
     assert isinstance(created.event.item, UserItem)
     words, heard = created.event.item.content
@@ -148,7 +149,7 @@ def test_a_journal_that_broke_off_is_read_as_far_as_it_goes(cut: int) -> None:
         ([json.dumps({"version": 99})], "1"),
         (
             [
-                journal.first_line(Opened(ev.SessionConfig(), "", 0)),
+                journal.first_line(Opened(opt.SessionConfig(), "", 0)),
                 '{"time": 1, "event": {"$": "eval"}}',
                 "{}",
             ],

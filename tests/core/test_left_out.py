@@ -8,10 +8,12 @@ import numpy as np
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.controller import Controller
 from voiceagent.core.history import TextContent, UserItem, item_pieces
 
-MANUAL = ev.SessionConfig(turn_detection=None, modalities="text")
+MANUAL = opt.SessionConfig(turn_detection=None, modalities="text")
 SECOND = 16_000
 
 
@@ -26,17 +28,17 @@ class Call:
     def speak(self) -> str:
         self.do(ev.AudioIn(self.heard, np.zeros(SECOND, np.float32)))
         self.heard += SECOND
-        return next(a.item.id for a in self.do(ev.Commit()) if isinstance(a, act.ItemAdded))
+        return next(a.item.id for a in self.do(ev.Commit()) if isinstance(a, notices.ItemAdded))
 
     def ask(self, **options: Any) -> act.StartTurn:
-        made = self.do(ev.Respond(ev.TurnOptions(modalities="text", **options)))
+        made = self.do(ev.Respond(opt.TurnOptions(modalities="text", **options)))
         return next(action for action in made if isinstance(action, act.StartTurn))
 
-    def answer(self, turn: int, **started: Any) -> tuple[list[act.Action], act.TurnClosed]:
+    def answer(self, turn: int, **started: Any) -> tuple[list[act.Action], notices.TurnClosed]:
         begun = self.do(ev.TurnStarted(turn, usage=ev.Usage(10, 5, 3), limit=100, **started))
         self.do(ev.TextOut(turn, "Yes.", (1, 2)))
         made = self.do(ev.TurnEnded(turn, "stop", ev.Usage(10, 5, 3, 4, 0), (1, 2)))
-        return begun, next(action for action in made if isinstance(action, act.TurnClosed))
+        return begun, next(action for action in made if isinstance(action, notices.TurnClosed))
 
 
 def test_what_was_left_out_is_not_sent_again_and_can_still_be_retrieved() -> None:
@@ -51,10 +53,10 @@ def test_what_was_left_out_is_not_sent_again_and_can_still_be_retrieved() -> Non
     begun, closed = call.answer(asked.turn, dropped=(first, reply))
     (piece,) = item_pieces(asked.items[0])
     assert begun == [act.ForgetPieces((piece.id,))], "the engine need not keep what it will not read"
-    assert closed.context == act.ContextUse(19, 100, (first, reply))
+    assert closed.context == notices.ContextUse(19, 100, (first, reply))
     assert [item.id for item in call.ask().items][:1] == [second]
     (shown,) = call.do(ev.ItemRetrieve(first))
-    assert isinstance(shown, act.ItemRetrieved)
+    assert isinstance(shown, notices.ItemRetrieved)
     assert list(item_pieces(shown.item)) == [piece]
 
 
@@ -79,7 +81,7 @@ def test_an_id_that_comes_back_is_seen_again() -> None:
 def test_a_turn_with_input_of_its_own_leaves_the_conversation_as_it_is() -> None:
     call = Call()
     first = call.speak()
-    asked = call.ask(input=(ev.ItemReference(first),))
+    asked = call.ask(input=(opt.ItemReference(first),))
     begun, closed = call.answer(asked.turn, dropped=(first,))
     assert begun == []
     assert closed.context is not None
@@ -92,7 +94,7 @@ def test_a_turn_beside_the_conversation_leaves_it_as_it_is() -> None:
     asked = call.ask(conversation=False)
     begun, closed = call.answer(asked.turn, dropped=(first,))
     assert begun == []
-    assert closed.context == act.ContextUse(19, 100, (first,))
+    assert closed.context == notices.ContextUse(19, 100, (first,))
     assert first in [item.id for item in call.ask().items]
 
 
@@ -102,13 +104,13 @@ def test_a_cut_turn_has_cost_its_input_and_what_came_of_it() -> None:
     call.do(ev.TurnStarted(asked.turn, usage=ev.Usage(10, 5, 3), limit=100))
     call.do(ev.TextOut(asked.turn, "Ye", (1, 2)))
     made = call.do(ev.Cancel())
-    closed = next(action for action in made if isinstance(action, act.TurnClosed))
+    closed = next(action for action in made if isinstance(action, notices.TurnClosed))
     assert closed.usage == ev.Usage(10, 5, 3, 2, 0)
-    assert closed.context == act.ContextUse(17, 100)
+    assert closed.context == notices.ContextUse(17, 100)
 
 
 def test_a_turn_that_the_engine_never_began_has_no_usage() -> None:
     call = Call()
     call.ask()
-    closed = next(action for action in call.do(ev.Cancel()) if isinstance(action, act.TurnClosed))
+    closed = next(action for action in call.do(ev.Cancel()) if isinstance(action, notices.TurnClosed))
     assert (closed.usage, closed.context) == (None, None)

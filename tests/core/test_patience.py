@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from voiceagent.core.events import Eagerness, ServerVad
+from voiceagent.core.options import Eagerness, ServerVad
 from voiceagent.core.patience import WAITS, Patience
 
 

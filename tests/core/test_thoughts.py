@@ -8,6 +8,7 @@ from test_controller import VAD, Call, kinds, only
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
 from voiceagent.core.history import AssistantItem
 from voiceagent.core.tables import Mouth
 
@@ -20,7 +21,7 @@ def thinking() -> Call:
     asked = call.ask()
     assert only(asked, act.StartTurn).options.think
     assert call.do(ev.TurnStarted(1)) == []
-    assert call.do(ev.ThoughtOut(1, "Let me see. ")) == [act.TurnThought(1, "Let me see. ")]
+    assert call.do(ev.ThoughtOut(1, "Let me see. ")) == [notices.TurnThought(1, "Let me see. ")]
     return call
 
 
@@ -41,7 +42,7 @@ def test_a_voice_during_a_thought_cancels_it_and_leaves_nothing() -> None:
     call = thinking()
     made = call.hear(9, 0.9)
     assert kinds(made) == ["SpeechStarted", "CancelTurn", "TurnClosed"]
-    closed = only(made, act.TurnClosed)
+    closed = only(made, notices.TurnClosed)
     assert (closed.status, closed.reason, closed.item) == ("cancelled", "turn_detected", None)
     assert call.items == ["item_0001"]
     assert call.do(ev.ThoughtOut(1, "and then")) == []  # what comes too late
@@ -54,13 +55,13 @@ def test_a_client_cancels_a_thought() -> None:
     call = thinking()
     made = call.do(ev.Cancel())
     assert kinds(made) == ["CancelTurn", "TurnClosed"]
-    assert only(made, act.TurnClosed).item is None
+    assert only(made, notices.TurnClosed).item is None
 
 
 def test_a_thought_with_nothing_behind_it_is_a_reply_without_a_message() -> None:
     call = thinking()
     made = call.end(1, "max_tokens")
-    closed = only(made, act.TurnClosed)
+    closed = only(made, notices.TurnClosed)
     assert (closed.status, closed.item) == ("incomplete", None)
     assert call.controller.mouth is Mouth.IDLE
 

@@ -10,6 +10,8 @@ from test_controller import MANUAL, VAD, Call, kinds, only
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.history import AudioContent, Piece, TextContent, UserItem
 from voiceagent.core.utterances import gap
 
@@ -36,9 +38,11 @@ def test_who_only_listens_never_answers_and_prepares_nothing() -> None:
 def test_the_audio_goes_when_the_words_are_there() -> None:
     call = Call(LISTENING)
     call.ask()
-    assert call.do(ev.TranscriptDelta("item_0001", "so")) == [act.InputTranscriptDelta("item_0001", 0, "so")]
+    assert call.do(ev.TranscriptDelta("item_0001", "so")) == [
+        notices.InputTranscriptDelta("item_0001", 0, "so")
+    ]
     made = call.do(ev.Transcript("item_0001", "so be it"))
-    assert made == [act.InputTranscript("item_0001", "so be it"), act.ForgetPieces((1,))]
+    assert made == [notices.InputTranscript("item_0001", "so be it"), act.ForgetPieces((1,))]
     assert call.controller.history.items[0] == UserItem("item_0001", (AudioContent((), "so be it"),))
 
 
@@ -66,9 +70,9 @@ def test_a_dictation_grows_under_the_id_that_it_will_have() -> None:
     call = Call(DICTATION)
     assert only(speech(call, 11), act.Transcribe).more
     duplicate = UserItem("item_0001", (TextContent("mine"),))
-    assert only(call.do(ev.ItemCreate(duplicate)), act.Error).code == "item_create_duplicate_item_id"
+    assert only(call.do(ev.ItemCreate(duplicate)), notices.Error).code == "item_create_duplicate_item_id"
     made = call.do(ev.Commit())
-    assert only(made, act.Committed).item_id == "item_0001"
+    assert only(made, notices.Committed).item_id == "item_0001"
     assert not only(made, act.Transcribe).more
     assert only(speech(call, 11), act.Transcribe).item_id == "item_0002"
 
@@ -87,18 +91,18 @@ def test_what_is_not_said_after_all_is_closed_and_forgotten(ends: ev.Event) -> N
 def test_what_cannot_be_written_down_is_told() -> None:
     call = Call(LISTENING)
     call.ask()
-    failed = act.InputTranscriptFailed("item_0001", 0, act.TurnError("kv_full", "No room."))
+    failed = notices.InputTranscriptFailed("item_0001", 0, notices.TurnError("kv_full", "No room."))
     made = call.do(ev.TranscriptFailed("item_0001", "kv_full", "No room."))
     assert made == [failed, act.ForgetPieces((1,))]
     assert call.do(ev.TranscriptFailed("nobody", "kv_full", "No room.")) == []
 
 
 def test_the_engines_end_fails_what_was_asked_for_and_what_is_asked_meanwhile() -> None:
-    call = Call(replace(VAD, transcribe=True, turn_detection=ev.ServerVad(create_response=False)))
+    call = Call(replace(VAD, transcribe=True, turn_detection=opt.ServerVad(create_response=False)))
     call.ask()
-    failed = only(call.do(ev.EngineDown()), act.InputTranscriptFailed)
+    failed = only(call.do(ev.EngineDown()), notices.InputTranscriptFailed)
     assert (failed.item_id, failed.error.code) == ("item_0001", "engine_down")
-    assert only(call.ask(), act.InputTranscriptFailed).item_id == "item_0002"
+    assert only(call.ask(), notices.InputTranscriptFailed).item_id == "item_0002"
     assert kinds(call.do(ev.EngineUp())) == []
     assert only(call.ask(), act.Transcribe).item_id == "item_0003"
 
@@ -111,7 +115,7 @@ def test_a_transcript_that_lost_its_beginning_fails_at_its_end(lost: ev.Event) -
     call.do(ev.EngineUp())
     assert "Transcribe" not in kinds(speech(call, 11))
     made = call.do(ev.Commit())
-    assert only(made, act.InputTranscriptFailed).item_id == "item_0001"
+    assert only(made, notices.InputTranscriptFailed).item_id == "item_0001"
     assert only(speech(call, 11), act.Transcribe).more
 
 
@@ -127,8 +131,8 @@ def test_an_item_tells_which_part_was_heard() -> None:
     call = Call(replace(MANUAL, transcribe=True))
     sound = AudioContent((Piece(0, np.zeros(5000, np.float32)),))
     call.do(ev.ItemCreate(UserItem("u", (TextContent("hear:"), sound))))
-    assert only(call.do(ev.TranscriptDelta("u", "so")), act.InputTranscriptDelta).content_index == 1
-    assert call.do(ev.Transcript("u", "so")) == [act.InputTranscript("u", "so", 1)]
+    assert only(call.do(ev.TranscriptDelta("u", "so")), notices.InputTranscriptDelta).content_index == 1
+    assert call.do(ev.Transcript("u", "so")) == [notices.InputTranscript("u", "so", 1)]
     item = call.controller.history.find("u")
     assert isinstance(item, UserItem)
     assert item.content[1].transcript == "so"  # type: ignore[union-attr]

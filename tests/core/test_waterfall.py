@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.controller import Controller
 from voiceagent.core.waterfall import Stopwatch, Waterfall
 
 times = st.one_of(st.none(), st.floats(-5, 100))
-VAD = ev.SessionConfig(turn_detection=ev.ServerVad(silence_duration_ms=512))
-MANUAL = ev.SessionConfig(turn_detection=None)
+VAD = opt.SessionConfig(turn_detection=opt.ServerVad(silence_duration_ms=512))
+MANUAL = opt.SessionConfig(turn_detection=None)
 
 
 @settings(deadline=None)
@@ -65,7 +67,7 @@ def hear(controller: Controller, *, windows: int, p: float, at: int, now: float)
 
 
 def closed(made: list[act.Action]) -> Waterfall | None:
-    (latency,) = [action.latency for action in made if isinstance(action, act.TurnClosed)]
+    (latency,) = [action.latency for action in made if isinstance(action, notices.TurnClosed)]
     return latency
 
 
@@ -91,7 +93,7 @@ def test_a_spoken_question() -> None:
 
 def test_a_thought_and_pacing_have_their_parts() -> None:
     controller = Controller(MANUAL, id_prefix="item_")
-    controller.handle(ev.Respond(ev.TurnOptions(think=True)), 10.0)
+    controller.handle(ev.Respond(opt.TurnOptions(think=True)), 10.0)
     controller.handle(ev.TurnStarted(1), 10.1)
     controller.handle(ev.ThoughtOut(1, "Hm"), 10.3)
     controller.handle(ev.ThoughtOut(1, "m"), 10.4)
@@ -104,7 +106,7 @@ def test_a_thought_and_pacing_have_their_parts() -> None:
 
 def test_sound_that_is_held_back_is_paced() -> None:
     controller = Controller(VAD, id_prefix="item_")
-    controller.handle(ev.Respond(ev.TurnOptions()), 0.0)
+    controller.handle(ev.Respond(opt.TurnOptions()), 0.0)
     hear(controller, windows=4, p=0.9, at=0, now=0.1)  # a cough: the mouth is held
     controller.handle(ev.AudioOut(1, 0, np.zeros(4800, np.int16), (1,) * 5), 0.24)
     made = hear(controller, windows=8, p=0.0, at=4, now=0.24)
@@ -116,7 +118,7 @@ def test_sound_that_is_held_back_is_paced() -> None:
 
 def test_a_written_answer_and_one_that_waits() -> None:
     controller = Controller(MANUAL, id_prefix="item_")
-    controller.handle(ev.Respond(ev.TurnOptions(modalities="text")), 1.0)
+    controller.handle(ev.Respond(opt.TurnOptions(modalities="text")), 1.0)
     controller.handle(ev.TextOut(1, "Yes", (1,)), 1.25)
     assert finish(controller, 1, 1.5) == Waterfall(1, "request", prefill=250_000)
     controller.handle(ev.RespondSoon(), 2.0)
@@ -127,7 +129,7 @@ def test_a_written_answer_and_one_that_waits() -> None:
 @pytest.mark.parametrize("end", [ev.Cancel(), ev.TurnFailed(1, "x", "y"), ev.EngineDown()])
 def test_an_answer_that_broke_off_has_its_latency_once_something_was_sent(end: ev.Event) -> None:
     controller = Controller(MANUAL, id_prefix="item_")
-    controller.handle(ev.Respond(ev.TurnOptions()), 0.0)
+    controller.handle(ev.Respond(opt.TurnOptions()), 0.0)
     controller.handle(ev.AudioOut(1, 0, np.zeros(4800, np.int16), (1,) * 5), 0.5)
     taken = closed(controller.handle(end, 0.6))
     assert taken is not None
@@ -136,16 +138,16 @@ def test_an_answer_that_broke_off_has_its_latency_once_something_was_sent(end: e
 
 def test_an_answer_of_which_nothing_was_sent_has_none() -> None:
     controller = Controller(MANUAL, id_prefix="item_")
-    controller.handle(ev.Respond(ev.TurnOptions()), 0.0)
+    controller.handle(ev.Respond(opt.TurnOptions()), 0.0)
     assert closed(controller.handle(ev.Cancel(), 0.1)) is None
 
 
 def test_a_question_during_an_answer_waits() -> None:
     controller = Controller(
-        ev.SessionConfig(turn_detection=ev.ServerVad(silence_duration_ms=512, interrupt_response=False)),
+        opt.SessionConfig(turn_detection=opt.ServerVad(silence_duration_ms=512, interrupt_response=False)),
         id_prefix="item_",
     )
-    controller.handle(ev.Respond(ev.TurnOptions()), 0.0)
+    controller.handle(ev.Respond(opt.TurnOptions()), 0.0)
     hear(controller, windows=30, p=0.9, at=0, now=0.0)
     hear(controller, windows=16, p=0.0, at=30, now=0.96)
     controller.handle(ev.TextOut(1, "Yes", (1,)), 1.9)

@@ -22,6 +22,8 @@ from world_memory import Memory
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.asides import MAX_ASIDES
 from voiceagent.core.controller import Controller
 from voiceagent.core.dictation import Dictation
@@ -158,12 +160,12 @@ class World:
     answered: int | None = None  # the question that was answered last
     verdict: tuple[str, float] | None = None  # the answer, if it came in time
     told_at: int = 0  # window in which it came
-    stopped: act.SpeechStopped | None = None
+    stopped: notices.SpeechStopped | None = None
     last_pair: tuple[Any, Any] | None = None
     last_history: Any = None
     disturbing: bool = False
     old_leads: tuple[int | None, ...] = ()  # what is due by now is sent before new settings hold
-    weighed: act.Interruption | None = None  # the voice over ours that is being weighed
+    weighed: notices.Interruption | None = None  # the voice over ours that is being weighed
     weight: int = 0  # windows of it
     began: int = 0  # with this window
     opened_idle: int = -1  # window at which the last turn was opened while we said nothing
@@ -185,7 +187,7 @@ class World:
         self.tongue = random.Random(self.seed)
         self.leveled = self.tone.random() < 0.8
         rng = self.rng
-        vad: ev.ServerVad | None = ev.ServerVad(
+        vad: opt.ServerVad | None = opt.ServerVad(
             prefix_padding_ms=rng.choice((0, 100, 300, 300)),
             silence_duration_ms=rng.choice((200, 500, 800)),
             create_response=self.voice_only or rng.random() < 0.85,
@@ -196,7 +198,7 @@ class World:
         self.judges = random.Random(self.seed)
         if vad is not None and self.seed % 5 == 2:
             vad = replace(vad, eagerness=self.judges.choice(("low", "medium", "high")))
-        self.config = ev.SessionConfig(
+        self.config = opt.SessionConfig(
             modalities="text" if rng.random() < 0.1 and not self.voice_only else "audio",
             turn_detection=vad,
             transcribe=rng.random() < 0.5,
@@ -591,7 +593,7 @@ class World:
         """The engine has stopped at a guess."""
         said = ev.Usage(output_text=self.doubt.randint(0, 9))
         made = self.give(ev.TurnEnded(turn, "cancelled", said, (), 0.25))
-        over = [a for a in made if isinstance(a, act.GuessOver) and a.turn == turn]
+        over = [a for a in made if isinstance(a, notices.GuessOver) and a.turn == turn]
         assert [a.work for a in over] == [250_000], "what a guess has cost is not told"
 
     def is_said(self, hunch: Hunch) -> bool:
@@ -643,7 +645,7 @@ class World:
         self.give(ev.TranscriptDelta(item_id, "words"))
         made = self.give(end)
         item = self.controller.history.find(item_id)
-        told = [a for a in made if isinstance(a, act.InputTranscript | act.InputTranscriptFailed)]
+        told = [a for a in made if isinstance(a, notices.InputTranscript | notices.InputTranscriptFailed)]
         assert len(told) == isinstance(item, UserItem), "words of an item are told once"
         self.asked.discard(item_id)
         if isinstance(item, UserItem) and not self.config.replies:
@@ -671,7 +673,7 @@ class World:
                     modalities=rng.choice(("audio", "audio", "text")),
                     interruptible=rng.random() < 0.8,
                     conversation=rng.random() < 0.8,
-                    input=rng.choice((None, None, (ev.ItemReference(rng.choice(ids)),))),
+                    input=rng.choice((None, None, (opt.ItemReference(rng.choice(ids)),))),
                 )
                 for _ in range(1 if options.conversation else rng.choice((1, 1, MAX_ASIDES + 1))):
                     self.give(ev.Respond(options, "e"))
@@ -694,7 +696,7 @@ class World:
             case 11:
                 self.give(ev.RespondSoon())
                 if rng.random() < 0.5:
-                    self.give(ev.Respond(ev.TurnOptions(input=(ev.ItemReference("nobody"),)), "e"))
+                    self.give(ev.Respond(opt.TurnOptions(input=(opt.ItemReference("nobody"),)), "e"))
             case _:
                 self.configure()
 
@@ -708,7 +710,7 @@ class World:
         new = (
             None
             if flip < 0.3
-            else replace(vad or ev.ServerVad(), silence_duration_ms=self.rng.choice((200, 500)))
+            else replace(vad or opt.ServerVad(), silence_duration_ms=self.rng.choice((200, 500)))
         )
         self.old_leads = (self.config.lead_ms,)
         lead_ms = self.rng.choice((None, 40, 300))
@@ -720,7 +722,7 @@ class World:
         self.disturbing = True  # a voice that the client ends or clears is none to wait for
         made = self.give(event)
         self.disturbing = False
-        if not any(isinstance(action, act.Error) for action in made):
+        if not any(isinstance(action, notices.Error) for action in made):
             self.disturb()
 
     def come_to_rest(self) -> None:
@@ -813,7 +815,7 @@ class World:
         assert any(isinstance(a, act.Close) for a in made) == isinstance(event, ev.Hangup)
         assert self.weighed is None or isinstance(event, ev.Detached)
         assert {a.turn for a in made if isinstance(a, act.CancelTurn)} == at_work, "the engine works on"
-        closed = [a.turn for a in made if isinstance(a, act.TurnClosed)]
+        closed = [a.turn for a in made if isinstance(a, notices.TurnClosed)]
         assert sorted(closed) == (sorted(running) if isinstance(event, ev.Hangup) else [])
         assert self.controller.handle(ev.Commit(), self.t) == []
         assert self.controller.handle_timeout(self.t + 9) == []
@@ -828,7 +830,7 @@ class World:
         idle_cancel = isinstance(event, ev.Cancel) and event.turn not in self.asides
         idle_cancel = idle_cancel and (self.live is None or event.turn == 10**6)
         self.answer_due = self.answer_due or isinstance(event, ev.RespondSoon)
-        codes = [action.code for action in made if isinstance(action, act.Error)]
+        codes = [action.code for action in made if isinstance(action, notices.Error)]
         self.confirming = any(isinstance(action, act.ConfirmTurn) for action in made)
         quiet = not self.player.waiting and not self.fastest.waiting
         assert refused == ("conversation_already_has_active_response" in codes)
@@ -878,9 +880,9 @@ class World:
         match action:
             case act.SendAudio():
                 self.on_sound(action)
-            case act.TurnOpened():
+            case notices.TurnOpened():
                 self.on_opened(action, rest)
-            case act.TurnClosed():
+            case notices.TurnClosed():
                 self.on_closed(action, event)
             case act.Flush(turn):
                 job = self.jobs[turn]
@@ -898,14 +900,14 @@ class World:
             case act.StartTurn() if action.options.sums_up:
                 assert self.up
                 self.memory.on_summing(action, self.controller.history, self.left)
-            case act.Condensed():
+            case notices.Condensed():
                 self.memory.on_condensed(action, self.controller.history, self.left)
             case act.StartTurn(turn):
                 assert turn in self.asides or self.hunch is None, "the engine is kept by a guess"
             case act.ConfirmTurn(turn):
                 assert self.is_open(turn)
                 assert self.hunch is None
-            case act.GuessOver(turn, outcome):
+            case notices.GuessOver(turn, outcome):
                 assert (outcome == "right") == (turn in self.jobs)
                 self.unsettled.remove(turn)
                 if self.hunch is not None and self.hunch.job.turn == turn:  # the engine has let go of it
@@ -917,18 +919,18 @@ class World:
             case act.CancelTurn(turn):
                 assert self.is_open(turn)
                 self.jobs[turn].cancelled = True
-            case act.TurnTool(turn, item_id):
+            case notices.TurnTool(turn, item_id):
                 assert self.is_open(turn)
                 self.jobs[turn].calls.append(item_id)
                 self.aside_items.update([item_id] if self.jobs[turn].beside else [])
-            case act.TurnThought(turn):
+            case notices.TurnThought(turn):
                 assert self.is_open(turn)
                 assert not self.jobs[turn].text, "a thought behind the words"
-            case act.TurnText(turn, item_id):
+            case notices.TurnText(turn, item_id):
                 assert self.is_open(turn)
                 assert "thought" not in action.delta
                 assert item_id == self.jobs[turn].item_id
-            case act.ItemTruncated(item_id):
+            case notices.ItemTruncated(item_id):
                 self.on_truncated(item_id, event)
             case act.EncodePiece(piece):
                 assert piece.id not in self.encoded - self.memory.forgotten, "a piece twice"
@@ -942,13 +944,13 @@ class World:
                 self.tried.difference_update(pieces)
                 self.encoded.difference_update({self.asked_with}.intersection(pieces))
                 # What was left out may be asked for by its id.
-                step = any(isinstance(a, act.Condensed) for a in rest)
+                step = any(isinstance(a, notices.Condensed) for a in rest)
                 self.memory.forgotten.update(pieces if step else ())
                 if not isinstance(event, ev.TurnStarted) and not self.confirming and not step:
                     self.encoded.difference_update(pieces)  # a turn that still names one is found out below
-            case act.ItemAdded(item):
+            case notices.ItemAdded(item):
                 self.items.add(item.id)
-            case act.ItemDeleted(item_id):
+            case notices.ItemDeleted(item_id):
                 self.items.discard(item_id)
                 self.left.discard(item_id)
                 self.memory.on_gone(item_id)
@@ -972,13 +974,13 @@ class World:
                     self.memory.asked[item_id] = action
                 if not more and self.controller.history.find(item_id) is not None:
                     self.asked.add(item_id)
-            case act.InputTranscriptFailed(item_id):
+            case notices.InputTranscriptFailed(item_id):
                 self.asked.discard(item_id)
-            case act.TurnHeard():
+            case notices.TurnHeard():
                 self.on_heard(action, event)
-            case act.Interruption():
+            case notices.Interruption():
                 self.on_weighed(action, rest, event)
-            case act.SpeechStarted(item_id, start):
+            case notices.SpeechStarted(item_id, start):
                 assert self.speaking is None, "speech started twice"
                 run = self.runs[-1]
                 first = self.weighed_from if self.weighed_from is not None else run
@@ -999,16 +1001,16 @@ class World:
                 assert at == self.runs[-1].end * WINDOW
                 assert self.judged * WINDOW - at >= FIRST_SIGN, "asked before there was a sign"
                 self.question, self.asked_with = at, None if piece.id in self.tried else piece.id
-            case act.SpeechStopped(item_id):
+            case notices.SpeechStopped(item_id):
                 self.stopped = action
                 assert self.speaking is None or self.speaking[0] == item_id
-                assert isinstance(rest[0], act.Committed)
-            case act.Committed(item_id):
+                assert isinstance(rest[0], notices.Committed)
+            case notices.Committed(item_id):
                 self.on_committed(item_id, rest, event)
             case _:
                 pass
 
-    def on_opened(self, action: act.TurnOpened, rest: list[act.Action]) -> None:
+    def on_opened(self, action: notices.TurnOpened, rest: list[act.Action]) -> None:
         options = action.options
         assert action.turn not in self.jobs
         starts = [a for a in rest if isinstance(a, act.StartTurn) and a.turn == action.turn]
@@ -1040,7 +1042,7 @@ class World:
             self.aside_items.add(action.item_id)
             assert len(self.asides) <= MAX_ASIDES
 
-    def new_job(self, turn: int, options: ev.TurnOptions, starts: list[act.StartTurn]) -> Job:
+    def new_job(self, turn: int, options: opt.TurnOptions, starts: list[act.StartTurn]) -> Job:
         return Job(
             turn,
             self.imagine(turn, options, starts),
@@ -1052,7 +1054,7 @@ class World:
             options.speed,
         )
 
-    def check_read(self, items: tuple[Any, ...], options: ev.TurnOptions) -> None:
+    def check_read(self, items: tuple[Any, ...], options: opt.TurnOptions) -> None:
         """The model sees all that it has to, and the engine has all sound of it."""
         pieces = [p for i in items if isinstance(i, UserItem) for p in audio_of(i)]
         assert {piece.id for piece in pieces} <= self.encoded, "a piece that the engine was not told of"
@@ -1087,7 +1089,7 @@ class World:
         self.tried.add(pieces[-1].id)
         self.hunch = Hunch(self.new_job(start.turn, start.options, [start]), start.items, (begin, end))
 
-    def check_guess(self, hunch: Hunch, options: ev.TurnOptions) -> None:
+    def check_guess(self, hunch: Hunch, options: opt.TurnOptions) -> None:
         """What was answered is what was said, and all that there is to be read; and all of it was held."""
         self.check_read(hunch.items, options)
         assert self.is_said(hunch), "another utterance was answered than was heard"
@@ -1104,7 +1106,7 @@ class World:
                 assert isinstance(item, AssistantItem)
                 assert (item.text, item.audio_ids) == (live.text, live.ids)
 
-    def imagine(self, turn: int, options: ev.TurnOptions, starts: list[act.StartTurn]) -> list[ev.TurnEvent]:
+    def imagine(self, turn: int, options: opt.TurnOptions, starts: list[act.StartTurn]) -> list[ev.TurnEvent]:
         """The script of a turn: numbered samples, words of one token each; sometimes there is no room for all."""
         rng = self.rng
         items = starts[0].items[:-1] if starts and self.room.random() < 0.3 else ()
@@ -1165,7 +1167,7 @@ class World:
         job.sent += size
         return size
 
-    def on_closed(self, action: act.TurnClosed, event: ev.Event | None) -> None:
+    def on_closed(self, action: notices.TurnClosed, event: ev.Event | None) -> None:
         job = self.jobs[action.turn]
         assert self.is_open(action.turn), "closed twice, or never opened"
         if job.beside:
@@ -1195,7 +1197,7 @@ class World:
             assert job.cancelled or job.ended, "the engine works on"
             self.check_heard(job, action.item)
 
-    def check_aside_closed(self, job: Job, action: act.TurnClosed) -> None:
+    def check_aside_closed(self, job: Job, action: notices.TurnClosed) -> None:
         """All that was made was told and is in the end; nobody's voice has to do with it."""
         assert action.reason != "turn_detected"
         assert job.ended or job.cancelled or not self.up or action.status == "failed"
@@ -1242,7 +1244,7 @@ class World:
         heard = numbered(job.turn, 0, item.samples if job.in_history else 0)
         assert np.array_equal(kept, heard), "another sound than was heard"
 
-    def on_heard(self, action: act.TurnHeard, event: ev.Event | None) -> None:
+    def on_heard(self, action: notices.TurnHeard, event: ev.Event | None) -> None:
         """What is told of a reply is what its item holds, and not more than was played."""
         job = self.jobs[action.turn]
         assert action.item_id == job.item_id
@@ -1277,7 +1279,7 @@ class World:
             self.check_heard(job, item)
 
     def on_committed(self, item_id: str, rest: list[act.Action], event: ev.Event | None) -> None:
-        added = next(a for a in rest if isinstance(a, act.ItemAdded))
+        added = next(a for a in rest if isinstance(a, notices.ItemAdded))
         assert added.item.id == item_id
         assert isinstance(added.item, UserItem)
         pieces = audio_of(added.item)
@@ -1308,7 +1310,7 @@ class World:
         answers = [
             a
             for a in rest
-            if isinstance(a, act.Transcribe | act.InputTranscriptFailed) and a.item_id == item_id
+            if isinstance(a, act.Transcribe | notices.InputTranscriptFailed) and a.item_id == item_id
         ]
         assert len(answers) == wanted, "the words of an utterance are asked for once, or given up"
         assert self.up or not any(isinstance(a, act.Transcribe) for a in answers)
@@ -1316,7 +1318,7 @@ class World:
         if not isinstance(event, ev.Commit) and answered:
             self.answer_due = True
 
-    def patience(self, vad: ev.ServerVad, stopped: act.SpeechStopped | None) -> tuple[int, int]:
+    def patience(self, vad: opt.ServerVad, stopped: notices.SpeechStopped | None) -> tuple[int, int]:
         """Samples of silence that the turn which is over should have had: at least, and not a window more than."""
         plain = vad.silence_duration_ms
         reason = None if stopped is None else stopped.reason
@@ -1342,7 +1344,9 @@ class World:
         told = (self.told_at - self.runs[-1].end) * WINDOW + WINDOW
         return int(min(low * PACE[0], longest) * 16), max(int(min(high * slow, longest) * 16), told)
 
-    def on_weighed(self, action: act.Interruption, rest: list[act.Action], event: ev.Event | None) -> None:
+    def on_weighed(
+        self, action: notices.Interruption, rest: list[act.Action], event: ev.Event | None
+    ) -> None:
         """Every voice that is weighed is one or none, once."""
         if action.status == "pending":
             assert self.weighed is None, "two voices are weighed at once"
@@ -1365,7 +1369,9 @@ class World:
         if judged and not any(run.disturbed for run in self.runs[-4:]) and self.began < self.opened_idle:
             assert self.speaking is not None, "who was there before us is not told of"
         if action.status == "confirmed":
-            assert any(isinstance(a, act.Flush | act.TurnClosed) for a in rest), "an interruption of nothing"
+            assert any(isinstance(a, act.Flush | notices.TurnClosed) for a in rest), (
+                "an interruption of nothing"
+            )
             for job in self.replies():
                 played = self.fastest.played.get(job.turn, 0.0)
                 if not job.flushed and (job.turn == self.live or played < job.sent - 2):

@@ -12,6 +12,8 @@ from typing import Any
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.history import UserItem
 
 PER_TURN, PER_SESSION = 8, 64
@@ -55,18 +57,18 @@ class Errands:
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.on = self.seed % 3 == 1 and not self.voice_only
-        self.tools: tuple[ev.Tool, ...] = ()
-        self.filler: ev.Filler | None = None
+        self.tools: tuple[opt.Tool, ...] = ()
+        self.filler: opt.Filler | None = None
         if self.on:
             how: dict[str, dict[str, Any]] = {"later": {"background": True}, "asks": {"approval": True}}
             self.tools = tuple(
-                ev.Tool(name, "", {}, ev.ServerTool("here", name, **how.get(name, {}))) for name in NAMES
+                opt.Tool(name, "", {}, opt.ServerTool("here", name, **how.get(name, {}))) for name in NAMES
             )
-            self.filler = ev.Filler("wait", 300) if self.dice.random() < 0.7 else None
+            self.filler = opt.Filler("wait", 300) if self.dice.random() < 0.7 else None
 
     # --- what happens ---------------------------------------------------------------------------------------------
 
-    def planned(self, turn: int, options: ev.TurnOptions, plan: list[ev.TurnEvent]) -> list[ev.TurnEvent]:
+    def planned(self, turn: int, options: opt.TurnOptions, plan: list[ev.TurnEvent]) -> list[ev.TurnEvent]:
         """What the engine says in a turn, and the calls that it makes in it; sometimes far too many."""
         if not options.tools or self.calm or self.dice.random() < 0.4:
             return plan
@@ -111,15 +113,15 @@ class Errands:
     def on_action(self, action: act.Action, world: Any) -> None:
         """Before the world takes note of the action."""
         match action:
-            case act.ItemAdded(UserItem()):
+            case notices.ItemAdded(UserItem()):
                 self.calls_of_turn, self.bridged = 0, False
-            case act.ItemDeleted(item_id):
+            case notices.ItemDeleted(item_id):
                 self.out.pop(item_id, None)
-            case act.TurnOpened(turn, _, options) if options.conversation:
+            case notices.TurnOpened(turn, _, options) if options.conversation:
                 self.on_opened(turn, options, world)
-            case act.TurnOpened(_, _, options):
+            case notices.TurnOpened(_, _, options):
                 assert not any(tool.server for tool in options.tools), "a tool whose result goes nowhere"
-            case act.TurnTool(turn, item_id) if not world.jobs[turn].beside:
+            case notices.TurnTool(turn, item_id) if not world.jobs[turn].beside:
                 self.on_called(action, item_id)
             case act.RunTool(item_id):
                 each = self.out[item_id]
@@ -127,17 +129,17 @@ class Errands:
                 assert not each.waits, "run without approval"
                 assert not each.refused, "run over the budget"
                 each.run = True
-            case act.TurnClosed(turn) if not world.jobs[turn].beside:
+            case notices.TurnClosed(turn) if not world.jobs[turn].beside:
                 for each in self.out.values():
                     if each.turn == turn:
                         each.closed = True
                         each.silent = turn in self.mixed or action.reason == "client_cancelled"
-            case act.ToolAnswered():
+            case notices.ToolAnswered():
                 self.on_answered(action, world)
             case _:
                 pass
 
-    def on_called(self, action: act.TurnTool, item_id: str) -> None:
+    def on_called(self, action: notices.TurnTool, item_id: str) -> None:
         if action.server is None:
             self.mixed.add(action.turn)
             return
@@ -149,7 +151,7 @@ class Errands:
         made.waits = action.server.approval and not refused
         made.output = "" if refused else None
 
-    def on_opened(self, turn: int, options: ev.TurnOptions, world: Any) -> None:
+    def on_opened(self, turn: int, options: opt.TurnOptions, world: Any) -> None:
         self.bridge = turn if options.script else None
         if not options.script:
             self.owed = False
@@ -164,7 +166,7 @@ class Errands:
         self.bridged = True
         self.fillers += 1
 
-    def on_answered(self, action: act.ToolAnswered, world: Any) -> None:
+    def on_answered(self, action: notices.ToolAnswered, world: Any) -> None:
         each = self.out[action.item_id]
         assert each.closed, "a result before its call"
         assert world.live is None, "a result in the midst of a turn"

@@ -12,6 +12,8 @@ from typing import Any
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.history import AssistantItem, AudioContent, Item, SystemItem, TextContent, UserItem
 
 WHOLE = 4  # exchanges that are never touched
@@ -50,7 +52,7 @@ class Memory:
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.room = self.dice.choice((0, 60, 60, 150))
-        self.wish = ev.Condensing(
+        self.wish = opt.Condensing(
             "text" if self.dice.random() < 0.8 else "keep", "model" if self.dice.random() < 0.7 else "off"
         )
 
@@ -85,7 +87,7 @@ class Memory:
         made = give(ev.TranscriptDelta(key, words))
         fails = self.dice.random() < 0.2
         made += give(ev.TranscriptFailed(key, "kv_full", "No room.") if fails else ev.Transcript(key, words))
-        told = act.InputTranscript | act.InputTranscriptDelta | act.InputTranscriptFailed
+        told = notices.InputTranscript | notices.InputTranscriptDelta | notices.InputTranscriptFailed
         assert not any(isinstance(a, told) and a.item_id == key for a in made), (
             "words nobody asked for are told"
         )
@@ -101,7 +103,7 @@ class Memory:
     def on_summing(self, start: act.StartTurn, history: Iterable[Item], left: set[str]) -> None:
         """A summary is asked for, beside the conversation, of what is old by then."""
         self.check_recent((item.id for item in start.items), history, left)
-        assert self.wish == ev.Condensing("text", "model"), "a summary that nobody wished for"
+        assert self.wish == opt.Condensing("text", "model"), "a summary that nobody wished for"
         assert self.draft is None, "two summaries at once"
         options = start.options
         assert options.modalities == "text"
@@ -120,7 +122,7 @@ class Memory:
             last = ev.TurnEnded(start.turn, end, ev.Usage(), ())
         self.plan = [*said, last]
 
-    def on_condensed(self, action: act.Condensed, history: Iterable[Item], left: set[str]) -> None:
+    def on_condensed(self, action: notices.Condensed, history: Iterable[Item], left: set[str]) -> None:
         """A step is told: of what there is, never of what is recent, and only if something is saved."""
         self.steps += 1
         assert self.wish.audio == "text", "a step that nobody wished for"

@@ -12,8 +12,9 @@ from openai_caller import QUESTIONS, plain, questions
 
 from voiceagent.cli import main
 from voiceagent.config import Config
-from voiceagent.core.events import AudioOut, TextOut, TurnEnded, TurnOptions
+from voiceagent.core.events import AudioOut, TextOut, TurnEnded
 from voiceagent.core.history import TextContent, UserItem
+from voiceagent.core.options import TurnOptions
 from voiceagent.engine.client import LocalEngine
 from voiceagent.launch import worker_spec
 from voiceagent.server.job import job

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from voiceagent.core.actions import StartTurn
-from voiceagent.core.events import TurnOptions
 from voiceagent.core.history import AudioContent, Item, Piece, TextContent, UserItem
+from voiceagent.core.options import TurnOptions
 from voiceagent.engine import api
 
 OPTIONS = api.Options(

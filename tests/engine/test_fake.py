@@ -6,7 +6,7 @@ from engine_helpers import Inbox, piece, said, spoke, start
 
 from voiceagent.core import events
 from voiceagent.core.actions import CancelTurn, Transcribe
-from voiceagent.core.events import Tool
+from voiceagent.core.options import Tool
 from voiceagent.engine.fake import MODULUS, FakeEngine, Script, numbered
 from voiceagent.errors import CapacityError
 

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from voiceagent.core import events
-from voiceagent.core.events import Tool, TurnOptions
 from voiceagent.core.history import (
     AssistantItem,
     AudioContent,
@@ -15,6 +14,7 @@ from voiceagent.core.history import (
     ToolResultItem,
     UserItem,
 )
+from voiceagent.core.options import Tool, TurnOptions
 from voiceagent.engine import api, mapping
 from voiceagent.engine.codec import FrameReader, encode
 from voiceagent.errors import InputError

@@ -13,9 +13,10 @@ import soundfile
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
 from voiceagent.core import journal
+from voiceagent.core import options as opt
 from voiceagent.server.recorder import BEHIND, Batch, Recorder, Recordings
 
-OPENED = journal.Opened(ev.SessionConfig(), "item_", 1 << 20)
+OPENED = journal.Opened(opt.SessionConfig(), "item_", 1 << 20)
 
 
 def tone(seconds: float, rate: int, level: float) -> np.ndarray:

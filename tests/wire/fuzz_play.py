@@ -25,6 +25,8 @@ from pydantic import TypeAdapter
 import voiceagent.wire
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.controller import Controller
 from voiceagent.units import TOKEN_SAMPLES
 from voiceagent.wire import audio_rest, chat, realtime_secrets
@@ -94,9 +96,9 @@ class Call:
 
     def __init__(self, protocol: str) -> None:
         self.now, self.outcome, self.closed, self.patience_s = 100.0, Outcome(), False, LONGEST_S
-        base = core.SessionConfig(instructions="Be kind.", transcribe=True, lead_ms=300)
+        base = opt.SessionConfig(instructions="Be kind.", transcribe=True, lead_ms=300)
         if protocol != "translation":
-            base = replace(base, tools=wire_player.SERVER_TOOLS, filler=core.Filler("One moment.", 300))
+            base = replace(base, tools=wire_player.SERVER_TOOLS, filler=opt.Filler("One moment.", 300))
         self.dialect: RealtimeDialect | LiveDialect | TranslationDialect
         if protocol == "realtime":
             self.dialect = RealtimeDialect(session_id="call", model="m", base=base, voices=("anna", "bert"))
@@ -199,7 +201,7 @@ class Call:
                     self._turns[turn] = 0
                 case act.CancelTurn(turn) if turn in self._turns:
                     told += self._handle(self._end(turn, "cancelled"))
-                case act.Committed(item_id):
+                case notices.Committed(item_id):
                     self._item = item_id
                 case act.RunTool(item_id) if self.now % 2 < 1:  # the others take for ever
                     told += self.dialect.render(action)
@@ -295,7 +297,7 @@ def play(protocol: str, steps: list[Step]) -> Outcome:
 
 
 def _preset(body: bytes) -> None:
-    base = core.SessionConfig()
+    base = opt.SessionConfig()
     _, session = realtime_secrets.decode_request(body)
     RealtimeDialect(session_id="s", model="m", base=base, voices=("anna",)).preset(session)
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
+from voiceagent.core import options as opt
 from voiceagent.core.controller import Controller
 from voiceagent.units import TOKEN_SAMPLES
 from voiceagent.wire.dialect import Reply, WireError
@@ -60,7 +61,7 @@ class LivePhone:
 
     def __init__(self, *, context_tokens: int = 0, **config: Any) -> None:
         self.now = 100.0
-        base = core.SessionConfig(**{"instructions": "Be kind.", "lead_ms": 300, **config})
+        base = opt.SessionConfig(**{"instructions": "Be kind.", "lead_ms": 300, **config})
         self.dialect = LiveDialect(
             session_id="call",
             base=base,

@@ -12,6 +12,8 @@ from wire_player import check_published
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.history import AssistantItem
 from voiceagent.errors import InputError
 from voiceagent.wire.binary import AudioFrame, audio_frame, read_frame
@@ -22,7 +24,7 @@ SOUND = np.arange(2000, dtype=np.int16)
 
 
 def dialect(**session: Any) -> RealtimeDialect:
-    made = RealtimeDialect(session_id="call", model="m", base=core.SessionConfig(), voices=("anna",))
+    made = RealtimeDialect(session_id="call", model="m", base=opt.SessionConfig(), voices=("anna",))
     if session:
         update(made, **session)
     return made
@@ -42,10 +44,10 @@ def update(made: RealtimeDialect, **session: Any) -> dict[str, Any]:
 def spoken(made: RealtimeDialect, turn: int = 7) -> list[str | bytes]:
     item = AssistantItem("i", "", spoken=True, samples=len(SOUND))
     actions = [
-        act.TurnOpened(turn, "i", act.TurnOptions()),
+        notices.TurnOpened(turn, "i", opt.TurnOptions()),
         act.SendAudio(turn, "i", SOUND[:1500]),
         act.SendAudio(turn, "i", SOUND[1500:]),
-        act.TurnClosed(turn, "completed", None, item, None, None),
+        notices.TurnClosed(turn, "completed", None, item, None, None),
     ]
     return [frame for action in actions for frame in made.render(action)]
 

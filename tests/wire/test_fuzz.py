@@ -203,7 +203,7 @@ def _codes_of(node: ast.Call) -> list[str]:
         return []  # for the operator
     given = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
     if (
-        ast.unparse(node.func) in ("act.Error", "act.TurnError", "TurnError", "_unknown", "_error")
+        ast.unparse(node.func) in ("notices.Error", "notices.TurnError", "TurnError", "_unknown", "_error")
         and node.args
     ):
         given.append(node.args[0])

@@ -6,8 +6,10 @@ import pytest
 from wire_player import MODELS, Phone, check_published
 
 from voiceagent.core import actions as act
-from voiceagent.core.events import AudioIn, TurnOptions
+from voiceagent.core import notices
+from voiceagent.core.events import AudioIn
 from voiceagent.core.history import UserItem
+from voiceagent.core.options import TurnOptions
 from voiceagent.errors import CapacityError
 from voiceagent.wire.dialect import WireError
 from voiceagent.wire.realtime import RealtimeDialect
@@ -338,22 +340,22 @@ def test_a_response_that_fails_says_why() -> None:
 
 def test_the_item_of_a_message_that_is_gone_is_still_closed() -> None:
     dialect = Phone().dialect
-    rendered(dialect, act.TurnOpened(1, "a", TurnOptions()))
-    rendered(dialect, act.TurnText(1, "a", "Hi"))
-    events = rendered(dialect, act.TurnClosed(1, "cancelled", "hangup", None, None, None))
+    rendered(dialect, notices.TurnOpened(1, "a", TurnOptions()))
+    rendered(dialect, notices.TurnText(1, "a", "Hi"))
+    events = rendered(dialect, notices.TurnClosed(1, "cancelled", "hangup", None, None, None))
     assert types(events)[-3:] == ["conversation.item.done", "response.output_item.done", "response.done"]
     assert events[-1]["response"]["status_details"] == {"type": "cancelled"}
 
 
 def test_a_silent_response_has_no_items() -> None:
     dialect = Phone().dialect
-    rendered(dialect, act.TurnOpened(1, "a", TurnOptions()))
-    (done,) = rendered(dialect, act.TurnClosed(1, "completed", None, None, None, None))
+    rendered(dialect, notices.TurnOpened(1, "a", TurnOptions()))
+    (done,) = rendered(dialect, notices.TurnClosed(1, "completed", None, None, None, None))
     assert done["response"]["output"] == []
 
 
 def test_the_idle_silence_is_told() -> None:
-    (event,) = rendered(Phone().dialect, act.IdleTimedOut("u", 100, 5100))
+    (event,) = rendered(Phone().dialect, notices.IdleTimedOut("u", 100, 5100))
     assert event["type"] == "input_audio_buffer.timeout_triggered"
 
 
@@ -385,8 +387,8 @@ def test_errors_of_ours_are_server_errors() -> None:
 
 def test_text_of_any_script_is_sent_as_ascii() -> None:
     dialect = Phone().dialect
-    rendered(dialect, act.TurnOpened(1, "a", TurnOptions()))
-    frames = list(dialect.render(act.TurnText(1, "a", "\N{GRINNING FACE} \u4f60\u597d <script>")))
+    rendered(dialect, notices.TurnOpened(1, "a", TurnOptions()))
+    frames = list(dialect.render(notices.TurnText(1, "a", "\N{GRINNING FACE} \u4f60\u597d <script>")))
     assert all(frame.isascii() for frame in frames)
     assert json.loads(frames[-1])["delta"] == "\N{GRINNING FACE} \u4f60\u597d <script>"
 

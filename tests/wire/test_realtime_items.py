@@ -8,7 +8,6 @@ import pytest
 
 from voiceagent.audio.pcm import float_to_int16
 from voiceagent.audio.resample import resample
-from voiceagent.core.actions import TurnError
 from voiceagent.core.events import Usage
 from voiceagent.core.history import (
     AssistantItem,
@@ -21,6 +20,7 @@ from voiceagent.core.history import (
     ToolResultItem,
     UserItem,
 )
+from voiceagent.core.notices import TurnError
 from voiceagent.errors import InputError
 from voiceagent.wire import chat
 from voiceagent.wire import realtime_events as ev

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from voiceagent.core.dictation import Dictation
-from voiceagent.core.events import (
+from voiceagent.core.history import TextContent, UserItem
+from voiceagent.core.options import (
     Condensing,
     ItemReference,
     ServerVad,
@@ -13,7 +14,6 @@ from voiceagent.core.events import (
     Truncation,
     TurnOptions,
 )
-from voiceagent.core.history import TextContent, UserItem
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError
 from voiceagent.wire.realtime_decode import decode

@@ -28,6 +28,8 @@ from pydantic import BaseModel
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.controller import Controller
 from voiceagent.errors import InputError
 from voiceagent.units import MODEL_RATE, TOKEN_SAMPLES
@@ -113,8 +115,8 @@ OUR_EVENTS = {
     },
 }
 SERVER_TOOLS = (
-    core.Tool("weather", "Current weather.", {"type": "object"}, core.ServerTool("server", "weather")),
-    core.Tool("pay", "Pays.", {"type": "object"}, core.ServerTool("bank", "pay", approval=True)),
+    opt.Tool("weather", "Current weather.", {"type": "object"}, opt.ServerTool("server", "weather")),
+    opt.Tool("pay", "Pays.", {"type": "object"}, opt.ServerTool("bank", "pay", approval=True)),
 )
 MODELS: dict[str, type[BaseModel]] = {
     model.model_fields["type"].annotation.__args__[0]: model  # type: ignore[union-attr]
@@ -150,9 +152,9 @@ def voice_outcome(asked: VoiceRequest) -> tuple[str, float] | None:
     return (f"call/{asked.name}", 4.0) if isinstance(asked, CreateVoice) else None
 
 
-def tools_outcome(asked: ConnectTools) -> list[core.Tool] | InputError:
+def tools_outcome(asked: ConnectTools) -> list[opt.Tool] | InputError:
     """What comes of a tool server that a session names: one tool, or an error if its label is "gone"."""
-    found = core.Tool("look", "Looks.", {}, core.ServerTool(asked.label, "look", read_only=True))
+    found = opt.Tool("look", "Looks.", {}, opt.ServerTool(asked.label, "look", read_only=True))
     gone = InputError("It cannot be reached.", code="mcp_server_unreachable")
     return gone if asked.label == "gone" else [found]
 
@@ -162,7 +164,7 @@ class Phone:
 
     def __init__(self, *, can_think: bool = False, kind: Kind = "realtime", **config: Any) -> None:
         self.now = 100.0
-        base = core.SessionConfig(**{"instructions": "Be kind.", "transcribe": True, **config})
+        base = opt.SessionConfig(**{"instructions": "Be kind.", "transcribe": True, **config})
         self.dialect = RealtimeDialect(
             session_id="call", model="m", base=base, voices=("anna", "bert"), can_think=can_think, kind=kind
         )
@@ -219,7 +221,7 @@ class Phone:
         for action in actions:
             if isinstance(action, act.StartTurn):
                 self.turn, self.seq = action.turn, 0
-            if isinstance(action, act.Committed | act.Transcribe):
+            if isinstance(action, notices.Committed | act.Transcribe):
                 self.user_item = action.item_id
             self.sent += [str(frame) for frame in self.dialect.render(action)]
 

@@ -10,6 +10,8 @@ from typing import assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.history import AssistantItem
 from voiceagent.core.making import AWAY, GAVE_UP, Making
 from voiceagent.core.turn import Turn
@@ -37,7 +39,7 @@ class Asides:
         return tuple(item_id for turn in self._live.values() for item_id in turn.item_ids)
 
     def start(
-        self, options: ev.TurnOptions, *, unfinished: AssistantItem | None, event_id: str | None
+        self, options: opt.TurnOptions, *, unfinished: AssistantItem | None, event_id: str | None
     ) -> list[act.Action]:
         """Opens one; an `Error` if there are `MAX_ASIDES` already, or if `options.input` names an unknown item.
 
@@ -51,9 +53,9 @@ class Asides:
                 f"There are {MAX_ASIDES} responses beside the conversation already:"
                 " await response.done of one, or cancel it."
             )
-            return [act.Error("too_many_active_responses", message, "response.conversation", event_id)]
+            return [notices.Error("too_many_active_responses", message, "response.conversation", event_id)]
         opened = self._making.open(options, event_id=event_id, unfinished=unfinished)
-        if isinstance(opened, act.Error):
+        if isinstance(opened, notices.Error):
             return [opened]
         turn, made = opened
         self._live[turn.id] = turn
@@ -75,7 +77,7 @@ class Asides:
                     return self._close(turn, "incomplete", "max_output_tokens")
                 return self._close(turn, "completed", None)
             case ev.TurnFailed(_, code, message):
-                return self._fail(turn, act.TurnError(code, message))
+                return self._fail(turn, notices.TurnError(code, message))
             case ev.TextOut(_, text):
                 turn.visible = turn.visible or bool(text)
                 return self._making.tell(turn, event)
@@ -96,27 +98,27 @@ class Asides:
         """Stops one of them."""
         return self._stop(self._live[turn], "client_cancelled")
 
-    def stop(self, reason: act.CloseReason) -> list[act.Action]:
+    def stop(self, reason: notices.CloseReason) -> list[act.Action]:
         """Stops all of them."""
         return [action for turn in list(self._live.values()) for action in self._stop(turn, reason)]
 
-    def fail(self, error: act.TurnError) -> list[act.Action]:
+    def fail(self, error: notices.TurnError) -> list[act.Action]:
         """The engine cannot go on with any of them."""
         return [action for turn in list(self._live.values()) for action in self._fail(turn, error)]
 
-    def _stop(self, turn: Turn, reason: act.CloseReason) -> list[act.Action]:
+    def _stop(self, turn: Turn, reason: notices.CloseReason) -> list[act.Action]:
         return [act.CancelTurn(turn.id), *self._close(turn, "cancelled", reason)]
 
-    def _fail(self, turn: Turn, error: act.TurnError) -> list[act.Action]:
+    def _fail(self, turn: Turn, error: notices.TurnError) -> list[act.Action]:
         return self._close(turn, "failed", "error", error)
 
     def _close(
         self,
         turn: Turn,
-        status: act.TurnStatus,
-        reason: act.CloseReason | None,
-        error: act.TurnError | None = None,
+        status: notices.TurnStatus,
+        reason: notices.CloseReason | None,
+        error: notices.TurnError | None = None,
     ) -> list[act.Action]:
         del self._live[turn.id]
-        closed = act.TurnClosed(turn.id, status, reason, turn.item(), turn.usage, error, turn.context)
+        closed = notices.TurnClosed(turn.id, status, reason, turn.item(), turn.usage, error, turn.context)
         return [closed, *turn.forgotten()]

@@ -15,6 +15,8 @@ from typing import assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.conversation import Conversation, Summary
 from voiceagent.core.history import (
     AssistantItem,
@@ -187,7 +189,7 @@ class Condenser:
         stirred, self._stirred = self._stirred, False
         return stirred
 
-    def review(self, config: ev.SessionConfig) -> list[act.Action]:
+    def review(self, config: opt.SessionConfig) -> list[act.Action]:
         """What is to be done, now that things have changed: to be called while nobody speaks and no turn is live.
 
         Only here does what the model reads change: not while somebody speaks whom we will answer at once.
@@ -197,10 +199,10 @@ class Condenser:
             made, self._draft = self._judge(self._draft, self._draft.over), None
         made += self._doubt()
         made += self._condense(config)
-        self._stirred = self._stirred or any(isinstance(do, act.Condensed) for do in made)
+        self._stirred = self._stirred or any(isinstance(do, notices.Condensed) for do in made)
         return made
 
-    def _condense(self, config: ev.SessionConfig) -> list[act.Action]:
+    def _condense(self, config: opt.SessionConfig) -> list[act.Action]:
         wished = config.condensing.audio == "text" and config.truncation.ratio is not None
         if self._talk.history is self._seen or not wished or not config.replies or config.alone:
             return []
@@ -260,11 +262,11 @@ class Condenser:
         if took - takes < LEAST * room:
             return []
         made = self._talk.read_as_text(shorter)
-        return [*made, act.Condensed("text", "context_full", shorter, took, takes)]
+        return [*made, notices.Condensed("text", "context_full", shorter, took, takes)]
 
     # --- summaries ----------------------------------------------------------------------------------------------
 
-    def _begin(self, config: ev.SessionConfig, room: int) -> list[act.Action]:
+    def _begin(self, config: opt.SessionConfig, room: int) -> list[act.Action]:
         """Has the model sum up what is old, beside the conversation; meanwhile that goes on as it is."""
         view = self._talk.in_view
         edge = recent(view)
@@ -276,14 +278,14 @@ class Condenser:
         most = min(LONGEST, whole // COMPRESSION)
         if most < SHORTEST:
             return []
-        options = ev.TurnOptions(
+        options = opt.TurnOptions(
             modalities="text",
             instructions=config.instructions,
             tool_choice="none",
             voice=config.voice,
             temperature=0.0,
             max_tokens=most,
-            truncation=ev.Truncation(ratio=None),
+            truncation=opt.Truncation(ratio=None),
             conversation=False,
             sums_up=True,
         )
@@ -303,7 +305,7 @@ class Condenser:
         ids, before = tuple(sorted(summary.of)), positions(summary.item)
         made = self._talk.sum_up(None)
         size = _size(item for item in self._talk.in_view if item.id in summary.of)
-        return [*made, act.Condensed("none", "changed", ids, before, size)]
+        return [*made, notices.Condensed("none", "changed", ids, before, size)]
 
     def _judge(self, draft: _Draft, reason: str) -> list[act.Action]:
         """Uses a summary that is one, and of what is still there; else the turns stay."""
@@ -329,12 +331,15 @@ class Condenser:
         self._summed = {item_id: said for item_id, said in there.items() if item_id in ids}
         made = self._talk.sum_up(summary)
         told = tuple(item.id for item in draft.items)
-        return [*made, act.Condensed("summary", "context_full", told, before, positions(summary.item), text)]
+        return [
+            *made,
+            notices.Condensed("summary", "context_full", told, before, positions(summary.item), text),
+        ]
 
     def _refuse(self, draft: _Draft, why: str) -> list[act.Action]:
         self._patience = PATIENCE
         size = _size(as_text(item) for item in draft.items)
-        return [act.Condensed("none", why, tuple(item.id for item in draft.items), size, size)]
+        return [notices.Condensed("none", why, tuple(item.id for item in draft.items), size, size)]
 
 
 def _words(item: Item) -> str:

@@ -12,6 +12,8 @@ from typing import assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.asides import Asides
 from voiceagent.core.condense import Condenser
 from voiceagent.core.conversation import AUDIO_BUDGET, Conversation
@@ -42,7 +44,9 @@ class Controller:
         audio_budget: bytes of sound that the conversation may hold.
     """
 
-    def __init__(self, config: ev.SessionConfig, *, id_prefix: str, audio_budget: int = AUDIO_BUDGET) -> None:
+    def __init__(
+        self, config: opt.SessionConfig, *, id_prefix: str, audio_budget: int = AUDIO_BUDGET
+    ) -> None:
         self._config = config
         self._talk = Conversation(id_prefix=id_prefix, audio_budget=audio_budget)
         self._ear = Listener(
@@ -211,7 +215,7 @@ class Controller:
             case ev.Clear():
                 self._ear.forget(everything=True)
                 self._utterance_id = None
-                return [act.BufferCleared(), *self._transcripts.abandon(), *self._let_go("request")]
+                return [notices.BufferCleared(), *self._transcripts.abandon(), *self._let_go("request")]
             case ev.Respond():
                 return self._on_respond(event)
             case ev.RespondSoon():
@@ -292,13 +296,15 @@ class Controller:
         wanted = self._utterance_id is not None or self._interruptions.pending
         return made + self._questions.follow(self._ear, engine_up=self._making.engine_up, wanted=wanted)
 
-    def _answer(self) -> ev.TurnOptions | None:
+    def _answer(self) -> opt.TurnOptions | None:
         """How to answer what was said; None if nothing of it is left."""
         options = self._config.turn_options()
         said, self._unanswered = self._unanswered, []
         if not self._config.alone:
             return options
-        known = tuple(ev.ItemReference(item_id) for item_id in said if self.history.find(item_id) is not None)
+        known = tuple(
+            opt.ItemReference(item_id) for item_id in said if self.history.find(item_id) is not None
+        )
         return replace(options, input=known) if known else None
 
     def _watch_idleness(self) -> None:
@@ -327,7 +333,7 @@ class Controller:
         self._due = self._due or self._answers()
         item_id = self._talk.new_item_id()
         added = self._talk.add_user(item_id, tuple(pieces))
-        return [act.IdleTimedOut(item_id, start, end), *_encode(pieces), *added]
+        return [notices.IdleTimedOut(item_id, start, end), *_encode(pieces), *added]
 
     # --- the person -----------------------------------------------------------------------------------------
 
@@ -399,10 +405,12 @@ class Controller:
             items = (*items, UserItem(self._utterance_id or "", (AudioContent(self._ear.pieces),)))
         return act.Prepare(items, self._config.turn_options())
 
-    def _announce(self) -> act.SpeechStarted:
+    def _announce(self) -> notices.SpeechStarted:
         self._ahead = True
         self._utterance_id = self._talk.new_item_id()
-        return act.SpeechStarted(self._utterance_id, samples_to_ms(self._ear.buffer.start, rate=MODEL_RATE))
+        return notices.SpeechStarted(
+            self._utterance_id, samples_to_ms(self._ear.buffer.start, rate=MODEL_RATE)
+        )
 
     def _on_utterance_over(self, reason: EndReason) -> list[act.Action]:
         """The silence was long enough, or there is another reason."""
@@ -435,7 +443,7 @@ class Controller:
     def _on_commit(self, event: ev.Commit) -> list[act.Action]:
         if not self._ear.can_commit():
             message = "The input audio buffer is empty: append at least 100 ms of audio before committing."
-            return [act.Error("input_audio_buffer_commit_empty", message, event_id=event.event_id)]
+            return [notices.Error("input_audio_buffer_commit_empty", message, event_id=event.event_id)]
         return self._commit("committed") + self._let_go("request")
 
     def _commit(self, reason: EndReason) -> list[act.Action]:
@@ -445,7 +453,7 @@ class Controller:
         item_id, self._utterance_id = self._utterance_id, None
         if item_id is not None:
             end_ms = samples_to_ms(end, rate=MODEL_RATE)
-            made.append(act.SpeechStopped(item_id, end_ms, reason, silence))
+            made.append(notices.SpeechStopped(item_id, end_ms, reason, silence))
         if not pieces:  # its audio was lost on the way in
             return made
         growing = self._transcripts.growing
@@ -468,7 +476,9 @@ class Controller:
             return self._asides.start(options, unfinished=unfinished, event_id=event.event_id)
         if self._replies.mouth.live is not None:
             message = "The conversation already has an active response: await response.done, or cancel it."
-            return [act.Error("conversation_already_has_active_response", message, event_id=event.event_id)]
+            return [
+                notices.Error("conversation_already_has_active_response", message, event_id=event.event_id)
+            ]
         return self._start(event.options, event_id=event.event_id)
 
     def _on_errands(self) -> list[act.Action]:
@@ -496,12 +506,12 @@ class Controller:
             return []
         return self._silence("tool_returned")  # what was to bridge the time has not begun
 
-    def _start(self, options: ev.TurnOptions, *, event_id: str | None = None) -> list[act.Action]:
+    def _start(self, options: opt.TurnOptions, *, event_id: str | None = None) -> list[act.Action]:
         idle = self.mouth is Mouth.IDLE
         made = self._guesses.confirm(options, self._now, self._on_turn_event)
         if not made:
             made = self._guesses.drop("changed") + self._replies.start(options, event_id=event_id)
-        if not any(isinstance(action, act.Error) for action in made):
+        if not any(isinstance(action, notices.Error) for action in made):
             self._opened_at = self._ear.judged if idle else self._opened_at
             self._due = self._ahead = False
             self._errands.answered()
@@ -518,7 +528,7 @@ class Controller:
         live = self._replies.mouth.live
         if live is None or event.turn not in (None, live.id):
             message = "Cancellation failed: no active response found."
-            return [act.Error("response_cancel_not_active", message, event_id=event.event_id)]
+            return [notices.Error("response_cancel_not_active", message, event_id=event.event_id)]
         return self._silence("client_cancelled")
 
     def _on_item_create(self, event: ev.ItemCreate) -> list[act.Action]:
@@ -531,10 +541,13 @@ class Controller:
         }
         if event.item.id in promised:
             message = f"The id {event.item.id!r} belongs to an item that is being made."
-            return [act.Error("item_create_duplicate_item_id", message, "item.id", event.event_id)]
+            return [notices.Error("item_create_duplicate_item_id", message, "item.id", event.event_id)]
         made = self._talk.create(event)
         return made + [
-            do for added in made if isinstance(added, act.ItemAdded) for do in self._transcribe(added.item)
+            do
+            for added in made
+            if isinstance(added, notices.ItemAdded)
+            for do in self._transcribe(added.item)
         ]
 
     def _on_end_of_call(self, event: ev.EndOfCall) -> list[act.Action]:
@@ -545,7 +558,7 @@ class Controller:
             return [*made, act.Close(event.code, event.reason)]
         return [action for action in made if isinstance(action, act.CancelTurn)]  # nobody is left to be told
 
-    def _silence(self, reason: act.CloseReason) -> list[act.Action]:
+    def _silence(self, reason: notices.CloseReason) -> list[act.Action]:
         self._replies.mouth.held = False
         why = "hangup" if reason == "hangup" else "request"
         return self._interruptions.end("dismissed", why) + self._replies.silence(reason, self._now)

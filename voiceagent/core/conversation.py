@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.dictation import TokenScore
 from voiceagent.core.history import (
     ROOT,
@@ -84,7 +86,7 @@ class Conversation:
             oldest = self.history.items[0]
             self.history = self.history.delete(oldest.id)
             self._forget_id(oldest.id)
-            made.append(act.ItemDeleted(oldest.id))
+            made.append(notices.ItemDeleted(oldest.id))
         self.history = self.history.within(self.audio_budget)
         return made if self.history is before else [*made, *self.unseen(view)]
 
@@ -153,7 +155,7 @@ class Conversation:
         item = UserItem(item_id, (AudioContent(pieces),))
         previous = self.history.last_id
         self.history = self.history.append(item)
-        return [act.Committed(item_id, previous), *_added(item, previous), *self.bound()]
+        return [notices.Committed(item_id, previous), *_added(item, previous), *self.bound()]
 
     def add_result(self, call_id: str, output: str) -> tuple[str, list[act.Action]]:
         """What a tool of the server's returned comes in, behind all else; returns its id."""
@@ -191,11 +193,13 @@ class Conversation:
         previous = event.previous_item_id
         if event.item.id and self.history.find(event.item.id) is not None:
             message = f"There is already an item {event.item.id!r}."
-            return [act.Error("item_create_duplicate_item_id", message, "item.id", event.event_id)]
+            return [notices.Error("item_create_duplicate_item_id", message, "item.id", event.event_id)]
         if previous is not None and previous != ROOT and self.history.find(previous) is None:
             message = f"There is no item {previous!r} to put the new one behind."
             return [
-                act.Error("item_create_invalid_previous_item_id", message, "previous_item_id", event.event_id)
+                notices.Error(
+                    "item_create_invalid_previous_item_id", message, "previous_item_id", event.event_id
+                )
             ]
         item, fresh = self.adopt(event.item)
         if previous is None:
@@ -230,14 +234,14 @@ class Conversation:
         self._forget_id(event.item_id)
         if self.summary is not None and event.item_id in self.summary.of:
             self.summary = None  # it still says what was deleted
-        return [act.ItemDeleted(event.item_id), *self.unseen(before)]
+        return [notices.ItemDeleted(event.item_id), *self.unseen(before)]
 
     def retrieve(self, event: ev.ItemRetrieve) -> list[act.Action]:
         """Shows an item."""
         item = self.history.find(event.item_id)
         if item is None:
             return [_unknown("item_retrieve_invalid_item_id", event.item_id, event.event_id)]
-        return [act.ItemRetrieved(item)]
+        return [notices.ItemRetrieved(item)]
 
     def transcript(
         self, item_id: str, index: int | None, text: str, scores: tuple[TokenScore, ...] = ()
@@ -260,7 +264,7 @@ class Conversation:
             for i, part in enumerate(item.content)
         )
         self.history = self.history.replace(replace(item, content=content))
-        return [act.InputTranscript(item_id, text, max(at, 0), scores)]
+        return [notices.InputTranscript(item_id, text, max(at, 0), scores)]
 
     def understood(self, item_id: str, index: int, words: str) -> None:
         """Keeps what the model understood of a part of an utterance, for its own reading; nothing if it is gone."""
@@ -278,14 +282,14 @@ class Conversation:
         self.history = self.history.replace(without_audio(item))
         return self.unseen(before)
 
-    def resolve(self, options: ev.TurnOptions) -> tuple[tuple[Item, ...], list[Piece]] | str:
+    def resolve(self, options: opt.TurnOptions) -> tuple[tuple[Item, ...], list[Piece]] | str:
         """What a turn is to answer, and pieces in it that are new; or the id of an item that does not exist."""
         if options.input is None:
             return self.in_view, []
         found: list[Item] = []
         fresh: list[Piece] = []
         for given in options.input:
-            if isinstance(given, ev.ItemReference):
+            if isinstance(given, opt.ItemReference):
                 item = self.history.find(given.id)
                 if item is None:
                     return given.id
@@ -297,8 +301,8 @@ class Conversation:
 
 
 def _added(item: Item, previous: str | None) -> list[act.Action]:
-    return [act.ItemAdded(item, previous, done=True), act.ItemDone(item, previous)]
+    return [notices.ItemAdded(item, previous, done=True), notices.ItemDone(item, previous)]
 
 
-def _unknown(code: str, item_id: str, event_id: str | None) -> act.Error:
-    return act.Error(code, f"There is no item {item_id!r}.", "item_id", event_id)
+def _unknown(code: str, item_id: str, event_id: str | None) -> notices.Error:
+    return notices.Error(code, f"There is no item {item_id!r}.", "item_id", event_id)

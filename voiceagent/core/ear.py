@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from voiceagent.core.endpoint import Endpointer
-from voiceagent.core.events import ServerVad
 from voiceagent.core.history import Piece
+from voiceagent.core.options import ServerVad
 from voiceagent.core.patience import EndReason
 from voiceagent.core.segments import InputBuffer, Samples
 from voiceagent.core.tables import EAR, Ear, Voice

@@ -5,7 +5,7 @@ Its only clock is the sample count of the input (16 kHz), so a stalled network o
 
 from __future__ import annotations
 
-from voiceagent.core.events import ServerVad
+from voiceagent.core.options import ServerVad
 from voiceagent.core.patience import SILENCE, EndReason, Patience
 from voiceagent.core.tables import Voice
 from voiceagent.units import MODEL_RATE

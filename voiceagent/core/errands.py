@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.conversation import Conversation
 from voiceagent.core.history import Item, UserItem
 
@@ -39,10 +41,10 @@ class Errand:
     item_id: str
     call_id: str
     turn: int
-    tool: ev.Tool
-    server: ev.ServerTool
+    tool: opt.Tool
+    server: opt.ServerTool
     arguments: str
-    options: ev.TurnOptions
+    options: opt.TurnOptions
     began: float
     output: str | None = None
     failed: bool = False
@@ -68,11 +70,11 @@ class Errands:
         self._talk = talk
         self._out: dict[str, Errand] = {}  # by the call's item, oldest first
         self._results: dict[str, list[str]] = {}  # by the call's item: items that the client was not told of
-        self._options: dict[int, ev.TurnOptions] = {}  # of turns of the conversation that are not closed
+        self._options: dict[int, opt.TurnOptions] = {}  # of turns of the conversation that are not closed
         self._mixed: set[int] = set()  # of these, the ones that call the client's tools too
         self._calls = self._calls_of_turn = 0
         self._owed: tuple[
-            ev.TurnOptions, ...
+            opt.TurnOptions, ...
         ] = ()  # a reply to what came in: its options, if not the session's
         self._owes = self._stirred = self._filled = False
         self._quiet_since: float | None = None
@@ -84,19 +86,19 @@ class Errands:
         more: list[act.Action] = []
         for action in made:
             match action:
-                case act.ItemAdded(UserItem()):
+                case notices.ItemAdded(UserItem()):
                     self._calls_of_turn, self._filled = 0, False
-                case act.TurnOpened(turn, _, options) if options.conversation:
+                case notices.TurnOpened(turn, _, options) if options.conversation:
                     self._options[turn] = options
-                case act.TurnTool(turn) if turn in self._options:
+                case notices.TurnTool(turn) if turn in self._options:
                     more += self._called(action, now)
-                case act.TurnClosed(turn) if turn in self._options:
+                case notices.TurnClosed(turn) if turn in self._options:
                     self._closed(action)
                 case _:
                     pass
         return more
 
-    def _called(self, action: act.TurnTool, now: float) -> list[act.Action]:
+    def _called(self, action: notices.TurnTool, now: float) -> list[act.Action]:
         options = self._options[action.turn]
         tool = next((tool for tool in options.tools if tool.name == action.name), None)
         if tool is None or tool.server is None:
@@ -115,7 +117,7 @@ class Errands:
         errand.asked = tool.server.approval
         return [] if errand.asked else [_run(errand)]
 
-    def _closed(self, action: act.TurnClosed) -> None:
+    def _closed(self, action: notices.TurnClosed) -> None:
         del self._options[action.turn]
         for errand in self._out.values():
             if errand.turn == action.turn:
@@ -134,7 +136,7 @@ class Errands:
         errand = self._out.get(event.item_id)
         if errand is None or not errand.asked:
             message = f"No call {event.item_id!r} waits for approval."
-            return [act.Error("approval_not_found", message, "item.approval_request_id", event.event_id)]
+            return [notices.Error("approval_not_found", message, "item.approval_request_id", event.event_id)]
         errand.asked = False
         if event.approve:
             return [_run(errand)]
@@ -188,10 +190,10 @@ class Errands:
             self._owes = True
             self._owed = () if errand.late and not more else (self._reply_to(errand, result_id),)
         failed = errand.failed and not more
-        told = act.ToolAnswered(errand.item_id, output, result_id, previous, failed=failed, more=more)
+        told = notices.ToolAnswered(errand.item_id, output, result_id, previous, failed=failed, more=more)
         return [told, *bounded]
 
-    def _reply_to(self, errand: Errand, result_id: str) -> ev.TurnOptions:
+    def _reply_to(self, errand: Errand, result_id: str) -> opt.TurnOptions:
         """As the turn that called, but free to answer, and with an input of its own behind that."""
         before = self._owed[0] if self._owed else errand.options
         choice = "none" if "none" in (before.tool_choice, errand.options.tool_choice) else "auto"
@@ -199,7 +201,7 @@ class Errands:
             choice = "none"
         given = before.input
         if given is not None:
-            given = (*given, ev.ItemReference(errand.item_id), ev.ItemReference(result_id))
+            given = (*given, opt.ItemReference(errand.item_id), opt.ItemReference(result_id))
         return replace(errand.options, tool_choice=choice, metadata=None, input=given)
 
     @property
@@ -208,7 +210,7 @@ class Errands:
         waits = any(not errand.late and not errand.silent for errand in self._out.values())
         return self._owes and not waits
 
-    def reply(self, usual: ev.TurnOptions) -> ev.TurnOptions:
+    def reply(self, usual: opt.TurnOptions) -> opt.TurnOptions:
         """How to answer what came in; asked once. `usual`: what the session says."""
         options = self._owed[0] if self._owed else usual
         self.answered()
@@ -216,8 +218,8 @@ class Errands:
             return options
         return replace(options, input=tuple(filter(self._is_there, options.input)))
 
-    def _is_there(self, given: Item | ev.ItemReference) -> bool:
-        return not isinstance(given, ev.ItemReference) or self._talk.history.find(given.id) is not None
+    def _is_there(self, given: Item | opt.ItemReference) -> bool:
+        return not isinstance(given, opt.ItemReference) or self._talk.history.find(given.id) is not None
 
     # --- what is said meanwhile -----------------------------------------------------------------------------
 
@@ -233,7 +235,7 @@ class Errands:
         found = self._slow()
         return None if found is None else found[0]
 
-    def filler(self, now: float) -> ev.TurnOptions | None:
+    def filler(self, now: float) -> opt.TurnOptions | None:
         """The turn that says them, if they are due; asked for once in a turn of the person's."""
         found = self._slow()
         if found is None or found[0] > now:
@@ -251,7 +253,7 @@ class Errands:
             max_tokens=None,
         )
 
-    def _slow(self) -> tuple[float, Errand, ev.Filler] | None:
+    def _slow(self) -> tuple[float, Errand, opt.Filler] | None:
         if self._quiet_since is None or self._filled or self._owes:
             return None
         for errand in self._out.values():

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.conversation import Conversation
 from voiceagent.core.ear import Listener
 from voiceagent.core.history import AudioContent, Item, TextContent, UserItem
@@ -66,7 +68,7 @@ class Guess:
             return 0
         return max(0, round((min(now, now if self.first is None else self.first) - self.working) * 1e6))
 
-    def answers(self, items: Sequence[Item], options: ev.TurnOptions) -> bool:
+    def answers(self, items: Sequence[Item], options: opt.TurnOptions) -> bool:
         """Whether it answers just these items with these options."""
         return self.start.options == options and _read(self.start.items) == _read(items)
 
@@ -101,11 +103,11 @@ class Guesses:
             None  # audio that the engine has, and that may not be in the conversation after all
         )
         self._dropped: dict[
-            int, tuple[act.GuessOutcome, int]
+            int, tuple[notices.GuessOutcome, int]
         ] = {}  # turns that the engine is still to let go of
 
     def consider(
-        self, config: ev.SessionConfig, utterance: str | None, unanswered: Sequence[str], now: float
+        self, config: opt.SessionConfig, utterance: str | None, unanswered: Sequence[str], now: float
     ) -> list[act.Action]:
         """In a silence: they may have finished, though it is too early to say so. Begins the reply, if it is time.
 
@@ -167,7 +169,7 @@ class Guesses:
             return []
         return self.unsettle("changed" if self._ear.state is Ear.QUIET else "went_on")
 
-    def unsettle(self, outcome: act.GuessOutcome) -> list[act.Action]:
+    def unsettle(self, outcome: notices.GuessOutcome) -> list[act.Action]:
         """The utterance does not end where it was thought to end, if any was."""
         if self._piece is None:
             return []
@@ -181,7 +183,7 @@ class Guesses:
             self.open.pending = False
 
     def confirm(
-        self, options: ev.TurnOptions, now: float, tell: Callable[[ev.TurnEvent], list[act.Action]]
+        self, options: opt.TurnOptions, now: float, tell: Callable[[ev.TurnEvent], list[act.Action]]
     ) -> list[act.Action]:
         """Opens the turn that is held, if it is just what would be asked for now; nothing if it is not.
 
@@ -195,12 +197,12 @@ class Guesses:
             return []
         self.open, turn = None, guess.start.turn
         made = self._replies.start(options, begun=turn)
-        made.append(act.GuessOver(turn, "right", saved=guess.saved(now)))
+        made.append(notices.GuessOver(turn, "right", saved=guess.saved(now)))
         for event in guess.events:
             made += tell(event)
         return made + self._replies.complete()
 
-    def drop(self, outcome: act.GuessOutcome) -> list[act.Action]:
+    def drop(self, outcome: notices.GuessOutcome) -> list[act.Action]:
         """The open guess, if there is one, is not wanted."""
         guess, self.open = self.open, None
         if guess is None:
@@ -215,19 +217,19 @@ class Guesses:
         """Nothing waits for an answer: if the utterance of the open guess is over, it was in vain."""
         return self.drop("changed") if self.open is not None and not self.open.pending else []
 
-    def lose(self, outcome: act.GuessOutcome) -> list[act.Action]:
+    def lose(self, outcome: notices.GuessOutcome) -> list[act.Action]:
         """The engine is gone, or the call is over: nothing more will be heard of any guess."""
         made = self.drop(outcome)
         gone, self._dropped = self._dropped, {}
-        return made + [act.GuessOver(turn, why, tokens=tokens) for turn, (why, tokens) in gone.items()]
+        return made + [notices.GuessOver(turn, why, tokens=tokens) for turn, (why, tokens) in gone.items()]
 
 
-def _wasted(event: ev.TurnEvent, outcome: act.GuessOutcome, tokens: int) -> act.GuessOver:
+def _wasted(event: ev.TurnEvent, outcome: notices.GuessOutcome, tokens: int) -> notices.GuessOver:
     """The engine's last word about a guess that was for nothing."""
     if not isinstance(event, ev.TurnEnded):
-        return act.GuessOver(event.turn, outcome, tokens=tokens)
+        return notices.GuessOver(event.turn, outcome, tokens=tokens)
     tokens = max(tokens, event.usage.output_text + event.usage.output_audio)
-    return act.GuessOver(event.turn, outcome, tokens=tokens, work=round(event.spent * 1e6))
+    return notices.GuessOver(event.turn, outcome, tokens=tokens, work=round(event.spent * 1e6))
 
 
 def _read(items: Sequence[Item]) -> list[object]:

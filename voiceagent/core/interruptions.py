@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.bargein import BargeIn
 from voiceagent.core.bystanders import Bystanders
 from voiceagent.core.ear import Listener
@@ -35,7 +37,7 @@ class Interruptions:
         """Whether a voice is being weighed."""
         return self._weigher.pending
 
-    def configure(self, config: ev.SessionConfig) -> None:
+    def configure(self, config: opt.SessionConfig) -> None:
         """Where anybody may speak, nobody is in the background."""
         self._wary = config.barge_in == "patient" and config.replies and not config.alone
 
@@ -101,7 +103,7 @@ class Interruptions:
         meant = theirs and asks_to_stop(event.text) and not self.doubtful
         return self.end("confirmed", "words") if meant else []
 
-    def end(self, status: act.Weighing, reason: str) -> list[act.Action]:
+    def end(self, status: notices.Weighing, reason: str) -> list[act.Action]:
         """It is known what the voice was, if one was weighed."""
         if not self._weigher.pending:
             return []
@@ -115,7 +117,7 @@ class Interruptions:
             self._passed = self._bystanders.voices
             return self.end("dismissed", "faint")
         self._passed = self._bystanders.voices
-        return [act.PassedOver(self._bystanders.speech_ms)]
+        return [notices.PassedOver(self._bystanders.speech_ms)]
 
     def _hold(self, start: int, *, patient: bool, now: float) -> None:
         mouth = self._replies.mouth
@@ -125,8 +127,8 @@ class Interruptions:
         heard = mouth.heard(turn, now) if turn in mouth.audible else 0
         self._over = turn.id, samples_to_ms(heard, rate=VOICE_RATE)
 
-    def _told(self, status: act.Weighing, reason: str | None) -> act.Interruption:
+    def _told(self, status: notices.Weighing, reason: str | None) -> notices.Interruption:
         turn, heard = self._over
-        return act.Interruption(
+        return notices.Interruption(
             turn, status, reason, samples_to_ms(self._weigher.speech, rate=MODEL_RATE), heard
         )

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from voiceagent.core import events, history
+from voiceagent.core import options as opt
 from voiceagent.errors import InputError
 
 VERSION = 1
 _KIND = "$"
 _TYPES = {
     name: kind
-    for module in (history, events)
+    for module in (history, opt, events)
     for name, kind in vars(module).items()
     if isinstance(kind, type) and is_dataclass(kind)
 }
@@ -32,7 +33,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int16": np.dty
 class Opened:
     """How the call began: what its controller was made with."""
 
-    config: events.SessionConfig
+    config: opt.SessionConfig
     id_prefix: str
     audio_budget: int
 

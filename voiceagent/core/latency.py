@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
 from voiceagent.core.waterfall import Stopwatch, Waterfall
 
 
@@ -16,7 +17,7 @@ class Latency:
         self._spoken: tuple[float, float] | None = None  # a last word to be answered, and when it was known
         self._running: dict[int, Stopwatch] = {}
         self._taken: dict[int, Waterfall] = {}  # of answers that are not closed
-        self._guesses = act.Guesses()
+        self._guesses = notices.Guesses()
 
     def finished(self, last_word: float, now: float) -> None:
         """The person has finished, and the next turn answers that."""
@@ -53,13 +54,13 @@ class Latency:
                 self._running[turn] = self._start(action, event, now)
             case act.ConfirmTurn(turn) if turn in self._running:
                 self._settle(self._running[turn], now)
-            case act.GuessOver(turn):
+            case notices.GuessOver(turn):
                 self._count(action)
             case act.SendAudio(turn) if turn in self._running:
                 self._taken[turn] = self._running.pop(turn).sent(now)
-            case act.TurnText(turn) if turn in self._running and not self._running[turn].spoken:
+            case notices.TurnText(turn) if turn in self._running and not self._running[turn].spoken:
                 self._taken[turn] = self._running.pop(turn).sent(now)
-            case act.TurnClosed(turn):
+            case notices.TurnClosed(turn):
                 self._running.pop(turn, None)
                 guesses = self._guesses if self._guesses.made else None
                 return replace(action, latency=self._taken.pop(turn, None), guesses=guesses)
@@ -83,9 +84,9 @@ class Latency:
         watch.begun, watch.decided = self._spoken or (now, now)
         self._spoken = None
 
-    def _count(self, over: act.GuessOver) -> None:
+    def _count(self, over: notices.GuessOver) -> None:
         known, right = self._guesses, over.outcome == "right"
-        self._guesses = act.Guesses(
+        self._guesses = notices.Guesses(
             known.made,
             known.right + right,
             known.saved + over.saved,

@@ -10,13 +10,15 @@ from typing import assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.conversation import Conversation
 from voiceagent.core.history import AssistantItem, Item, ToolCallItem
 from voiceagent.core.turn import Turn
 
-DOWN = act.TurnError("engine_down", "The engine stopped and is being restarted.")
-AWAY = act.TurnError("engine_down", "The engine is being restarted: try again shortly.")
-GAVE_UP = act.TurnError("engine_error", "The engine gave the turn up.")
+DOWN = notices.TurnError("engine_down", "The engine stopped and is being restarted.")
+AWAY = notices.TurnError("engine_down", "The engine is being restarted: try again shortly.")
+GAVE_UP = notices.TurnError("engine_error", "The engine gave the turn up.")
 
 
 class Making:
@@ -40,15 +42,15 @@ class Making:
         return self._turns
 
     def new_turn(
-        self, options: ev.TurnOptions, previous_item_id: str | None = None, *, number: int | None = None
+        self, options: opt.TurnOptions, previous_item_id: str | None = None, *, number: int | None = None
     ) -> Turn:
         """A turn, with a number of its own unless it has one."""
         number = self.new_number() if number is None else number
         return Turn(number, self._talk.new_item_id(), options, previous_item_id)
 
-    def asked(self, options: ev.TurnOptions) -> tuple[tuple[Item, ...], ev.TurnOptions] | None:
+    def asked(self, options: opt.TurnOptions) -> tuple[tuple[Item, ...], opt.TurnOptions] | None:
         """What the engine would be asked for, and with which options; None if that cannot be told before it is."""
-        if not all(isinstance(item, ev.ItemReference) for item in options.input or ()):
+        if not all(isinstance(item, opt.ItemReference) for item in options.input or ()):
             return None
         resolved = self._talk.resolve(options)
         if isinstance(resolved, str):
@@ -57,12 +59,12 @@ class Making:
 
     def open(
         self,
-        options: ev.TurnOptions,
+        options: opt.TurnOptions,
         *,
         event_id: str | None,
         unfinished: AssistantItem | None = None,
         begun: int | None = None,
-    ) -> tuple[Turn, list[act.Action]] | act.Error:
+    ) -> tuple[Turn, list[act.Action]] | notices.Error:
         """Opens a turn and asks the engine for it; an `Error` if `options.input` names an unknown item.
 
         Args:
@@ -74,13 +76,13 @@ class Making:
         resolved = self._talk.resolve(options)
         if isinstance(resolved, str):
             message = f"There is no item {resolved!r} to refer to."
-            return act.Error("item_reference_invalid_item_id", message, "response.input", event_id)
+            return notices.Error("item_reference_invalid_item_id", message, "response.input", event_id)
         items, fresh = resolved
         if unfinished is not None:
             items = tuple(unfinished if item.id == unfinished.id else item for item in items)
         behind = self._talk.history.last_id if options.conversation else None
         turn = self.new_turn(options, behind, number=begun)
-        made: list[act.Action] = [act.TurnOpened(turn.id, turn.item_id, options, turn.previous_item_id)]
+        made: list[act.Action] = [notices.TurnOpened(turn.id, turn.item_id, options, turn.previous_item_id)]
         if begun is not None:
             made.append(act.ConfirmTurn(begun))
         elif self.engine_up:
@@ -101,15 +103,15 @@ class Making:
                 talks = turn.options.conversation and turn.options.input is None
                 return self._talk.leave(dropped) if talks else []
             case ev.ThoughtOut(_, text):
-                return [act.TurnThought(turn.id, text)] if text else []
+                return [notices.TurnThought(turn.id, text)] if text else []
             case ev.TextOut(_, text):
                 turn.add_text(event)
-                return [act.TurnText(turn.id, turn.item_id, text)] if text else []
+                return [notices.TurnText(turn.id, turn.item_id, text)] if text else []
             case ev.ToolCalled(_, call_id, name, arguments):
                 call = ToolCallItem(self._talk.new_item_id(), call_id, name, arguments)
                 turn.calls.append(call)
                 tool = next((tool for tool in turn.options.tools if tool.name == name), None)
                 server = None if tool is None else tool.server
-                return [act.TurnTool(turn.id, call.id, call_id, name, arguments, server)]
+                return [notices.TurnTool(turn.id, call.id, call_id, name, arguments, server)]
             case _:
                 assert_never(event)

@@ -17,7 +17,7 @@ from math import log
 from typing import Literal
 
 from voiceagent.core.cadence import Cadence
-from voiceagent.core.events import Eagerness, ServerVad
+from voiceagent.core.options import Eagerness, ServerVad
 from voiceagent.core.pace import Pace
 from voiceagent.core.wording import Tail, tail
 from voiceagent.units import MODEL_RATE, ms_to_samples

@@ -14,6 +14,8 @@ from typing import Any
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.controller import Controller
 from voiceagent.core.journal import Entry, Opened
 from voiceagent.errors import InputError
@@ -28,7 +30,7 @@ OfTurn = (
     | ev.TurnFailed
     | ev.Played
 )
-Change = Callable[[ev.SessionConfig], ev.SessionConfig]
+Change = Callable[[opt.SessionConfig], opt.SessionConfig]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +75,14 @@ def changed(settings: dict[str, Any]) -> Change:
     Raises:
         InputError: there is no such setting; `param` names it.
     """
-    of_session = {f.name for f in fields(ev.SessionConfig)}
-    of_vad = {f.name for f in fields(ev.ServerVad)}
+    of_session = {f.name for f in fields(opt.SessionConfig)}
+    of_vad = {f.name for f in fields(opt.ServerVad)}
     for name in settings:
         if name not in of_session | of_vad:
             known = ", ".join(sorted(of_session | of_vad))
             raise InputError(f"There is no setting {name!r}.", remedy=f"There are: {known}.", param=name)
 
-    def change(config: ev.SessionConfig) -> ev.SessionConfig:
+    def change(config: opt.SessionConfig) -> opt.SessionConfig:
         vad = config.turn_detection
         if vad is not None:
             vad = replace(vad, **{name: value for name, value in settings.items() if name in of_vad})
@@ -155,7 +157,7 @@ class _Run:
                         self._push(time + behind, replace(event, turn=turn))
                 case act.ConfirmTurn(turn):
                     self._guessed.pop(turn, None)
-                case act.CancelTurn(turn) | act.GuessOver(turn) if turn in self._guessed:
+                case act.CancelTurn(turn) | notices.GuessOver(turn) if turn in self._guessed:
                     self._order.insert(0, self._guessed.pop(turn))
                 case _:
                     pass
@@ -168,35 +170,35 @@ class _Run:
 def describe(action: act.Action) -> str:
     """A decision in words; empty for what is no decision (sound, text, notices that follow from others)."""
     match action:
-        case act.SpeechStarted():
+        case notices.SpeechStarted():
             return "somebody speaks"
-        case act.Interruption(turn, "pending"):
+        case notices.Interruption(turn, "pending"):
             return f"a voice over reply {turn} is weighed"
-        case act.Interruption(turn, "confirmed", why):
+        case notices.Interruption(turn, "confirmed", why):
             return f"it interrupts reply {turn} ({why})"
-        case act.Interruption(turn, _, why):
+        case notices.Interruption(turn, _, why):
             return f"it does not interrupt reply {turn} ({why})"
-        case act.SpeechStopped(reason=reason):
+        case notices.SpeechStopped(reason=reason):
             return "they have finished" + ("" if reason == "silence" else f" ({reason})")
-        case act.IdleTimedOut():
+        case notices.IdleTimedOut():
             return "nobody spoke for long"
         case act.StartTurn() if action.options.sums_up:
             return "old turns are to be summed up"
-        case act.Condensed(form, reason, item_ids):
+        case notices.Condensed(form, reason, item_ids):
             return f"{len(item_ids)} old items are read as {form} ({reason})"
         case act.StartTurn(turn, guess=guess):
             return f"reply {turn} begins" + (" on a guess" if guess else "")
         case act.ConfirmTurn(turn):
             return f"reply {turn} was rightly guessed"
-        case act.GuessOver(turn, outcome) if outcome != "right":
+        case notices.GuessOver(turn, outcome) if outcome != "right":
             return f"reply {turn} was a wrong guess ({outcome})"
         case act.Flush(turn):
             return f"reply {turn} is cut off"
-        case act.TurnClosed(turn=turn, status=status, reason=reason):
+        case notices.TurnClosed(turn=turn, status=status, reason=reason):
             return f"reply {turn} is {status}" + (f" ({reason})" if reason else "")
-        case act.TurnTool(turn=turn, name=name):
+        case notices.TurnTool(turn=turn, name=name):
             return f"reply {turn} calls {name}"
-        case act.Error(code):
+        case notices.Error(code):
             return f"a request is refused ({code})"
         case _:
             return ""

@@ -10,6 +10,8 @@ from typing import assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.captions import count_words
 from voiceagent.core.conversation import Conversation
 from voiceagent.core.history import AssistantItem
@@ -39,25 +41,25 @@ class Replies:
     # --- beginning ------------------------------------------------------------------------------------------
 
     def start(
-        self, options: ev.TurnOptions, *, event_id: str | None = None, begun: int | None = None
+        self, options: opt.TurnOptions, *, event_id: str | None = None, begun: int | None = None
     ) -> list[act.Action]:
         """Opens a turn; there must be no live one. An `Error` if `options.input` names an unknown item.
 
         `begun`: the number of the turn, if the engine has begun it on a guess.
         """
         opened = self._making.open(options, event_id=event_id, begun=begun)
-        if isinstance(opened, act.Error):
+        if isinstance(opened, notices.Error):
             return [opened]
         self.mouth.live, made = opened
         return made if self._making.engine_up else made + self.fail(AWAY)
 
-    def play(self, pcm: Pcm, options: ev.TurnOptions, now: float) -> list[act.Action]:
+    def play(self, pcm: Pcm, options: opt.TurnOptions, now: float) -> list[act.Action]:
         """Opens a turn that is made already: 24 kHz samples from elsewhere. There must be no live one."""
         turn = self._making.new_turn(options)
         turn.add_audio(ev.AudioOut(turn.id, 0, pcm, ()))
         turn.ended = ev.TurnEnded(turn.id, "stop", ev.Usage(), ())
         self.mouth.live = turn
-        return [act.TurnOpened(turn.id, turn.item_id, options), *self.pump(now)]
+        return [notices.TurnOpened(turn.id, turn.item_id, options), *self.pump(now)]
 
     # --- going on -------------------------------------------------------------------------------------------
 
@@ -76,7 +78,7 @@ class Replies:
                 live.ended = event
                 return []
             case ev.TurnFailed(_, code, message):
-                return self.fail(act.TurnError(code, message))
+                return self.fail(notices.TurnError(code, message))
             case ev.TextOut(_, text):
                 if text:
                     self._show(live)
@@ -140,7 +142,7 @@ class Replies:
             return self._closed(turn, turn.item(), "incomplete", "max_output_tokens")
         return self._closed(turn, turn.item(), "completed", None)
 
-    def fail(self, error: act.TurnError) -> list[act.Action]:
+    def fail(self, error: notices.TurnError) -> list[act.Action]:
         """The engine cannot go on with the live turn: what was sent stays and is heard, what was not is gone."""
         live = self.mouth.live
         if live is None or live.ended is not None:
@@ -148,7 +150,7 @@ class Replies:
         self.mouth.close()
         return self._closed(live, live.heard_item(live.sent), "failed", "error", error)
 
-    def silence(self, reason: act.CloseReason, now: float) -> list[act.Action]:
+    def silence(self, reason: notices.CloseReason, now: float) -> list[act.Action]:
         """Stops at once. Of every turn that is cut, the history keeps what was heard."""
         mouth, live = self.mouth, self.mouth.live
         cut = [(turn, mouth.heard(turn, now), mouth.bound(turn, now)) for turn in mouth.audible]
@@ -174,14 +176,14 @@ class Replies:
         self,
         turn: Turn,
         item: AssistantItem | None,
-        status: act.TurnStatus,
-        reason: act.CloseReason | None,
-        error: act.TurnError | None = None,
+        status: notices.TurnStatus,
+        reason: notices.CloseReason | None,
+        error: notices.TurnError | None = None,
     ) -> list[act.Action]:
         bounded: list[act.Action] = []
         if turn.options.conversation:
             bounded = self._talk.close_turn(item, turn.calls, turn.previous_item_id)
-        closed = act.TurnClosed(turn.id, status, reason, item, turn.usage, error, turn.context)
+        closed = notices.TurnClosed(turn.id, status, reason, item, turn.usage, error, turn.context)
         return [closed, *turn.forgotten(), *bounded]
 
     def _keep_heard(self, turn: Turn, samples: int) -> list[act.Action]:
@@ -189,14 +191,14 @@ class Replies:
         if item is None or not turn.options.conversation or self._talk.history.find(item.id) is None:
             return []
         self._talk.history = self._talk.history.replace(item)
-        return [act.ItemTruncated(item.id, samples_to_ms(item.samples, rate=VOICE_RATE))]
+        return [notices.ItemTruncated(item.id, samples_to_ms(item.samples, rate=VOICE_RATE))]
 
     def _heard(self, turn: Turn, samples: int) -> list[act.Action]:
         """What is known of how much of a turn was heard, where that is of interest."""
         if not (turn.spoken and turn.options.conversation and turn.visible):
             return []
         item = turn.heard_item(samples)
-        told = act.TurnHeard(
+        told = notices.TurnHeard(
             turn.id,
             turn.item_id,
             generated_ms=samples_to_ms(turn.generated, rate=VOICE_RATE),
@@ -227,7 +229,7 @@ class Replies:
         item = self._talk.history.find(event.item_id)
         if not isinstance(item, AssistantItem):
             message = f"There is no assistant item {event.item_id!r}."
-            return [act.Error("item_truncate_invalid_item_id", message, "item_id", event.event_id)]
+            return [notices.Error("item_truncate_invalid_item_id", message, "item_id", event.event_id)]
         made: list[act.Action] = []
         if self.mouth.live is not None and self.mouth.live.item_id == item.id:
             made = self.silence("client_cancelled", now)
@@ -241,7 +243,7 @@ class Replies:
             samples = min(samples, most)
             self._kept.pop(turn.id, None)  # that is its last word
             told = self._keep_heard(turn, samples) + self._heard(turn, samples)
-            return [action for action in made if not isinstance(action, act.TurnHeard)] + told
+            return [action for action in made if not isinstance(action, notices.TurnHeard)] + told
         self._talk.history = self._talk.history.heard_cut(item.id, samples)
         kept = min(event.audio_end_ms, samples_to_ms(item.samples, rate=VOICE_RATE))
-        return [*made, act.ItemTruncated(item.id, max(kept, 0))]
+        return [*made, notices.ItemTruncated(item.id, max(kept, 0))]

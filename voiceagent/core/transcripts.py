@@ -7,11 +7,12 @@ from typing import assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
 from voiceagent.core.conversation import Conversation
 from voiceagent.core.dictation import PLAIN, Dictation
 from voiceagent.core.history import AudioContent, Piece, UserItem
 
-DOWN = act.TurnError("engine_down", "The engine stopped and is being restarted.")
+DOWN = notices.TurnError("engine_down", "The engine stopped and is being restarted.")
 
 
 @dataclass(slots=True)
@@ -29,7 +30,7 @@ class Transcripts:
     how: Dictation = PLAIN
     growing: str | None = None
     _up: bool = True
-    _broken: act.TurnError | None = None  # why what is growing has lost its beginning
+    _broken: notices.TurnError | None = None  # why what is growing has lost its beginning
     _grown: list[int] = field(default_factory=list)  # pieces of it so far
     _pending: dict[str, int] = field(default_factory=dict)  # item -> index of its audio content
 
@@ -52,7 +53,7 @@ class Transcripts:
         made: list[act.Action] = [act.ForgetPieces(grown)] if grown else []
         return made if item_id is None or broken else [act.Transcribe(item_id, ()), *made]
 
-    def _stop(self) -> tuple[str | None, act.TurnError | None, tuple[int, ...]]:
+    def _stop(self) -> tuple[str | None, notices.TurnError | None, tuple[int, ...]]:
         stopped = self.growing, self._broken, tuple(self._grown)
         self.growing, self._broken, self._grown = None, None, []
         return stopped
@@ -87,14 +88,14 @@ class Transcripts:
             case ev.TranscriptDelta(item_id, text):
                 known = item_id == self.growing or isinstance(self.talk.history.find(item_id), UserItem)
                 index = self._pending.get(item_id, 0)
-                return [act.InputTranscriptDelta(item_id, index, text)] if known else []
+                return [notices.InputTranscriptDelta(item_id, index, text)] if known else []
             case ev.Transcript(item_id, text, scores):
                 made = self.talk.transcript(item_id, self._pending.pop(item_id, None), text, scores)
                 return [*made, *self._release(item_id)]
             case ev.TranscriptFailed(item_id, code, message):
                 if item_id == self.growing:
-                    self._broken = act.TurnError(code, message)
-                return self._fail(item_id, self._pending.pop(item_id, 0), act.TurnError(code, message))
+                    self._broken = notices.TurnError(code, message)
+                return self._fail(item_id, self._pending.pop(item_id, 0), notices.TurnError(code, message))
             case _:
                 assert_never(event)
 
@@ -104,10 +105,10 @@ class Transcripts:
         pending, self._pending = self._pending, {}
         return [do for item_id, index in pending.items() for do in self._fail(item_id, index, DOWN)]
 
-    def _fail(self, item_id: str, index: int, error: act.TurnError) -> list[act.Action]:
+    def _fail(self, item_id: str, index: int, error: notices.TurnError) -> list[act.Action]:
         if self.talk.history.find(item_id) is None:
             return []
-        return [act.InputTranscriptFailed(item_id, index, error), *self._release(item_id)]
+        return [notices.InputTranscriptFailed(item_id, index, error), *self._release(item_id)]
 
     def _release(self, item_id: str) -> list[act.Action]:
         return [] if self.keep_audio else self.talk.drop_audio(item_id)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from voiceagent.core.actions import ContextUse, ForgetPieces
-from voiceagent.core.events import AudioOut, TextOut, TurnEnded, TurnOptions, TurnStarted, Usage
+from voiceagent.core.actions import ForgetPieces
+from voiceagent.core.events import AudioOut, TextOut, TurnEnded, TurnStarted, Usage
 from voiceagent.core.history import AssistantItem, ToolCallItem, cut_to_heard
+from voiceagent.core.notices import ContextUse
+from voiceagent.core.options import TurnOptions
 from voiceagent.units import TOKEN_SAMPLES, spoken_at
 
 Pcm = npt.NDArray[np.int16]

@@ -18,9 +18,7 @@ from voiceagent.core.actions import CancelTurn as CancelTurnAction
 from voiceagent.core.actions import ConfirmTurn, EncodePiece, ForgetPieces, JudgeEnd, StartTurn, Transcribe
 from voiceagent.core.actions import Prepare as PrepareAction
 from voiceagent.core.dictation import PLAIN, Dictation, TokenScore
-from voiceagent.core.events import (
-    AudioOut as AudioOutEvent,
-)
+from voiceagent.core.events import AudioOut as AudioOutEvent
 from voiceagent.core.events import (
     EndJudged,
     EngineDown,

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from voiceagent.audio.pcm import bytes_to_int16
 from voiceagent.core import events
-from voiceagent.core.events import TurnOptions
 from voiceagent.core.history import (
     AssistantItem,
     AudioContent,
@@ -22,6 +21,7 @@ from voiceagent.core.history import (
     ToolResultItem,
     UserItem,
 )
+from voiceagent.core.options import TurnOptions
 from voiceagent.engine import api
 from voiceagent.errors import InputError
 

@@ -14,7 +14,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from voiceagent.audio.stream import CONTENT_TYPES, Encoder
-from voiceagent.core.events import TurnOptions
+from voiceagent.core.options import TurnOptions
 from voiceagent.engine.api import EngineClient
 from voiceagent.errors import VoiceAgentError
 from voiceagent.server.job import loaded

@@ -15,9 +15,10 @@ from aiohttp import web
 
 from voiceagent.config import Config
 from voiceagent.core.controller import Controller
-from voiceagent.core.events import Condensing, Configure, Filler, ServerVad, SessionConfig
+from voiceagent.core.events import Configure
 from voiceagent.core.history import History
 from voiceagent.core.journal import Opened
+from voiceagent.core.options import Condensing, Filler, ServerVad, SessionConfig
 from voiceagent.engine.api import EngineClient, EngineSession, Ready
 from voiceagent.errors import CapacityError, EngineError, VoiceAgentError
 from voiceagent.server.auth import SUBPROTOCOL, Gatekeeper

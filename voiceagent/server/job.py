@@ -26,9 +26,9 @@ from voiceagent.core.events import (
     TranscriptFailed,
     TurnEnded,
     TurnFailed,
-    TurnOptions,
 )
 from voiceagent.core.history import Item, Piece
+from voiceagent.core.options import TurnOptions
 from voiceagent.core.utterances import WINDOW
 from voiceagent.engine.api import EngineClient, EngineEvent, EngineSession, Ready
 from voiceagent.errors import TOO_LONG, EngineError, InputError, VoiceAgentError

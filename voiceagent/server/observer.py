@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from voiceagent.core import actions as act
+from voiceagent.core import notices
 from voiceagent.core.waterfall import Waterfall
 
 KEPT = 16  #: turns that are remembered after they have closed, for what is told of them later
@@ -28,7 +29,7 @@ class Answer:
         tools: calls in it.
     """
 
-    status: act.TurnStatus
+    status: notices.TurnStatus
     reason: str
     output: Literal["audio", "text"]
     began: float
@@ -60,7 +61,7 @@ class Interrupted:
 class Guessed:
     """A reply on a guess is decided; `wasted_s` is work of the engine."""
 
-    outcome: act.GuessOutcome
+    outcome: notices.GuessOutcome
     saved_s: float
     wasted_s: float
     wasted_tokens: int
@@ -98,14 +99,14 @@ class ToolResult:
 Record = Answer | PersonFinished | Interrupted | Guessed | Heard | ToolCall | ToolResult
 
 _NOTED = (
-    act.TurnOpened,
-    act.TurnClosed,
-    act.TurnHeard,
-    act.TurnTool,
-    act.ToolAnswered,
-    act.SpeechStopped,
-    act.Interruption,
-    act.GuessOver,
+    notices.TurnOpened,
+    notices.TurnClosed,
+    notices.TurnHeard,
+    notices.TurnTool,
+    notices.ToolAnswered,
+    notices.SpeechStopped,
+    notices.Interruption,
+    notices.GuessOver,
 )
 
 
@@ -130,29 +131,29 @@ class Observer:
     def see(self, action: act.Action, now: float) -> Record | None:
         """An action that is carried out now, and what there is to be counted."""
         match action:
-            case act.TurnOpened(turn, _, options):
+            case notices.TurnOpened(turn, _, options):
                 self._open[turn] = _Open(options.modalities, now)
-            case act.TurnClosed(turn) if turn in self._open:
+            case notices.TurnClosed(turn) if turn in self._open:
                 return _answer(action, self._open.pop(turn), now)
-            case act.TurnHeard():
+            case notices.TurnHeard():
                 return self._heard(action)
-            case act.TurnTool(turn):
+            case notices.TurnTool(turn):
                 if turn in self._open:
                     self._open[turn].tools += 1
                 return ToolCall("client" if action.server is None else "server")
-            case act.ToolAnswered():
+            case notices.ToolAnswered():
                 return ToolResult("later" if action.more else "failed" if action.failed else "ok")
-            case act.SpeechStopped():
+            case notices.SpeechStopped():
                 return PersonFinished(action.reason)
-            case act.Interruption(_, "confirmed" | "dismissed" as outcome, reason, voice_ms):
+            case notices.Interruption(_, "confirmed" | "dismissed" as outcome, reason, voice_ms):
                 return Interrupted(outcome, reason or "none", voice_ms / 1000)
-            case act.GuessOver():
+            case notices.GuessOver():
                 return Guessed(action.outcome, action.saved / 1e6, action.work / 1e6, action.tokens)
             case _:
                 pass
         return None
 
-    def _heard(self, told: act.TurnHeard) -> Heard:
+    def _heard(self, told: notices.TurnHeard) -> Heard:
         before = self._heard_ms.pop(told.turn, None)
         self._heard_ms[told.turn] = told.heard_ms
         while len(self._heard_ms) > KEPT:
@@ -165,7 +166,7 @@ class Observer:
         )
 
 
-def _answer(closed: act.TurnClosed, opened: _Open, now: float) -> Answer:
+def _answer(closed: notices.TurnClosed, opened: _Open, now: float) -> Answer:
     latency, used = closed.latency, closed.usage
     began = opened.opened if latency is None else latency.sent - latency.total / 1e6
     return Answer(

@@ -12,7 +12,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from voiceagent.core.actions import RunTool
-from voiceagent.core.events import Tool, ToolReturned
+from voiceagent.core.events import ToolReturned
+from voiceagent.core.options import Tool
 from voiceagent.errors import InputError, VoiceAgentError
 from voiceagent.tools.function import ToolError
 from voiceagent.tools.toolbox import Toolbox

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from voiceagent.audio.stream import decode
 from voiceagent.core.dictation import PLAIN, Dictation, TokenScore
-from voiceagent.core.events import AudioOut, TextOut, TurnOptions
+from voiceagent.core.events import AudioOut, TextOut
 from voiceagent.core.history import AudioContent, Piece, TextContent, UserItem
+from voiceagent.core.options import TurnOptions
 from voiceagent.core.utterances import Span, Utterances
 from voiceagent.engine.api import EngineClient
 from voiceagent.errors import InputError

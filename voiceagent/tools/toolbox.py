@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from voiceagent.config import ToolsConfig
-from voiceagent.core.events import Filler, ServerTool, Tool
+from voiceagent.core.options import Filler, ServerTool, Tool
 from voiceagent.errors import ConfigError, InputError
 from voiceagent.tools.function import TIMEOUT_S, Function, ToolError, tool
 from voiceagent.tools.host import Host

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from voiceagent.core.events import Modality, Tool, Truncation, TurnOptions, Usage
+from voiceagent.core.events import Usage
 from voiceagent.core.history import AssistantItem, SystemItem, TextContent, ToolCallItem, ToolResultItem
+from voiceagent.core.options import Modality, Tool, Truncation, TurnOptions
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError
 from voiceagent.wire.realtime_decode import decode_body

@@ -18,6 +18,8 @@ import numpy as np
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.errors import InputError, VoiceAgentError
 from voiceagent.units import VOICE_RATE
 from voiceagent.wire import live_events as ev
@@ -53,7 +55,7 @@ class _Speech:
     fixture: dict[str, str] | None  #: what its events name the request with; None = the model speaks
     text: str = ""  #: of its transcript, what no audio has gone out with
     said: bool = False  #: some of its transcript was told
-    calls: list[act.TurnTool] = field(default_factory=list)
+    calls: list[notices.TurnTool] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -83,7 +85,7 @@ class LiveDialect:
         self,
         *,
         session_id: str,
-        base: core.SessionConfig,
+        base: opt.SessionConfig,
         voices: Collection[str],
         clock: Callable[[], float],
         unix_time: float,
@@ -107,7 +109,7 @@ class LiveDialect:
         self._close_event: str | None = None
 
     @property
-    def config(self) -> core.SessionConfig:
+    def config(self) -> opt.SessionConfig:
         """What the session asks of the controller, before it has started."""
         return self._base
 
@@ -227,7 +229,7 @@ class LiveDialect:
             )
         label = {} if message.event_id is None else {"client_event_id": message.event_id}
         pcm = np.frombuffer(raw, "<i2").astype(np.int16)
-        yield core.Play(pcm, core.TurnOptions(interruptible=False, conversation=False, metadata=label))
+        yield core.Play(pcm, opt.TurnOptions(interruptible=False, conversation=False, metadata=label))
 
     # --- frames out -----------------------------------------------------------------------------------------
 
@@ -237,11 +239,11 @@ class LiveDialect:
         if now is None:
             return
         match action:
-            case act.TurnOpened():
+            case notices.TurnOpened():
                 yield from self._opened(action, now)
-            case act.TurnText(_, _, delta) if self._speech is not None:
+            case notices.TurnText(_, _, delta) if self._speech is not None:
                 self._speech.text += delta
-            case act.TurnTool(server=None) if self._speech is not None:
+            case notices.TurnTool(server=None) if self._speech is not None:
                 self._speech.calls.append(action)
             case act.SendAudio() if self._speech is not None:
                 yield from self._say(action, self._speech, now)
@@ -250,22 +252,22 @@ class LiveDialect:
                 if self._speech is not None and self._speech.turn == turn:
                     self._speech.encoder.drop()
                     self._speech.text = ""
-            case act.TurnClosed() if self._speech is not None:
+            case notices.TurnClosed() if self._speech is not None:
                 yield from self._closed(action, self._speech, now)
-            case act.SpeechStarted(item_id, place):
+            case notices.SpeechStarted(item_id, place):
                 self._span(item_id)[0] = now.timeline.heard(place)
-            case act.SpeechStopped(item_id, place):
+            case notices.SpeechStopped(item_id, place):
                 self._span(item_id)[1] = now.timeline.heard(place)
-            case act.InputTranscript(item_id, text):
+            case notices.InputTranscript(item_id, text):
                 yield from self._heard(text, self._spans.pop(item_id, None), now)
-            case act.Error(code, message, param, event_id):
+            case notices.Error(code, message, param, event_id):
                 yield self._error(code, message, param=param, event_id=event_id)
             case act.Close():
                 yield from self._end(action, now)
             case _:
                 pass  # for the engine, or told by other means here
 
-    def _opened(self, action: act.TurnOpened, now: _Started) -> Iterator[str]:
+    def _opened(self, action: notices.TurnOpened, now: _Started) -> Iterator[str]:
         label = action.options.metadata  # only fixtures have any here
         fixture = None if label is None else dict(label)
         encoder = AudioEncoder(now.session.format["type"], rate=now.session.format["rate"])
@@ -290,7 +292,7 @@ class LiveDialect:
             # This event has no id in the published types.
             yield json.dumps({"type": "session.output_audio.delta", "delta": delta})
 
-    def _closed(self, action: act.TurnClosed, speech: _Speech, now: _Started) -> Iterator[str]:
+    def _closed(self, action: notices.TurnClosed, speech: _Speech, now: _Started) -> Iterator[str]:
         self._speech = None
         if action.status != "cancelled":
             if action.status != "failed":
@@ -310,7 +312,7 @@ class LiveDialect:
             full = self._context(action.usage, action.context)
             yield self._event("session.usage.updated", usage=_usage(now), **full)
 
-    def _context(self, usage: core.Usage, use: act.ContextUse | None) -> dict[str, Any]:
+    def _context(self, usage: core.Usage, use: notices.ContextUse | None) -> dict[str, Any]:
         """How full the model's context is, if that is known; a thought does not stay in it."""
         limit = self._context_tokens if use is None else use.limit
         tokens = usage.kept if use is None else use.tokens

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from voiceagent.core import actions as act
+from voiceagent.core import notices
 from voiceagent.core.history import Item, SystemItem, ToolResultItem
 from voiceagent.wire import live_events as ev
 from voiceagent.wire.dialect import WireError
@@ -55,7 +55,9 @@ class Delegations:
 
     # --- to the client --------------------------------------------------------------------------------------
 
-    def tell(self, calls: Sequence[act.TurnTool], closed: act.TurnClosed, *, offset_ms: int) -> Iterator[str]:
+    def tell(
+        self, calls: Sequence[notices.TurnTool], closed: notices.TurnClosed, *, offset_ms: int
+    ) -> Iterator[str]:
         """The tool calls of a turn, once it is over: only then a result fits behind them."""
         if not calls:
             return
@@ -74,7 +76,7 @@ class Delegations:
         return f"deleg_{self._prefix}_{self._made}"
 
     def _responses(
-        self, calls: Sequence[act.TurnTool], closed: act.TurnClosed, offset_ms: int
+        self, calls: Sequence[notices.TurnTool], closed: notices.TurnClosed, offset_ms: int
     ) -> Iterator[str]:
         name = self._new_id()
         response_id = f"resp_{self._prefix}_{closed.turn}"
@@ -175,7 +177,7 @@ class Delegations:
         return message_item(message.role, _text(message.content))
 
 
-def _call_events(call: act.TurnTool, index: int) -> list[dict[str, Any]]:
+def _call_events(call: notices.TurnTool, index: int) -> list[dict[str, Any]]:
     at = {"item_id": call.item_id, "output_index": index}
     shown = {
         "type": "function_call",
@@ -195,7 +197,7 @@ def _call_events(call: act.TurnTool, index: int) -> list[dict[str, Any]]:
     ]
 
 
-def _usage(closed: act.TurnClosed) -> dict[str, Any] | None:
+def _usage(closed: notices.TurnClosed) -> dict[str, Any] | None:
     given = closed.usage
     if given is None:
         return None

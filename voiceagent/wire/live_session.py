@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from voiceagent.core.events import SessionConfig, Tool
 from voiceagent.core.history import AssistantItem, Item, SystemItem, TextContent, UserItem
+from voiceagent.core.options import SessionConfig, Tool
 from voiceagent.wire import live_events as ev
 from voiceagent.wire import realtime_events
 from voiceagent.wire.dialect import WireError

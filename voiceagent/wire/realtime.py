@@ -11,6 +11,8 @@ from typing import Any, assert_never
 
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.history import Item
 from voiceagent.errors import InputError, VoiceAgentError
 from voiceagent.units import VOICE_RATE, ms_to_samples
@@ -57,7 +59,7 @@ class RealtimeDialect:
         *,
         session_id: str,
         model: str,
-        base: core.SessionConfig,
+        base: opt.SessionConfig,
         voices: Collection[str],
         can_think: bool = False,
         kind: Kind = "realtime",
@@ -76,7 +78,7 @@ class RealtimeDialect:
         self._decoder = AudioDecoder(self._session.input_format)
 
     @property
-    def config(self) -> core.SessionConfig:
+    def config(self) -> opt.SessionConfig:
         """What the session asks of the controller."""
         return self._session.to_core()
 
@@ -239,15 +241,15 @@ class RealtimeDialect:
     def _render(self, action: act.Action) -> Iterator[str | bytes | Slow]:
         match action:
             case (
-                act.TurnOpened()
-                | act.TurnThought()
-                | act.TurnText()
+                notices.TurnOpened()
+                | notices.TurnThought()
+                | notices.TurnText()
                 | act.SendAudio()
-                | act.TurnTool()
+                | notices.TurnTool()
                 | act.Flush()
-                | act.TurnClosed()
-                | act.Interruption()
-                | act.TurnHeard()
+                | notices.TurnClosed()
+                | notices.Interruption()
+                | notices.TurnHeard()
             ):
                 yield from self._responses.render(action)
             case (
@@ -261,38 +263,38 @@ class RealtimeDialect:
                 | act.JudgeEnd()
                 | act.RunTool()
                 | act.Close()
-                | act.GuessOver()
+                | notices.GuessOver()
             ):
                 pass  # for the engine and the line, not for the client
-            case act.Error(code, message, param, event_id):
+            case notices.Error(code, message, param, event_id):
                 yield self._error(code, message, param=param, event_id=event_id)
-            case act.SpeechStarted() | act.SpeechStopped() | act.IdleTimedOut():
+            case notices.SpeechStarted() | notices.SpeechStopped() | notices.IdleTimedOut():
                 yield self._ear(action)
-            case act.ToolAnswered():
+            case notices.ToolAnswered():
                 yield from self._tools.answered(action)
-            case act.Committed(item_id, previous):
+            case notices.Committed(item_id, previous):
                 name, previous = "input_audio_buffer.committed", self._tools.previous(previous)
                 yield self._event(name, previous_item_id=previous, item_id=item_id)
-            case act.PassedOver(voice_ms):
+            case notices.PassedOver(voice_ms):
                 yield self._event("input_audio_buffer.passed_over", voice_ms=voice_ms)
-            case act.BufferCleared():
+            case notices.BufferCleared():
                 yield self._event("input_audio_buffer.cleared")
-            case act.InputTranscriptDelta() | act.InputTranscript() | act.InputTranscriptFailed():
+            case notices.InputTranscriptDelta() | notices.InputTranscript() | notices.InputTranscriptFailed():
                 yield self._input_transcript(action)
-            case act.Condensed():
+            case notices.Condensed():
                 yield self._condensed(action)
             case _:
                 yield self._item(action)
 
-    def _ear(self, action: act.SpeechStarted | act.SpeechStopped | act.IdleTimedOut) -> str:
+    def _ear(self, action: notices.SpeechStarted | notices.SpeechStopped | notices.IdleTimedOut) -> str:
         match action:
-            case act.SpeechStarted(item_id, start):
+            case notices.SpeechStarted(item_id, start):
                 name = "input_audio_buffer.speech_started"
                 return self._event(name, audio_start_ms=start, item_id=item_id)
-            case act.SpeechStopped(item_id, end, reason, silence):
+            case notices.SpeechStopped(item_id, end, reason, silence):
                 name, why = "input_audio_buffer.speech_stopped", {"reason": reason, "silence_ms": silence}
                 return self._event(name, audio_end_ms=end, item_id=item_id, **why)
-            case act.IdleTimedOut(item_id, start, end):
+            case notices.IdleTimedOut(item_id, start, end):
                 name = "input_audio_buffer.timeout_triggered"
                 return self._event(name, audio_start_ms=start, audio_end_ms=end, item_id=item_id)
             case _:
@@ -300,24 +302,28 @@ class RealtimeDialect:
 
     def _item(
         self,
-        action: act.ItemAdded | act.ItemDone | act.ItemDeleted | act.ItemRetrieved | act.ItemTruncated,
+        action: notices.ItemAdded
+        | notices.ItemDone
+        | notices.ItemDeleted
+        | notices.ItemRetrieved
+        | notices.ItemTruncated,
     ) -> str | Slow:
         match action:
-            case act.ItemAdded(item, previous):
+            case notices.ItemAdded(item, previous):
                 seconds = items.audio_seconds(item)
                 if seconds:
                     self._seconds[item.id] = seconds
                 shown, previous = items.to_wire(item), self._tools.previous(previous)
                 return self._event("conversation.item.added", previous_item_id=previous, item=shown)
-            case act.ItemDone(item, previous):
+            case notices.ItemDone(item, previous):
                 shown, previous = items.to_wire(item), self._tools.previous(previous)
                 return self._event("conversation.item.done", previous_item_id=previous, item=shown)
-            case act.ItemDeleted(item_id):
+            case notices.ItemDeleted(item_id):
                 self._seconds.pop(item_id, None)
                 return self._event("conversation.item.deleted", item_id=item_id)
-            case act.ItemRetrieved(item):
+            case notices.ItemRetrieved(item):
                 return self._retrieved(item)
-            case act.ItemTruncated(item_id, end):
+            case notices.ItemTruncated(item_id, end):
                 name = "conversation.item.truncated"
                 return self._event(name, item_id=item_id, content_index=0, audio_end_ms=end)
             case _:
@@ -330,7 +336,7 @@ class RealtimeDialect:
         parts = filled(self._writer.large("conversation.item.retrieved", item=shown), sounds)
         return Slow(parts) if sound_seconds(item) > AT_ONCE_S else "".join(parts)
 
-    def _condensed(self, action: act.Condensed) -> str:
+    def _condensed(self, action: notices.Condensed) -> str:
         """Ours: what the model reads of old items from now on."""
         return self._event(
             "conversation.condensed",
@@ -343,19 +349,19 @@ class RealtimeDialect:
         )
 
     def _input_transcript(
-        self, action: act.InputTranscriptDelta | act.InputTranscript | act.InputTranscriptFailed
+        self, action: notices.InputTranscriptDelta | notices.InputTranscript | notices.InputTranscriptFailed
     ) -> str:
         name = "conversation.item.input_audio_transcription"
         at = {"item_id": action.item_id, "content_index": action.content_index}
         match action:
-            case act.InputTranscriptDelta():
+            case notices.InputTranscriptDelta():
                 return self._event(f"{name}.delta", **at, delta=action.text)
-            case act.InputTranscript():
+            case notices.InputTranscript():
                 # Of usage, only the kind "duration" is parsed by every client without further keys.
                 usage = {"type": "duration", "seconds": self._seconds.pop(action.item_id, 0.0)}
                 sure = {"logprobs": show_scores(action.scores)} if action.scores else {}
                 return self._event(f"{name}.completed", **at, transcript=action.text, usage=usage, **sure)
-            case act.InputTranscriptFailed():
+            case notices.InputTranscriptFailed():
                 self._seconds.pop(action.item_id, None)
                 error = {"type": "server_error", "code": action.error.code, "message": action.error.message}
                 return self._event(f"{name}.failed", **at, error=error)
@@ -379,7 +385,7 @@ class RealtimeDialect:
         yield self._event("voice.created", voice={**shown, "seconds": round(seconds, 2)})
 
     def render_tools(
-        self, request: ConnectTools, outcome: Sequence[core.Tool] | VoiceAgentError
+        self, request: ConnectTools, outcome: Sequence[opt.Tool] | VoiceAgentError
     ) -> Iterator[str]:
         """What a tool server of the session's own offers, or why it cannot be used; `config` has changed with it."""
         if not isinstance(outcome, VoiceAgentError):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from voiceagent.core.events import OldAudio, Summaries
+from voiceagent.core.options import OldAudio, Summaries
 
 Id = Annotated[str, Meta(max_length=128)]
 Text = Annotated[str, Meta(max_length=64 * 1024)]

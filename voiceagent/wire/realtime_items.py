@@ -7,7 +7,6 @@ from typing import Any, assert_never
 
 from voiceagent.audio import pcm
 from voiceagent.audio.resample import resample
-from voiceagent.core.actions import TurnError
 from voiceagent.core.events import Usage
 from voiceagent.core.history import (
     AssistantItem,
@@ -20,6 +19,7 @@ from voiceagent.core.history import (
     ToolResultItem,
     UserItem,
 )
+from voiceagent.core.notices import TurnError
 from voiceagent.units import MODEL_RATE, VOICE_RATE
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError

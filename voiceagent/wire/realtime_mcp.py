@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from voiceagent.core import actions as act
 from voiceagent.core import events as core
-from voiceagent.core.events import ServerTool, Tool
+from voiceagent.core import notices
 from voiceagent.core.history import Item, ToolCallItem
+from voiceagent.core.options import ServerTool, Tool
 from voiceagent.errors import VoiceAgentError
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError
@@ -144,7 +144,7 @@ def distinct(tools: Iterable[Tool], taken: Collection[str]) -> Iterator[Tool]:
 class _Call:
     """A call that the client was told of, or will be once it is approved."""
 
-    call: act.TurnTool
+    call: notices.TurnTool
     server: ServerTool
     response_id: str
     index: int
@@ -205,7 +205,13 @@ class ServerTools:
         return server.label in self.labels
 
     def called(
-        self, call: act.TurnTool, server: ServerTool, *, response_id: str, index: int, previous: str | None
+        self,
+        call: notices.TurnTool,
+        server: ServerTool,
+        *,
+        response_id: str,
+        index: int,
+        previous: str | None,
     ) -> dict[str, Any]:
         """A call that is to be seen, as an item: itself, or the request to approve it."""
         made = _remember(self._calls, call.item_id, _Call(call, server, response_id, index, previous))
@@ -217,7 +223,7 @@ class ServerTools:
         shown = {"server_label": server.label, "name": server.name, "arguments": call.arguments}
         return self._keep(made.request, {"type": "mcp_approval_request", **shown})
 
-    def unseen(self, call: act.TurnTool, *, response_id: str, previous: str | None) -> str:
+    def unseen(self, call: notices.TurnTool, *, response_id: str, previous: str | None) -> str:
         """A call that is told by an event of ours."""
         self.hide(call.item_id, previous)
         at = {"response_id": response_id, "item_id": call.item_id}
@@ -229,7 +235,7 @@ class ServerTools:
         if made is not None and made.request is None:
             yield self._event("response.mcp_call.in_progress", item_id=item_id, output_index=made.index)
 
-    def answered(self, action: act.ToolAnswered) -> Iterator[str]:
+    def answered(self, action: notices.ToolAnswered) -> Iterator[str]:
         """What a tool has returned."""
         self.hide(action.result_id, action.previous_item_id)
         made = self._calls.get(action.item_id)

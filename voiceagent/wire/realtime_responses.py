@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from voiceagent.core import actions as act
+from voiceagent.core import notices
 from voiceagent.core.captions import Captions, Pace, Word
-from voiceagent.core.events import ServerTool
 from voiceagent.core.history import AssistantItem
+from voiceagent.core.options import ServerTool, TurnOptions
 from voiceagent.core.waterfall import Waterfall
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.binary import audio_frame
@@ -22,15 +23,15 @@ from voiceagent.wire.realtime_session import Session, shown_format
 from voiceagent.wire.realtime_writer import Writer
 
 TurnAction = (
-    act.TurnOpened
-    | act.TurnThought
-    | act.TurnText
+    notices.TurnOpened
+    | notices.TurnThought
+    | notices.TurnText
     | act.SendAudio
-    | act.TurnTool
+    | notices.TurnTool
     | act.Flush
-    | act.TurnClosed
-    | act.Interruption
-    | act.TurnHeard
+    | notices.TurnClosed
+    | notices.Interruption
+    | notices.TurnHeard
 )
 
 
@@ -41,7 +42,7 @@ class _Response:
     id: str
     item_id: str
     previous_item_id: str | None
-    options: act.TurnOptions
+    options: TurnOptions
     format: dict[str, Any]
     encoder: AudioEncoder
     captions: Captions
@@ -50,7 +51,7 @@ class _Response:
     announced: bool = False
     thought: list[str] = field(default_factory=list)  #: as far as it was told and not said to be done
     text: str = ""
-    calls: list[act.TurnTool] = field(default_factory=list)
+    calls: list[notices.TurnTool] = field(default_factory=list)
     output: list[dict[str, Any]] = field(default_factory=list)
     at: dict[str, Any] = field(init=False)  #: where the message's content is
 
@@ -98,33 +99,33 @@ class Responses:
 
     def render(self, action: TurnAction) -> Iterator[str | bytes]:
         """Server events for one action."""
-        if isinstance(action, act.TurnText | act.TurnTool | act.TurnClosed):
+        if isinstance(action, notices.TurnText | notices.TurnTool | notices.TurnClosed):
             yield from self._thought_done(self._open[action.turn])
         match action:
-            case act.TurnOpened():
+            case notices.TurnOpened():
                 yield from self._opened(action)
-            case act.TurnThought(turn, delta):
+            case notices.TurnThought(turn, delta):
                 yield from self._thought(self._open[turn], delta)
-            case act.TurnText(turn, _, delta):
+            case notices.TurnText(turn, _, delta):
                 yield from self._text(self._open[turn], delta)
             case act.SendAudio():
                 yield from self.sound(action)
-            case act.TurnTool(turn):
+            case notices.TurnTool(turn):
                 self._open[turn].calls.append(action)  # told behind the message, when that is done
             case act.Flush(turn):
                 if turn in self._open:  # otherwise it is all sent, and the player is still at it
                     self._open[turn].encoder.drop()
                 yield self._event("output_audio_buffer.cleared", response_id=self._id(turn))
-            case act.TurnClosed():
+            case notices.TurnClosed():
                 yield from self._closed(action)
-            case act.Interruption():
+            case notices.Interruption():
                 yield self._interruption(action)
-            case act.TurnHeard():
+            case notices.TurnHeard():
                 yield self._heard(action)
             case _:
                 assert_never(action)
 
-    def _interruption(self, action: act.Interruption) -> str:
+    def _interruption(self, action: notices.Interruption) -> str:
         return self._event(
             "response.interruption",
             response_id=self._id(action.turn),
@@ -134,7 +135,7 @@ class Responses:
             heard_ms=action.heard_ms,
         )
 
-    def _heard(self, action: act.TurnHeard) -> str:
+    def _heard(self, action: notices.TurnHeard) -> str:
         return self._event(
             "response.heard",
             response_id=self._id(action.turn),
@@ -150,7 +151,7 @@ class Responses:
     def _id(self, turn: int) -> str:
         return f"resp_{self._prefix}_{turn}"
 
-    def _opened(self, action: act.TurnOpened) -> Iterator[str]:
+    def _opened(self, action: notices.TurnOpened) -> Iterator[str]:
         asked = action.options.format
         audio_format = self._session.output_format if asked is None else shown_format(asked)
         response = _Response(
@@ -219,7 +220,7 @@ class Responses:
             return (audio_frame(raw, number=response.number, at=at),)
         return (self._sound("response.output_audio.delta", raw, **response.at),)
 
-    def _message_done(self, response: _Response, action: act.TurnClosed) -> Iterator[str]:
+    def _message_done(self, response: _Response, action: notices.TurnClosed) -> Iterator[str]:
         at, text = response.at, response.text
         if response.spoken:
             yield self._event("response.output_audio.done", **at)
@@ -237,7 +238,7 @@ class Responses:
 
     # --- tool calls -----------------------------------------------------------------------------------------
 
-    def _call(self, response: _Response, call: act.TurnTool) -> Iterator[str]:
+    def _call(self, response: _Response, call: notices.TurnTool) -> Iterator[str]:
         index = len(response.output)
         previous = response.output[-1]["id"] if response.output else response.previous_item_id
         if call.server is not None:
@@ -259,7 +260,7 @@ class Responses:
         yield from self._item_done(response, done, previous=previous)
 
     def _server_call(
-        self, response: _Response, call: act.TurnTool, server: ServerTool, *, previous: str | None
+        self, response: _Response, call: notices.TurnTool, server: ServerTool, *, previous: str | None
     ) -> Iterator[str]:
         """A call that the server runs, or that waits for approval."""
         if not self._tools.visible(server):
@@ -296,7 +297,7 @@ class Responses:
             yield self._event("conversation.item.done", previous_item_id=previous, item=shown)
         yield self._event("response.output_item.done", **at, item=shown)
 
-    def _closed(self, action: act.TurnClosed) -> Iterator[str | bytes]:
+    def _closed(self, action: notices.TurnClosed) -> Iterator[str | bytes]:
         response = self._open.pop(action.turn)
         if response.announced:
             if action.status != "cancelled":
@@ -313,7 +314,7 @@ class Responses:
         for call in response.calls:
             yield from self._tools.running(call.item_id)
 
-    def _latency(self, response: _Response, latency: Waterfall, guesses: act.Guesses | None) -> str:
+    def _latency(self, response: _Response, latency: Waterfall, guesses: notices.Guesses | None) -> str:
         parts = latency.milliseconds()
         return self._event(
             "response.latency",
@@ -346,14 +347,14 @@ def _word(word: Word) -> dict[str, Any]:
     return {"word": word.text, "start_time": word.start, "end_time": word.end}
 
 
-def _context(use: act.ContextUse | None) -> dict[str, Any]:
+def _context(use: notices.ContextUse | None) -> dict[str, Any]:
     """Ours, beside `response` where no client minds it: how full the context is, and what had to be left out."""
     if use is None:
         return {}
     return {"context": {"tokens": use.tokens, "limit": use.limit, "dropped_items": list(use.dropped)}}
 
 
-def _speculation(latency: Waterfall, guesses: act.Guesses | None) -> dict[str, Any]:
+def _speculation(latency: Waterfall, guesses: notices.Guesses | None) -> dict[str, Any]:
     """What replies on a guess have brought and cost in the session so far, once there were any."""
     if guesses is None:
         return {}

@@ -10,7 +10,8 @@ import msgspec
 from msgspec import UNSET
 
 from voiceagent.core.dictation import Dictation
-from voiceagent.core.events import (
+from voiceagent.core.history import Item
+from voiceagent.core.options import (
     Condensing,
     Filler,
     ItemReference,
@@ -21,7 +22,6 @@ from voiceagent.core.events import (
     Truncation,
     TurnOptions,
 )
-from voiceagent.core.history import Item
 from voiceagent.wire import realtime_events as ev
 from voiceagent.wire import realtime_items as items
 from voiceagent.wire.codecs import RATES

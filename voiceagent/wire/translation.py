@@ -15,6 +15,8 @@ from msgspec import UNSET, Meta, UnsetType
 from voiceagent.audio.pcm import int16_to_bytes
 from voiceagent.core import actions as act
 from voiceagent.core import events as core
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.dictation import LANGUAGES
 from voiceagent.core.utterances import gap
 from voiceagent.errors import InputError, VoiceAgentError
@@ -102,7 +104,7 @@ class TranslationDialect:
         *,
         session_id: str,
         model: str,
-        base: core.SessionConfig,
+        base: opt.SessionConfig,
         voices: Sequence[str],
         instructions: str,
         expires_at: int,
@@ -128,15 +130,15 @@ class TranslationDialect:
         }
 
     @property
-    def config(self) -> core.SessionConfig:
+    def config(self) -> opt.SessionConfig:
         """What the session asks of the controller."""
         audio = self.shown["audio"]
         code = audio["output"]["language"]
         name = LANGUAGES.get(code.lower().partition("-")[0], code)
         vad = replace(
-            self._base.turn_detection or core.ServerVad(), create_response=True, interrupt_response=False
+            self._base.turn_detection or opt.ServerVad(), create_response=True, interrupt_response=False
         )
-        return core.SessionConfig(
+        return opt.SessionConfig(
             instructions=self._instructions.format(language=name),
             voice=self._voice,
             temperature=0.0,
@@ -209,9 +211,9 @@ class TranslationDialect:
     def render(self, action: act.Action) -> Iterator[str]:
         """Server events for one action of the controller; most are not this client's business."""
         match action:
-            case act.TurnText(turn, _, delta):
+            case notices.TurnText(turn, _, delta):
                 yield self._words("output", str(turn), delta)
-            case act.InputTranscriptDelta(item_id, _, text):
+            case notices.InputTranscriptDelta(item_id, _, text):
                 yield self._words("input", item_id, text)
             case act.SendAudio():
                 yield self._writer.sound(
@@ -222,9 +224,9 @@ class TranslationDialect:
                     channels=1,
                     elapsed_ms=self._elapsed_ms,
                 )
-            case act.TurnClosed() if action.error is not None:
+            case notices.TurnClosed() if action.error is not None:
                 yield self._error(action.error.code, action.error.message, param=None, event_id=None)
-            case act.Error(code, message, param, event_id):
+            case notices.Error(code, message, param, event_id):
                 yield self._error(code, message, param=param, event_id=event_id)
             case act.Close():
                 yield self._event("session.closed")

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from voiceagent.core.actions import CancelTurn, EncodePiece, StartTurn
-from voiceagent.core.events import AudioOut, EngineDown, TurnEnded, TurnFailed, TurnOptions
+from voiceagent.core.events import AudioOut, EngineDown, TurnEnded, TurnFailed
 from voiceagent.core.history import AssistantItem, AudioContent, Item, Piece, TextContent, UserItem
+from voiceagent.core.options import TurnOptions
 from voiceagent.engine.api import EngineClient, EngineEvent, EngineSession
 from voiceagent.units import MODEL_RATE, VOICE_RATE
 

@@ -21,6 +21,8 @@ from voiceagent.audio.pcm import int16_to_float
 from voiceagent.audio.polyphase import LiveResampler
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.controller import Controller
 from voiceagent.core.echo import EchoReport
 from voiceagent.core.guard import EchoGuard
@@ -66,7 +68,7 @@ class Call:
         opened: turns of which the client was told.
     """
 
-    config: ev.SessionConfig
+    config: opt.SessionConfig
     replies: list[Reply]
     silero: Silero
     around: Surroundings = Surroundings()
@@ -206,7 +208,7 @@ class Call:
                     self._heap = [e for e in self._heap if e[2][0] != "engine" or e[2][1].turn != turn]
                     heapq.heapify(self._heap)
                     self._at(self.now + 0.02, "event", ev.TurnEnded(turn, "cancelled", ev.Usage(), ()))
-                case act.TurnOpened(turn):
+                case notices.TurnOpened(turn):
                     self.opened.append(turn)
                 case act.SendAudio():
                     self._at(self.now + DOWN_S, "arrive", action)
@@ -249,7 +251,7 @@ class Call:
         self._at(self.now + ACK_S, "ack", None)
 
 
-def quiet(config: ev.SessionConfig, **changes: Any) -> ev.SessionConfig:
+def quiet(config: opt.SessionConfig, **changes: Any) -> opt.SessionConfig:
     """The settings with others of turn detection."""
     assert config.turn_detection is not None
     return replace(config, turn_detection=replace(config.turn_detection, **changes))

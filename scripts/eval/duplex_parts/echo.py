@@ -10,6 +10,7 @@ from scripts.eval.duplex_parts import settings, sounds
 from scripts.eval.duplex_parts.call import Call, Surroundings
 from scripts.eval.duplex_parts.replies import Reply, joined
 from voiceagent.core import actions as act
+from voiceagent.core import notices
 from voiceagent.models.silero import Silero
 
 REPLY_S = 25.0  #: each answer is at least so long
@@ -98,14 +99,14 @@ def perform(line: Line, number: int, replies: list[Reply], silero: Silero, secon
     def alone(time: float) -> bool:
         return not any(begin <= time <= end for begin, end in spans)
 
-    cut = {a.turn for t, a in call.made(act.TurnClosed) if a.reason == "turn_detected" and alone(t)}
+    cut = {a.turn for t, a in call.made(notices.TurnClosed) if a.reason == "turn_detected" and alone(t)}
     cut |= {a.turn for t, a in call.made(act.Flush) if alone(t)}
     gaps = [b - a for turn in call.opened for a, b in call.player.gaps(turn)]
     report = call.echo_report
     return Outcome(
         line.name,
         cuts=len(cut),
-        false_starts=sum(alone(t) for t, _ in call.made(act.SpeechStarted)),
+        false_starts=sum(alone(t) for t, _ in call.made(notices.SpeechStarted)),
         holds=sum(hold[0] is not None and alone(hold[0]) for hold in call.holds),
         spoken_s=sum(part.end - part.start for part in call.player.stretches),
         silent_s=round(sum(gaps), 2),

@@ -16,6 +16,7 @@ from scripts.eval.duplex_parts.call import DOWN_S, Call, Surroundings
 from scripts.eval.duplex_parts.replies import Reply
 from scripts.eval.duplex_parts.turns import percentile, share
 from voiceagent.core import actions as act
+from voiceagent.core import notices
 from voiceagent.core.history import AssistantItem
 from voiceagent.models.silero import Silero
 from voiceagent.units import TOKEN_SAMPLES, VOICE_RATE
@@ -185,7 +186,7 @@ def judge(call: Call, trial: Trial, turn: int, onset: float, end: float) -> Outc
     heard = call.player.pcm(turn)
     whole = len(heard) == len(reply.pcm) and bool(np.array_equal(heard, reply.pcm))
     flushed = any(a.turn == turn and t >= onset for t, a in call.made(act.Flush))
-    closed = [a for _, a in call.made(act.TurnClosed) if a.turn == turn]
+    closed = [a for _, a in call.made(notices.TurnClosed) if a.turn == turn]
     cut = flushed or any(a.status == "cancelled" for a in closed)
     holds = [hold for hold in call.holds if hold[0] is not None and hold[0] >= onset]
     span = call.player.span(turn)
@@ -223,7 +224,7 @@ def _within(hold: list[float | None], time: float) -> bool:
 
 def drift(call: Call, turn: int) -> tuple[int | None, float | None]:
     """What the history has more than was played: words, and milliseconds of sound."""
-    opened = next((a for _, a in call.made(act.TurnOpened) if a.turn == turn), None)
+    opened = next((a for _, a in call.made(notices.TurnOpened) if a.turn == turn), None)
     item = None if opened is None else call.controller.history.find(opened.item_id)
     played = len(call.player.pcm(turn))
     if not isinstance(item, AssistantItem):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from scripts.eval.duplex_parts import sounds
 from voiceagent.core import events as ev
+from voiceagent.core import options as opt
 from voiceagent.core.actions import EncodePiece, StartTurn
 from voiceagent.core.history import AudioContent, Piece, UserItem
 from voiceagent.engine.client import LocalEngine
@@ -114,7 +115,7 @@ async def _ask(engine: LocalEngine, name: str) -> Reply:
     session = await engine.open_session(on_event)
     piece = Piece(1, np.pad(sounds.recorded(name), (3200, 4800)))
     session.send(EncodePiece(piece))
-    session.send(StartTurn(1, (UserItem("u", (AudioContent((piece,)),)),), ev.TurnOptions(temperature=0.0)))
+    session.send(StartTurn(1, (UserItem("u", (AudioContent((piece,)),)),), opt.TurnOptions(temperature=0.0)))
     await asyncio.wait_for(over.wait(), TURN_S)
     session.close()
     if any(isinstance(event, ev.TurnFailed) for event in events):

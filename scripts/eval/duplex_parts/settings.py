@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from voiceagent.config import TurnConfig
-from voiceagent.core.events import SessionConfig
+from voiceagent.core.options import SessionConfig
 from voiceagent.wire.realtime_events import SessionPatch
 from voiceagent.wire.realtime_session import Session
 

@@ -19,6 +19,8 @@ from scripts.eval.duplex_parts.replies import FIRST_S
 from scripts.eval.duplex_parts.verdicts import Verdicts
 from voiceagent.core import actions as act
 from voiceagent.core import events as ev
+from voiceagent.core import notices
+from voiceagent.core import options as opt
 from voiceagent.core.controller import Controller
 from voiceagent.core.journal import Entry, Opened
 from voiceagent.core.replay import replay
@@ -97,7 +99,7 @@ def hear(utterance: sounds.Utterance, pause_ms: int, condition: str, *, silero: 
     return Heard(utterance.name, utterance.kind, condition, pause_ms, stops, BEFORE_S + end, tuple(entries))
 
 
-def judge(heard: Heard, config: ev.SessionConfig) -> Outcome:
+def judge(heard: Heard, config: opt.SessionConfig) -> Outcome:
     """What the decision layer makes of it."""
     assert config.turn_detection is not None
     silence_ms = config.turn_detection.silence_duration_ms
@@ -105,7 +107,7 @@ def judge(heard: Heard, config: ev.SessionConfig) -> Outcome:
     end = heard.end + (BEHIND_S if patient else silence_ms / 1000 + 0.5)
     entries = [entry for entry in heard.entries if entry.time < end]
     decisions = replay(Opened(config, "t_", 32 << 20), entries)
-    stops = [(d.time, d.action) for d in decisions if isinstance(d.action, act.SpeechStopped)]
+    stops = [(d.time, d.action) for d in decisions if isinstance(d.action, notices.SpeechStopped)]
     overs = [time for time, _ in stops]
     cut = tuple(any(a < t < b + UP_S for t in overs) for a, b in heard.pauses)
     spoken = tuple(any(a < t < b + UP_S - FIRST_S for t in overs) for a, b in heard.pauses)
