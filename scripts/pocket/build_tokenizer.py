@@ -2,9 +2,9 @@
 
     PYTHONPATH=. python3 scripts/pocket/build_tokenizer.py --corpus DATA/corpus.json --out CK/base
 
-The result is the base of a checkpoint folder: tokenizer.json and tokenizer_config.json, and config.json,
-generation_config.json and README.md of --from with the new ids. Deterministic: the same corpus gives the same files.
-The special tokens bear the real model's names, in its order.
+The result is the base of a checkpoint folder: tokenizer.json and tokenizer_config.json, config.json and
+generation_config.json of --from with the new ids, and the model card, still without figures. Deterministic: the same
+corpus gives the same files. The special tokens bear the real model's names, in its order.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from voiceagent.core.condense import HEADING, REQUEST
 from voiceagent.models.step_audio2.prompt import SUMMARISE
 
 SHIPPED = Path("voiceagent/assets/pocket")
+CARD = Path(__file__).resolve().with_name("card.md")
 TEXT_TOKENS = 4096
 AUDIO_TOKENS = 6562  # <audio_0> .. <audio_6561>; the last is the pad
 # How Qwen2 cuts text before it merges: contractions, words, single digits, punctuation, line ends, blanks.
@@ -167,8 +168,7 @@ def write(tokenizer: Tokenizer, to: Path, *, base: Path = SHIPPED) -> None:
     listed = {"tokenizer_config": described, "config": config, "generation_config": generation}
     for name, values in listed.items():
         (to / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    if (base / "README.md").is_file():
-        shutil.copyfile(base / "README.md", to / "README.md")
+    shutil.copyfile(CARD, to / "README.md")
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from scripts.eval.pocket_parts import figures, report
 from scripts.pocket import task
 from scripts.pocket.build_tokenizer import train, write
 from scripts.pocket.task import Dialogue, Sound, Task, Turn
@@ -71,3 +72,11 @@ def test_a_thought_has_tokens_of_its_own(folder: Path) -> None:
 def test_the_same_corpus_gives_the_same_file(corpus: dict[str, Any], folder: Path, tmp_path: Path) -> None:
     train(corpus, size=700).save(str(tmp_path / "again.json"), pretty=False)
     assert (tmp_path / "again.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+
+
+def test_the_card_has_a_place_for_every_table(folder: Path) -> None:
+    empty: dict[str, dict[str, str]] = {"by_group": {}, "by_intent": {}, "by_unclear": {}}
+    found = figures.figures([]) | {"replies": {"x": empty}}
+    text = (folder / "README.md").read_text()
+    assert "<!-- files -->" in text
+    assert all(f"<!-- {name} -->" in text for name in report.sections(found) if name != "by_engine")
