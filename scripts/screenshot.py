@@ -37,11 +37,15 @@ MICROPHONE = """
     const context = new AudioContext();
     const room = context.createMediaStreamDestination();
     navigator.mediaDevices.getUserMedia = async () => room.stream;
-    window.speak = async (samples, sampleRate) => {
-        await context.resume();
+    const known = new Map();
+    window.learn = (text, samples, sampleRate) => {
         const buffer = new AudioBuffer({ length: samples.length, sampleRate });
         buffer.copyToChannel(Float32Array.from(samples), 0);
-        const source = new AudioBufferSourceNode(context, { buffer });
+        known.set(text, buffer);
+    };
+    window.speak = async (text) => {
+        await context.resume();
+        const source = new AudioBufferSourceNode(context, { buffer: known.get(text) });
         source.connect(room);
         source.start();
     };
@@ -66,9 +70,9 @@ def speech(text: str) -> list[float]:
     return found
 
 
-async def ask(page: Page, question: list[float], *, replies: int) -> None:
+async def ask(page: Page, text: str, *, replies: int) -> None:
     """Speaks, and waits until there are so many replies and the last of them is to be heard."""
-    await page.evaluate("([samples, rate]) => window.speak(samples, rate)", [question, RATE])
+    await page.evaluate("text => window.speak(text)", text)
     script = """n => document.querySelectorAll(".turn.agent .words").length >= n
         && window.voiceagent.status === "speaking" """
     await page.wait_for_function(script, arg=replies, timeout=PATIENCE_MS)
@@ -82,14 +86,15 @@ async def hear(page: Page, seconds: float) -> None:
 
 async def converse(page: Page) -> None:
     """Returns in the middle of the last answer, for which another was interrupted."""
-    weather, breakfast, table = (speech(text) for text in (WEATHER, BREAKFAST, TABLE))
+    for text in (WEATHER, BREAKFAST, TABLE):
+        await page.evaluate("given => window.learn(...given)", [text, speech(text), RATE])
     await page.get_by_role("button", name="Talk").click()
     await page.wait_for_function("() => window.voiceagent.status === 'listening'")
-    await ask(page, weather, replies=2)  # the words before the tool, and those behind it
+    await ask(page, WEATHER, replies=2)  # the words before the tool, and those behind it
     await page.wait_for_function("() => window.voiceagent.status === 'listening'", timeout=PATIENCE_MS)
-    await ask(page, breakfast, replies=3)
+    await ask(page, BREAKFAST, replies=3)
     await hear(page, HEARD_S)
-    await ask(page, table, replies=4)
+    await ask(page, TABLE, replies=4)
     await hear(page, 1.2)
     await page.locator(".latency summary").last.click()
 
