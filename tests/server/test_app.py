@@ -109,6 +109,9 @@ async def test_health_models_and_readiness() -> None:
         assert json.loads((await get(site, "/readyz"))[2])["status"] == "ready"
         (model,) = json.loads((await get(site, "/v1/models"))[2])["data"]
         assert (model["id"], model["object"]) == ("fake", "model")
+        assert json.loads((await get(site, "/v1/models/fake"))[2]) == model
+        status, _, text = await get(site, "/v1/models/other")
+        assert (status, json.loads(text)["error"]["code"]) == (404, "model_not_found")
         async with calling(site):
             assert json.loads((await get(site, "/readyz"))[2]) == {"status": "full"}
             assert await refused(site) == "503 overloaded"

@@ -147,6 +147,7 @@ async def test_silence_says_nothing() -> None:
         (recording(1.0), {"response_format": "diarized_json"}, "invalid_value"),
         (recording(1.0), {"response_format": "text", "include": ["logprobs"]}, "invalid_value"),
         (recording(1.0), {"language": "klingon"}, "invalid_value"),
+        (recording(1.0), {"timestamp_granularities": ["word", "segment"]}, "invalid_value"),
     ],
 )
 async def test_what_cannot_be_written_down_is_told(data: bytes, options: dict[str, Any], code: str) -> None:

@@ -110,7 +110,7 @@ TESTED_BY_OTHERS = {
     "response_not_available",  # below: another kind of session
     "call_not_found", "unsupported_value", "unreadable_audio", "invalid_content_type", "invalid_form", "file_too_large",
     "upgrade_required", "invalid_api_key", "forbidden_origin", "forbidden_host",  # of requests
-    "recording_not_found", "recording_unavailable", "custom_voices_off",  # by their status
+    "recording_not_found", "recording_unavailable", "custom_voices_off", "model_not_found",  # by their status
 }  # fmt: skip
 
 

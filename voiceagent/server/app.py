@@ -8,6 +8,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -109,6 +110,7 @@ class Server:
             app.router.add_get("/metrics", self.telemetry.serve)
         app.router.add_get("/openapi.json", self._openapi)
         app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/models/{name}", self._model)
         app.router.add_get("/v1/realtime", self._calls.realtime)
         app.router.add_get("/v1/live/sessions", self._calls.live)
         app.router.add_post("/v1/realtime/client_secrets", self._calls.client_secrets)
@@ -212,13 +214,23 @@ class Server:
     async def _openapi(self, _: web.Request) -> web.Response:
         return web.json_response(openapi.document(version=__version__))
 
-    async def _models(self, _: web.Request) -> web.Response:
+    def _known_models(self) -> list[dict[str, Any]]:
         ready = self._engine.ready
-        data = []
-        if ready is not None:  # `voices` is an extra key of ours, for pages that let people choose one
-            model = {"id": ready.model, "object": "model", "created": 0, "owned_by": "voiceagent"}
-            data.append({**model, "voices": list(self._book)})
-        return web.json_response({"object": "list", "data": data})
+        if ready is None:
+            return []
+        model = {"id": ready.model, "object": "model", "created": 0, "owned_by": "voiceagent"}
+        return [{**model, "voices": list(self._book)}]  # ours, for pages that let people choose
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": self._known_models()})
+
+    async def _model(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        for model in self._known_models():
+            if model["id"] == name:
+                return web.json_response(model)
+        message, remedy = f"There is no model {name[:64]!r} here.", "GET /v1/models tells which there is."
+        return json_error(VoiceAgentError(message, code="model_not_found", param="model", remedy=remedy), 404)
 
     async def _index(self, _: web.Request) -> web.StreamResponse:
         return self._serve_file("index.html")

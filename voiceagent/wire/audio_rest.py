@@ -90,6 +90,13 @@ def decode_text_request(fields: Mapping[str, str]) -> TextRequest:
             param="response_format",
             remedy=f"Known are {', '.join(TEXT_FORMATS)}.",
         )
+    if "word" in fields.get("timestamp_granularities[]", "").split():
+        raise WireError(
+            "There are times of segments, not of words.",
+            code="invalid_value",
+            param="timestamp_granularities",
+            remedy='Ask for "segment", or leave it out.',
+        )
     stream = fields.get("stream", "false").lower() in ("true", "1")
     scores = "logprobs" in f"{fields.get('include[]', '')} {fields.get('include', '')}".split()
     if scores and kind != "json":

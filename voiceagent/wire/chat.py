@@ -116,6 +116,9 @@ class ChatRequest(msgspec.Struct):
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     n: Annotated[int, Meta(ge=1)] | None = None
     stop: str | list[str] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    response_format: dict[str, Any] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -219,6 +222,20 @@ def _refuse_unsupported(asked: ChatRequest) -> None:
         )
     if asked.stop:
         raise WireError("Stop words are not supported.", param="stop", code="unsupported_value")
+    if asked.logprobs or asked.top_logprobs:
+        raise WireError(
+            "There are no log-probabilities of replies, of transcripts only.",
+            param="logprobs" if asked.logprobs else "top_logprobs",
+            code="unsupported_value",
+            remedy="Leave it out, or ask /v1/audio/transcriptions with include[]=logprobs.",
+        )
+    if asked.response_format is not None and asked.response_format.get("type") != "text":
+        raise WireError(
+            "Replies cannot be held to a format.",
+            param="response_format",
+            code="unsupported_value",
+            remedy="Ask for the format in words, or with a function tool.",
+        )
 
 
 def _items(message: Message, where: str) -> Iterator[ChatItem]:

@@ -37,6 +37,7 @@ def document(*, version: str) -> dict[str, Any]:
                 )
             },
             "/v1/models": {"get": _operation("The model and its voices")},
+            "/v1/models/{name}": {"get": _named("The model of that name", "name")},
             "/v1/voices": {
                 "get": _operation("The voices: the model's own, then those that were enrolled"),
                 "post": _operation(
