@@ -306,6 +306,12 @@ def _turns(part: Found) -> Iterator[str]:
             for name, f in part["settings"].items()
         ],
     )
+    known = {n: f for n, f in part["settings"].items() if n.startswith("semantic") and "delay_by_reason" in f}
+    if known:
+        yield from _delays(known)
+
+
+def _delays(settings: Found) -> Iterator[str]:
     yield ""
     yield "Where the delay of semantic_vad goes: the line, the voice detector, and the silence that the words ask for:"
     yield ""
@@ -318,8 +324,7 @@ def _turns(part: Found) -> Iterator[str]:
                 _ms(f["delay_of_line_and_detector_ms"]),
                 *(_reason(f["delay_by_reason"].get(r)) for r in reasons),
             )
-            for name, f in part["settings"].items()
-            if "delay_by_reason" in f and name.startswith("semantic")
+            for name, f in settings.items()
         ],
     )
 
