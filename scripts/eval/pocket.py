@@ -55,7 +55,8 @@ def main() -> int:
     asked = jobs(args, notebook)
     found = figures.figures(notebook.notes(asked)) | {
         "size_mb": size_mb(args.model), "identity": notebook.path.parent.name, "machine": f"{os.cpu_count()} cores",
-        "made": time.strftime("%Y-%m-%d"),
+        "made": time.strftime("%Y-%m-%d"), "asked": sum(name_of(job) in notebook.by_job for job in asked),
+        "planned": len(asked),
     }  # fmt: skip
     missed = figures.misses(notebook.notes(asked))
     (notebook.path.parent / "misses.json").write_text(json.dumps(missed, indent=1, ensure_ascii=False))
@@ -134,7 +135,10 @@ def write(args: argparse.Namespace, found: dict[str, Any]) -> None:
     pictures = {"pocket.svg": report.bars(found), "pocket_confusion.svg": report.matrix(found["confusion"])}
     for name, picture in pictures.items():
         (args.out / name).write_text(picture)
-    note = f"Made {found['made']} on {found['machine']}, of `{args.model.name}` ({found['identity']})."
+    note = (
+        f"Made {found['made']} on {found['machine']}, of `{args.model.name}` ({found['identity']}); "
+        f"{found['asked']} of the {found['planned']} questions of this run were asked."
+    )
     (args.out / "pocket.md").write_text(report.page(found, note=note, pictures=list(pictures)))
     if args.card:
         report.write_card(args.model / "README.md", found)
