@@ -205,27 +205,35 @@ STYLE_RANGES: dict[str, tuple[tuple[float, float], ...]] = {
     "sad": ((0.7, 0.8), (140, 180), (72, 100), (2, 30)),
     "whisper": ((0.8, 1.1), (155, 250), (80, 145), (30, 70)),
 }
-REACH = (0.62, 1.68)  # how far every engine can move its pitch
+REACH = (0.62, 1.68)  # how far an engine can move its pitch
+FAR_REACH = (0.5, 1.75)  # SVOX Pico, whose men are women made low
 
 
 def _styled(draw: Callable[[], Voice], style: str, rng: Random, language: str) -> Voice:
-    """A voice of `draw` that reaches the pitch of the style, speaking so."""
-    voice = replace(draw(), language=language)
+    """A voice of `draw` that reaches the pitch of the style, or else comes as near as it can."""
+    women, men = STYLE_RANGES[style][1:3]
+    voice, target = draw(), 0.0
     for _ in range(TRIES):
-        women, men = STYLE_RANGES[style][1:3]
         low, high = women if voice.sex == "female" else men
         target = low * (high / low) ** rng.random()
-        if REACH[0] <= target / (own_hertz(voice) * voice.warp) <= REACH[1]:
-            return styled(voice, style, rng, hertz=target)
-        voice = replace(draw(), language=language)
-    return styled(voice, style, rng, hertz=own_hertz(voice) * voice.warp)
+        if _reached(voice, target) == target:
+            break
+        voice = draw()
+    return styled(replace(voice, language=language), style, rng, hertz=target)
+
+
+def _reached(voice: Voice, hertz: float) -> float:
+    """The pitch within the engine's reach that is next to `hertz`."""
+    own = own_hertz(voice) * voice.warp
+    low, high = FAR_REACH if voice.engine == "pico" else REACH
+    return min(own * high, max(own * low, hertz))
 
 
 def styled(voice: Voice, style: str, rng: Random, *, hertz: float) -> Voice:
     """`voice` at a pitch, with speed and range of `style`, drawn. Raises KeyError for an unknown style."""
     rates, _, _, spreads = STYLE_RANGES[style]
     rate, spread = rng.uniform(*rates), rng.uniform(*spreads)
-    ratio = min(REACH[1], max(REACH[0], hertz / (own_hertz(voice) * voice.warp)))
+    ratio = _reached(voice, hertz) / (own_hertz(voice) * voice.warp)
     return replace(
         voice,
         rate=voice.rate * rate,
