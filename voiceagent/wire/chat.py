@@ -21,7 +21,7 @@ from voiceagent.wire import realtime_events as ev
 from voiceagent.wire.dialect import WireError
 from voiceagent.wire.realtime_decode import decode_body
 from voiceagent.wire.realtime_items import from_base64, needed
-from voiceagent.wire.realtime_session import MAX_SCHEMA_BYTES
+from voiceagent.wire.realtime_tools import MAX_SCHEMA_BYTES
 
 Long = Annotated[str, Meta(max_length=256 * 1024)]
 

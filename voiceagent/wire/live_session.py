@@ -15,7 +15,7 @@ from voiceagent.wire import realtime_events
 from voiceagent.wire.dialect import WireError
 from voiceagent.wire.realtime_decode import invalid_value
 from voiceagent.wire.realtime_mcp import distinct
-from voiceagent.wire.realtime_session import checked_tools
+from voiceagent.wire.realtime_tools import checked_tools
 
 T = TypeVar("T")
 

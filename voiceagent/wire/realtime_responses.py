@@ -19,7 +19,8 @@ from voiceagent.wire import realtime_items as items
 from voiceagent.wire.binary import audio_frame
 from voiceagent.wire.codecs import SAMPLE_BYTES, AudioEncoder
 from voiceagent.wire.realtime_mcp import ServerTools
-from voiceagent.wire.realtime_session import Session, shown_format
+from voiceagent.wire.realtime_meaning import shown_format
+from voiceagent.wire.realtime_session import Session
 from voiceagent.wire.realtime_writer import Writer
 
 TurnAction = (

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET
 
-from voiceagent.core.dictation import Dictation
-from voiceagent.core.history import Item
 from voiceagent.core.options import (
     Condensing,
     Filler,
-    ItemReference,
     Modality,
     ServerVad,
     SessionConfig,
     Tool,
-    Truncation,
     TurnOptions,
 )
 from voiceagent.wire import realtime_events as ev
-from voiceagent.wire import realtime_items as items
 from voiceagent.wire.codecs import RATES
 from voiceagent.wire.dialect import WireError
-from voiceagent.wire.dictation import dictation
-from voiceagent.wire.realtime_mcp import Named, distinct, named
+from voiceagent.wire.realtime_mcp import Named, distinct
+from voiceagent.wire.realtime_meaning import (
+    core_choice,
+    core_dictation,
+    core_limit,
+    core_truncation,
+    core_vad,
+    input_item,
+    show_context,
+    show_format,
+)
+from voiceagent.wire.realtime_tools import checked_tools, chosen_tools, listed_tools, show_tool
 
-# semantic_vad, while the model has not said whether the person has finished.
-EAGERNESS_SILENCE_MS = {"low": 1200, "medium": 700, "high": 400, "auto": 700}
-MAX_SCHEMA_BYTES = 32 * 1024
 AS_THEY_CAME = (
     "instructions",
     "parallel_tool_calls",
@@ -96,7 +98,7 @@ class Session:
             "model": model,
             "output_modalities": [base.modalities],
             "instructions": base.instructions,
-            "tools": [_show_core_tool(tool) for tool in self._functions],
+            "tools": [show_tool(tool) for tool in self._functions],
             "tool_choice": base.tool_choice,
             "parallel_tool_calls": base.parallel_calls,
             "max_output_tokens": base.max_tokens or "inf",
@@ -131,7 +133,7 @@ class Session:
             self.shown["server_tools"] = None
             self.shown["tool_filler"] = None if base.filler is None else asdict(base.filler)
         if base.condensing != Condensing():
-            self.shown["context"] = _show_context(base.condensing)
+            self.shown["context"] = show_context(base.condensing)
 
     @property
     def _writes(self) -> bool:
@@ -190,16 +192,16 @@ class Session:
         if patch.output_modalities is not None:
             shown["output_modalities"] = list(patch.output_modalities)
         if patch.tools is not None:
-            shown["tools"], named = self._tool_list(patch.tools)
+            shown["tools"], named = listed_tools(patch.tools, self._server_tools)
         if patch.server_tools is not UNSET:
-            shown["server_tools"] = self._chosen(patch.server_tools)
+            shown["server_tools"] = chosen_tools(patch.server_tools, self._server_tools)
         if patch.tool_choice is not None:
-            _core_choice(patch.tool_choice, param="session.tool_choice")
+            core_choice(patch.tool_choice, param="session.tool_choice")
             shown["tool_choice"] = msgspec.to_builtins(patch.tool_choice)
         if patch.truncation is not None:
             shown["truncation"] = msgspec.to_builtins(patch.truncation)
         if patch.context is not None:
-            before = shown.get("context", _show_context(self._base.condensing))
+            before = shown.get("context", show_context(self._base.condensing))
             shown["context"] = {**before, **msgspec.to_builtins(patch.context)}
         if patch.max_output_tokens is not None:
             shown["max_output_tokens"] = patch.max_output_tokens
@@ -210,43 +212,10 @@ class Session:
                 "input": self._input(patch.audio.input or ev.InputAudioPatch()),
                 "output": self._output(patch.audio.output or ev.OutputAudioPatch()),
             }
-        dictation = _core_dictation(shown)
+        dictation = core_dictation(shown)
         self.shown, self.named, self._dictation = shown, named, dictation
         if patch.tool_choice is not None:
-            self._choice = _core_choice(patch.tool_choice, param="session.tool_choice")
-
-    def _tool_list(self, given: Sequence[ev.Tool]) -> tuple[list[dict[str, Any]], dict[str, Named]]:
-        """The session's tools as it shows them, and the servers among them."""
-        labels = {tool.server.label for tool in self._server_tools if tool.server is not None}
-        shown, servers = list[dict[str, Any]](), dict[str, Named]()
-        for i, tool in enumerate(given):
-            where = f"session.tools[{i}]"
-            if tool.type != "mcp":
-                shown += [
-                    _show_core_tool(made) for made in checked_tools([tool], param=where, numbered=False)
-                ]
-                continue
-            server = named(tool, labels, param=where)
-            if server.label in servers:
-                raise WireError(
-                    f"{server.label!r} is named twice.", code="invalid_value", param=f"{where}.server_label"
-                )
-            servers[server.label] = server
-            shown.append(server.shown)
-        return shown, servers
-
-    def _chosen(self, names: Sequence[str] | None) -> list[str] | None:
-        """Names of tools of the deployment's; None = all."""
-        known = {tool.name for tool in self._server_tools}
-        for i, name in enumerate(names or ()):
-            if name not in known:
-                raise WireError(
-                    f"The server has no tool {name!r}.",
-                    code="invalid_value",
-                    param=f"session.server_tools[{i}]",
-                    remedy=f"There are: {', '.join(sorted(known)) or 'none'}.",
-                )
-        return None if names is None else list(names)
+            self._choice = core_choice(patch.tool_choice, param="session.tool_choice")
 
     @property
     def _filler(self) -> Filler | None:
@@ -356,12 +325,12 @@ class Session:
             voice=self._engine_voice(audio["output"]["voice"]),
             tools=self._tools(),
             tool_choice=self._choice,
-            max_tokens=_core_limit(self.shown["max_output_tokens"]),
+            max_tokens=core_limit(self.shown["max_output_tokens"]),
             temperature=self.shown["temperature"],
             top_p=self._base.top_p,
             top_k=self._base.top_k,
             repetition_penalty=self._base.repetition_penalty,
-            turn_detection=self._core_vad(audio["input"]["turn_detection"]),
+            turn_detection=core_vad(audio["input"]["turn_detection"], self._vad),
             transcribe=audio["input"]["transcription"] is not None,
             dictation=self._dictation,
             replies=not self._writes,
@@ -371,26 +340,12 @@ class Session:
             barge_in=self.shown.get("barge_in", self._base.barge_in),
             protected_ms=self.shown.get("protected_ms", self._base.protected_ms),
             think=self.shown["think"] == "on",
-            truncation=_core_truncation(self.shown["truncation"]),
+            truncation=core_truncation(self.shown["truncation"]),
             parallel_calls=self.shown["parallel_tool_calls"],
             filler=self._filler,
             speed=audio["output"]["speed"],
             condensing=Condensing(**self.shown.get("context", {})),
         )
-
-    def _core_vad(self, shown: dict[str, Any] | None) -> ServerVad | None:
-        if shown is None:
-            return None
-        if shown["type"] == "semantic_vad":
-            return ServerVad(
-                threshold=self._vad.threshold,
-                prefix_padding_ms=self._vad.prefix_padding_ms,
-                silence_duration_ms=EAGERNESS_SILENCE_MS[shown["eagerness"]],
-                create_response=shown["create_response"],
-                interrupt_response=shown["interrupt_response"],
-                eagerness="medium" if shown["eagerness"] == "auto" else shown["eagerness"],
-            )
-        return ServerVad(**{k: v for k, v in shown.items() if k != "type"})
 
     def turn_options(self, asked: ev.ResponseParam) -> TurnOptions:
         """What a response.create asks for; everything that it leaves out comes from the session.
@@ -422,13 +377,13 @@ class Session:
             tools=base.tools if tools is None else checked_tools(tools, param="response.tools"),
             tool_choice=base.tool_choice
             if choice is None
-            else _core_choice(choice, param="response.tool_choice"),
+            else core_choice(choice, param="response.tool_choice"),
             voice=base.voice if output.voice is None else self._engine_voice(self.known_voice(output.voice)),
             temperature=base.temperature if asked.temperature is None else asked.temperature,
             top_p=base.top_p,
             top_k=base.top_k,
             repetition_penalty=base.repetition_penalty,
-            max_tokens=base.max_tokens if limit is None else _core_limit(limit),
+            max_tokens=base.max_tokens if limit is None else core_limit(limit),
             think=think,
             truncation=base.truncation,
             parallel_calls=base.parallel_calls
@@ -443,7 +398,7 @@ class Session:
             conversation=asked.conversation != "none",
             input=None
             if asked.input is None
-            else tuple(map(_input_item, range(len(asked.input)), asked.input)),
+            else tuple(map(input_item, range(len(asked.input)), asked.input)),
         )
 
 
@@ -468,90 +423,3 @@ def kind_of(query: Mapping[str, str]) -> Kind:
             remedy="Use ?intent=transcription, or ?model= for a conversation.",
         )
     return "transcription" if "intent" in query else "realtime"
-
-
-def _input_item(index: int, given: ev.ItemParam) -> Item | ItemReference:
-    where = f"response.input[{index}]"
-    if given.type == "item_reference":
-        return ItemReference(items.needed(given.id, f"{where}.id"))
-    return items.from_wire(given, param=where)
-
-
-def show_format(given: ev.Format, *, param: str) -> dict[str, Any]:
-    """A checked audio format as the session shows it."""
-    rate = RATES[given.type]
-    if given.rate not in (None, rate):
-        raise WireError(
-            f"{given.type} at {given.rate} Hz is not supported.",
-            code="unsupported_rate",
-            param=f"{param}.rate",
-            remedy=f"Send and expect {rate} Hz, or leave the rate out.",
-        )
-    return shown_format(given.type)
-
-
-def shown_format(kind: str) -> dict[str, Any]:
-    """An audio format as the session shows it."""
-    return {"type": kind, "rate": RATES[kind]} if kind == "audio/pcm" else {"type": kind}
-
-
-def checked_tools(given: Sequence[ev.Tool], *, param: str, numbered: bool = True) -> tuple[Tool, ...]:
-    """Function tools with a name; anything else is refused by name. `numbered`: `param` is of the whole list."""
-    checked = []
-    for i, tool in enumerate(given):
-        where = f"{param}[{i}]" if numbered else param
-        if tool.type != "function":
-            raise WireError(
-                f"Tools of type {tool.type!r} are not supported.",
-                code="unsupported_tool",
-                param=f"{where}.type",
-                remedy="Use function tools.",
-            )
-        schema = tool.parameters or {}
-        if len(msgspec.json.encode(schema)) > MAX_SCHEMA_BYTES:
-            raise WireError(
-                f"The schema of {where} is longer than {MAX_SCHEMA_BYTES} bytes.",
-                param=f"{where}.parameters",
-            )
-        name = items.needed(tool.name or None, f"{where}.name")
-        checked.append(Tool(name, tool.description or "", schema))
-    return tuple(checked)
-
-
-def _show_core_tool(tool: Tool) -> dict[str, Any]:
-    return {
-        "type": "function",
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": dict(tool.parameters or {}),
-    }
-
-
-def _core_choice(given: ev.ToolChoice, *, param: str) -> str:
-    """auto, none, required, or the name of the function."""
-    if isinstance(given, str):
-        return given
-    return items.needed(given.name, f"{param}.name")
-
-
-def _core_dictation(shown: Mapping[str, Any]) -> Dictation:
-    """WireError if its language is not known."""
-    asked = shown["audio"]["input"]["transcription"] or {}
-    where = "session.audio.input.transcription."
-    scores = "item.input_audio_transcription.logprobs" in (shown["include"] or ())
-    return dictation(asked.get("language"), asked.get("prompt"), scores=scores, param=where)
-
-
-def _core_truncation(shown: str | dict[str, Any]) -> Truncation:
-    if isinstance(shown, dict):
-        limits = shown.get("token_limits") or {}
-        return Truncation(shown["retention_ratio"], limits.get("post_instructions"))
-    return Truncation() if shown == "auto" else Truncation(ratio=None)
-
-
-def _show_context(condensing: Condensing) -> dict[str, Any]:
-    return {"audio": condensing.audio, "summary": condensing.summary}
-
-
-def _core_limit(shown: int | str) -> int | None:
-    return None if isinstance(shown, str) else shown
