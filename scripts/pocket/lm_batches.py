@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from scripts.pocket.features import log
 from scripts.pocket.lm_scribe import Sample
 
 
@@ -61,11 +62,29 @@ class Batches(torch.utils.data.IterableDataset[Batch]):
         rng = np.random.default_rng((self.seed, worker.id if worker else 0))
         while True:
             progress = min(1.0, float(self.progress[0]))
-            drawn = [self.draw(rng, progress) for _ in range(self.pool)]
+            drawn = self._drawn(rng, progress)
             drawn.sort(key=lambda sample: len(sample.ids) + 8 * rng.random())
             groups = self._groups(drawn)
             for k in rng.permutation(len(groups)):
                 yield collate(groups[k], patch=self.patch)
+
+    def _drawn(self, rng: np.random.Generator, progress: float) -> list[Sample]:
+        """A pool of samples. One in a thousand may be faulty: it is told, and does not end a run of half an hour.
+
+        Raises:
+            ValueError, KeyError: more are.
+        """
+        drawn: list[Sample] = []
+        faults = 0
+        while len(drawn) < self.pool:
+            try:
+                drawn.append(self.draw(rng, progress))
+            except (ValueError, KeyError) as fault:
+                faults += 1
+                if faults > self.pool / 1000:
+                    raise
+                log(f"a sample is left out: {fault!r}")
+        return drawn
 
     def _groups(self, drawn: list[Sample]) -> list[list[Sample]]:
         """Neighbours, as many as fit into a batch."""

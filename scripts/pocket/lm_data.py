@@ -180,8 +180,7 @@ class Teacher:
             return self.scribe.continuation(talk, reply, language=language)
         if made["thought"]:
             return self.scribe.thought(talk, made["thought"], reply, language=language)
-        self.scribe.reply(talk, reply, language=language)
-        return self.scribe.sample(talk)
+        return self.scribe.answer(talk, reply, language=language)
 
 
 def task_talk(made: Made) -> Talk:

@@ -263,6 +263,13 @@ class Scribe:
         """
         return self.transcript(Talk(ASR, spoken=False), text)
 
+    def answer(self, talk: Talk, reply: str, *, language: str) -> Sample:
+        """One reply to all that stands before it; a written one may be empty (nothing was said to translate)."""
+        prompt = self.prompt(talk, spoken=talk.spoken)
+        return self._ended(
+            talk, prompt, [*self.raw_reply(reply, talk.spoken, language), self.tokenizer.ids.eot]
+        )
+
     def continuation(self, talk: Talk, reply: str, *, language: str) -> Sample:
         """As a Base checkpoint is asked: no turns, the reply follows what was read and heard."""
         prompt = self.prompt(talk, spoken=talk.spoken, variant=Variant.BASE)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scripts.pocket.lm_batches import collate
+from scripts.pocket.lm_batches import Batches, collate
 from scripts.pocket.lm_data import LESSONS, Teacher, emphasis
 from scripts.pocket.lm_eval import Exam, Question
 from scripts.pocket.lm_scribe import CachedTokenizer, Ears, Sample, Scribe, SpeechTokens, Talk, tool_specs
@@ -54,13 +54,14 @@ TASKS = [
     Task("asr_es", ASR, Sound("qué hora es", language="es"), "", "qué hora es", False, language="es"),
     Task("s2st", "Into Spanish.", Sound("blue"), "", "azul.", True, language="es"),
     Task("t2tt", "Into Spanish.", None, "blue", "azul", False, language="es"),
+    Task("s2tt", "Into Spanish.", Sound("blue"), "", "", False, language="es"),
     Task("think", "Think.", None, "what is one plus one", "two.", True, thought="one and one are two."),
     Task("base", "Read this.\n", None, "two.", "two.", True),
     Task("summary", "", None, "Sum it up.", "they said hello.", False, history=[["hello", "hi there."]]),
 ]
 SPOKEN = ["hi there.", "let me check the time.", "it is two o'clock.", "sorry?", "a blue house.", "two."]
-TEXTS = ["hello", "what time is it", "", "what time", "qué hora es", "blue", "any words at all"]
-FRAMES = np.array([130, 245, 101, 140, 150, 90, 200])
+TEXTS = ["hello", "what time is it", "", "what time", "qué hora es", "blue", "blue", "any words at all"]
+FRAMES = np.array([130, 245, 101, 140, 150, 90, 90, 200])
 
 
 def corpus(*dialogues: Dialogue, tasks: list[Task] = TASKS) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def test_a_transcript_follows_the_prompt_of_inference(
         assert sample.ids.tolist() == [*expected, *tokenizer.encode(TEXTS[number]), ids.eot]
         assert _learned(sample) == [[*tokenizer.encode(TEXTS[number]), ids.eot]]
         found.add(number)
-    assert found == {0, 1, 2, 3, 4, 6}  # noise too: an empty transcript
+    assert found == {0, 1, 2, 3, 4, 7}  # noise too: an empty transcript
 
 
 def test_words_alone_are_asked_for_as_the_judge_of_ends_asks(teacher: Teacher, scribe: Scribe) -> None:
@@ -244,6 +245,29 @@ def test_each_language_has_its_own_speech(teacher: Teacher, scribe: Scribe) -> N
     sample = teacher.give("s2st", np.random.default_rng(0))
     assert _learned(sample) == [[*scribe.raw_reply("azul.", True, "es"), scribe.tokenizer.ids.eot]]
     assert sample.audio == [5]
+
+
+def test_a_written_answer_may_be_empty(teacher: Teacher, scribe: Scribe) -> None:
+    sample = teacher.give("s2tt", np.random.default_rng(0))
+    assert _learned(sample) == [[scribe.tokenizer.ids.eot]]
+
+
+def test_a_faulty_sample_is_told_and_many_are_an_error(
+    teacher: Teacher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = teacher.give("words", np.random.default_rng(0))
+    told = iter([good, None, *[good] * 999, *[None] * 9])
+
+    def draw(_rng: np.random.Generator, _progress: float) -> Sample:
+        if (sample := next(told)) is None:
+            raise KeyError("unheard")
+        return sample
+
+    batches = Batches(draw, patch=1, tokens=10**6, pool=1000)
+    assert len(next(iter(batches)).ids) > 1
+    assert "left out: KeyError('unheard')" in capsys.readouterr().out
+    with pytest.raises(KeyError):
+        next(iter(batches))
 
 
 def test_every_kind_of_sample_fits_into_a_batch(teacher: Teacher) -> None:
