@@ -10,7 +10,7 @@ import pytest
 from voiceagent.audio import wavio
 from voiceagent.cli import main
 from voiceagent.config import ServerConfig
-from voiceagent.engine.fake import FakeEngine
+from voiceagent.engine.fake_engine import FakeEngine
 from voiceagent.server.voice_book import VoiceBook
 
 

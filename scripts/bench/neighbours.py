@@ -81,7 +81,8 @@ def main() -> int:
 async def serve(slots: int) -> None:
     """The real server on a scripted engine, until its input ends; prints its port."""
     from voiceagent.config import Config, LimitsConfig, ServerConfig
-    from voiceagent.engine.fake import FakeEngine, Script
+    from voiceagent.engine.fake import Script
+    from voiceagent.engine.fake_engine import FakeEngine
     from voiceagent.server.app import Server
 
     async def forget() -> None:  # the scripted engine notes all that it was asked, for tests

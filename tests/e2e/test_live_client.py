@@ -11,7 +11,8 @@ from live_caller import live
 from openai_caller import RATE, plain, questions, spoken
 
 from voiceagent.config import Config, ServerConfig
-from voiceagent.engine.fake import FakeEngine, Script, numbered
+from voiceagent.engine.fake import Script, numbered
+from voiceagent.engine.fake_engine import FakeEngine
 from voiceagent.server.app import Server
 from voiceagent.units import TOKEN_SAMPLES
 from voiceagent.wire.live import TAIL

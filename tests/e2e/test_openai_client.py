@@ -10,7 +10,8 @@ import numpy as np
 from openai_caller import RATE, Caller, calling
 
 from voiceagent.config import Config, ServerConfig
-from voiceagent.engine.fake import FakeEngine, Script, numbered
+from voiceagent.engine.fake import Script, numbered
+from voiceagent.engine.fake_engine import FakeEngine
 from voiceagent.server.app import Server
 from voiceagent.units import TOKEN_SAMPLES
 

@@ -7,7 +7,8 @@ from engine_helpers import Inbox, piece, said, spoke, start
 from voiceagent.core import events
 from voiceagent.core.actions import CancelTurn, Transcribe
 from voiceagent.core.options import Tool
-from voiceagent.engine.fake import MODULUS, FakeEngine, Script, numbered
+from voiceagent.engine.fake import MODULUS, Script, numbered
+from voiceagent.engine.fake_engine import FakeEngine
 from voiceagent.errors import CapacityError
 
 

@@ -16,7 +16,8 @@ from websockets.exceptions import ConnectionClosed
 
 from voiceagent.config import Config, LimitsConfig, ServerConfig, TelemetryConfig, ToolsConfig
 from voiceagent.engine.api import EngineClient
-from voiceagent.engine.fake import FakeEngine, Script, numbered
+from voiceagent.engine.fake import Script, numbered
+from voiceagent.engine.fake_engine import FakeEngine
 from voiceagent.server.app import Server, find_page
 
 Event = dict[str, Any]

@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from voiceagent.config import Config, ServerConfig
-from voiceagent.engine.fake import FakeEngine
+from voiceagent.engine.fake_engine import FakeEngine
 from voiceagent.errors import ConfigError
 from voiceagent.server.app import Server
 

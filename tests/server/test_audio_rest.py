@@ -18,7 +18,8 @@ from server_helpers import Site, eventually, serving
 from voiceagent.core.actions import Transcribe
 from voiceagent.core.dictation import Dictation
 from voiceagent.engine.api import EngineEvent
-from voiceagent.engine.fake import FakeSession, Script
+from voiceagent.engine.fake import Script
+from voiceagent.engine.fake_engine import FakeSession
 from voiceagent.wire.audio_rest import split_sentences
 
 RATE = 16_000

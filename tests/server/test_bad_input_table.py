@@ -15,7 +15,8 @@ from server_helpers import Site, serving, tight
 
 from voiceagent.config import LimitsConfig
 from voiceagent.core.asides import MAX_ASIDES
-from voiceagent.engine.fake import FakeEngine, Script
+from voiceagent.engine.fake import Script
+from voiceagent.engine.fake_engine import FakeEngine
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "wire"))  # what the pages say
 

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from voiceagent.config import Config, ServerConfig
-from voiceagent.engine.fake import FakeEngine
+from voiceagent.engine.fake_engine import FakeEngine
 from voiceagent.errors import CapacityError, ConfigError
 from voiceagent.server import ephemeral
 from voiceagent.server.app import Server

@@ -40,7 +40,8 @@ from voiceagent.client.conn import address
 from voiceagent.client.events import decode
 from voiceagent.client.memory import TURNS, Memory
 from voiceagent.config import Config, ServerConfig
-from voiceagent.engine.fake import FakeEngine, Script, numbered
+from voiceagent.engine.fake import Script, numbered
+from voiceagent.engine.fake_engine import FakeEngine
 from voiceagent.server.app import Server
 from voiceagent.units import TOKEN_SAMPLES
 

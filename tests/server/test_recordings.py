@@ -18,7 +18,8 @@ from voiceagent.cli import main
 from voiceagent.config import Config, RecordingConfig, ServerConfig
 from voiceagent.core import journal
 from voiceagent.core.replay import replay
-from voiceagent.engine.fake import FakeEngine, Script, numbered
+from voiceagent.engine.fake import Script, numbered
+from voiceagent.engine.fake_engine import FakeEngine
 from voiceagent.server.app import Server
 from voiceagent.units import TOKEN_SAMPLES
 

@@ -15,7 +15,8 @@ from server_helpers import Caller, Site, calling, check_numbers, eventually, ser
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from voiceagent.engine.fake import FakeEngine, Script
+from voiceagent.engine.fake import Script
+from voiceagent.engine.fake_engine import FakeEngine
 from voiceagent.units import TOKEN_SAMPLES
 
 STORY = Script(speech_ids=60)  # 2.4 s

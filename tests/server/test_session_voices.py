@@ -14,7 +14,8 @@ from openai.types.realtime import SessionUpdatedEvent
 from server_helpers import Caller, Site, calling, eventually, serving
 
 from voiceagent.audio.clip import to_wav
-from voiceagent.engine.fake import FakeEngine, Script
+from voiceagent.engine.fake import Script
+from voiceagent.engine.fake_engine import FakeEngine
 from voiceagent.server.voice_book import VoiceBook
 
 

@@ -25,7 +25,8 @@ from websockets.exceptions import InvalidStatus
 from voiceagent.audio import wavio
 from voiceagent.config import TelemetryConfig, ToolsConfig
 from voiceagent.core.waterfall import Waterfall
-from voiceagent.engine.fake import FakeEngine, Script
+from voiceagent.engine.fake import Script
+from voiceagent.engine.fake_engine import FakeEngine
 from voiceagent.errors import ConfigError
 from voiceagent.server import metrics as metrics_module
 from voiceagent.server.observer import Answer, Guessed, Heard, Interrupted

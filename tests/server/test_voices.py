@@ -18,7 +18,8 @@ from server_helpers import Site, calling, serving
 
 from voiceagent.audio.clip import to_wav
 from voiceagent.config import ServerConfig
-from voiceagent.engine.fake import FakeEngine, Script
+from voiceagent.engine.fake import Script
+from voiceagent.engine.fake_engine import FakeEngine
 from voiceagent.server.voice_book import VoiceBook
 
 

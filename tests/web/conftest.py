@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 from web_helpers import MICROPHONE_ARGS, ServerThread, chromium
 
-from voiceagent.engine.fake import FakeEngine, Script
+from voiceagent.engine.fake import Script
+from voiceagent.engine.fake_engine import FakeEngine
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser
 from web_helpers import ServerThread, visit
 
-from voiceagent.engine.fake import FakeEngine
+from voiceagent.engine.fake_engine import FakeEngine
 
 Evaluate = Callable[..., Any]
 
