@@ -13,6 +13,7 @@ const TURN_ENDS = {
 const MEANT = {
   length: (s) => `because you spoke on for ${s}`,
   loud: () => "because you raised your voice",
+  words: () => "because of what you said",
 };
 
 const NOT_MEANT = {
