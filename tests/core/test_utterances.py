@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from voiceagent.core.utterances import WINDOW, Span, Utterances
@@ -20,6 +20,7 @@ def windows(seconds: float) -> int:
     return round(seconds * MODEL_RATE / WINDOW)
 
 
+@example([(0.01, 3), (0.6, 540), (0.4, 1800)])  # ends where a stretch that was too long was cut
 @given(st.lists(st.tuples(st.sampled_from([0.01, 0.4, 0.6, 0.99]), st.integers(1, 900)), max_size=12))
 def test_speech_is_covered_in_order_and_within_the_models_limit(runs: list[tuple[float, int]]) -> None:
     probabilities = [p for p, count in runs for _ in range(count)]

@@ -48,6 +48,7 @@ INSISTS, WAITED, FORGOTTEN, LONG = (
     156,
 )  # who begins anew so often, so soon, or speaks so long
 SETTLE_WINDOWS = 6  # of silence, that dismiss
+ENDED_WINDOWS = 5  # of silence, behind which words that are complete end it
 USUAL = -30.0  # decibels
 ONSET_WINDOWS = 3
 TOKEN = 960
@@ -174,6 +175,7 @@ class World:
     known: int = 0  # windows by which the person's level may be known
     again: int = 0  # how often somebody in the background began anew
     afar: bool = False  # whoever speaks does so in the background
+    left_open: bool = False  # an utterance may be in progress since before the last disturbance
     believed: bool = False  # somebody insisted: from there on nobody knows how loud the person is
 
     def __post_init__(self) -> None:
@@ -443,16 +445,27 @@ class World:
         length = run.end - run.start
         if run.far and not run.disturbed and length >= LONG + LONGEST_PATIENCE:
             assert self.speaking is not None, "who speaks on and on is passed over"
-        if run.far and length >= LONG - ONSET_WINDOWS:
+        long = self.unbroken() >= LONG - ONSET_WINDOWS
+        if run.far and long:
             self.believed, run.excused = True, True
         run.excused = run.excused or run.far
         clear = (
             run.far
-            and FAR_WINDOWS + run.doubtful < length < LONG - ONSET_WINDOWS
+            and FAR_WINDOWS + run.doubtful < length
+            and not long
             and not run.disturbed
             and self.speaking is None
         )
         assert not clear or self.weighed is None, "a voice in the background holds us"
+
+    def unbroken(self) -> int:
+        """Windows of speech without a silence between two voices."""
+        windows, begun = 0, self.runs[-1].start
+        for run in reversed(self.runs):
+            if begun - run.end >= SETTLE_WINDOWS:
+                break
+            windows, begun = windows + run.end - run.start, run.start
+        return windows
 
     def check_asked(self) -> None:
         """Whoever may have finished is asked about, once, and afterwards nothing of it is left."""
@@ -657,6 +670,7 @@ class World:
         for run in self.runs:
             if run.end * WINDOW > done or run.end == self.judged:
                 run.disturbed = True
+        self.left_open = self.left_open or self.speaking is not None
         self.speaking = None
 
     def request(self) -> None:
@@ -1002,11 +1016,13 @@ class World:
                 assert self.judged * WINDOW - at >= FIRST_SIGN, "asked before there was a sign"
                 self.question, self.asked_with = at, None if piece.id in self.tried else piece.id
             case notices.SpeechStopped(item_id):
-                self.stopped = action
+                self.stopped, self.left_open = action, False
                 assert self.speaking is None or self.speaking[0] == item_id
                 assert isinstance(rest[0], notices.Committed)
             case notices.Committed(item_id):
                 self.on_committed(item_id, rest, event)
+            case notices.BufferCleared():
+                self.left_open = False
             case _:
                 pass
 
@@ -1382,15 +1398,16 @@ class World:
             if self.runs[-1].far or (self.runs[-1].above == FAR and self.runs[-1].disturbed):
                 return
             silence, voice = self.judged - self.runs[-1].end, self.runs[-1].end - self.began
-            assert silence >= (SETTLE_WINDOWS if self.bounds[0] > CONFIRM_WINDOWS and voice < 40 else 1)
+            least = SETTLE_WINDOWS if self.bounds[0] > CONFIRM_WINDOWS and voice < 40 else 1
+            assert silence >= (least if self.verdict is None else min(least, ENDED_WINDOWS))
 
     def weighing(self) -> tuple[int, int]:
         """From how many windows on the voice that is weighed may be, and must be, an interruption."""
         run, lead = self.runs[-1], self.config.lead_ms
         if run.far:
-            return (PATIENT[10.0], LONGEST_PATIENCE) if self.believed else (10**6, 10**6)
-        if run.disturbed or any(opened > run.start for opened in self.opened_at.values()):
-            return CONFIRM_WINDOWS, 10**6  # it counts from later on
+            return PATIENT[10.0] if self.believed else 10**6, 10**6  # it counts from where it is believed
+        if run.disturbed or self.left_open or any(at > run.start for at in self.opened_at.values()):
+            return CONFIRM_WINDOWS, 10**6  # it counts from later on, or is in an utterance
         if self.config.barge_in == "quick" or lead is None or lead > 500 or self.speaking is not None:
             doubted = run.above == -11.0 and self.config.barge_in == "patient"
             return CONFIRM_WINDOWS, LONGEST_PATIENCE if doubted else CONFIRM_WINDOWS

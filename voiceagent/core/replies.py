@@ -243,7 +243,7 @@ class Replies:
             samples = min(samples, most)
             self._kept.pop(turn.id, None)  # that is its last word
             told = self._keep_heard(turn, samples) + self._heard(turn, samples)
-            return [action for action in made if not isinstance(action, notices.TurnHeard)] + told
+            return [a for a in made if not (isinstance(a, notices.TurnHeard) and a.turn == turn.id)] + told
         self._talk.history = self._talk.history.heard_cut(item.id, samples)
         kept = min(event.audio_end_ms, samples_to_ms(item.samples, rate=VOICE_RATE))
         return [*made, notices.ItemTruncated(item.id, max(kept, 0))]

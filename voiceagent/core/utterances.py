@@ -63,7 +63,7 @@ class Utterances:
 
     def finish(self, end: int) -> Span | None:
         """The stretch that is still open when the recording ends at sample `end`."""
-        if self._start is None:
+        if self._start is None or end <= self._start:  # nothing has come behind the last cut
             return None
         until = end if self._quiet_from is None else min(end, self._quiet_from + PADDING)
         return self._close(min(until, self._start + PIECE_SAMPLES))
